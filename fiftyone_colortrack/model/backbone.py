@@ -1,0 +1,71 @@
+"""ResNet-18 trunks, assembled from torchvision's."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, resnet18
+
+
+class FastTrunk(nn.Module):
+    """ResNet-18 up to its third stage, whose stride is removed: 256 channels at stride 8.
+
+    At stride 4 the same weights see the same pixels at twice the resolution: the second stage loses its
+    stride too, and what follows is dilated by 2.
+    """
+
+    channels = 256
+
+    def __init__(self, stride: int = 8) -> None:
+        super().__init__()
+        if stride not in (4, 8):
+            raise ValueError(f"the stride of fast is 8 or 4, not {stride}")
+        net = resnet18(weights=None)
+        self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+        self.layer1, self.layer2, self.layer3 = net.layer1, net.layer2, net.layer3
+        _set_stride(self.layer3, 1)
+        if stride == 4:
+            _set_stride(self.layer2, 1)
+            _dilate(self.layer2, skip_first=True)
+            _dilate(self.layer3, skip_first=False)
+
+    def forward(self, lab: Tensor) -> Tensor:
+        return self.layer3(self.layer2(self.layer1(self.stem(lab))))  # B x 256 x H/8 x W/8
+
+
+class PaperTrunk(nn.Module):
+    """ResNet-18 of the paper: no pooling, strides instead, grey input, 32 x 32 x 256 for 256 x 256 pixels."""
+
+    channels = 256
+
+    def __init__(self) -> None:
+        super().__init__()
+        stem = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+        self.stem = nn.Sequential(stem, nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+        self.stages = nn.Sequential(
+            _stage(64, 64, 2), _stage(64, 128, 2), _stage(128, 256, 1), _stage(256, 256, 1)
+        )
+
+    def forward(self, grey: Tensor) -> Tensor:
+        return self.stages(self.stem(grey))  # B x 256 x H/8 x W/8
+
+
+def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    shortcut = None
+    if stride != 1 or inputs != outputs:
+        shortcut = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
+        )
+    return nn.Sequential(BasicBlock(inputs, outputs, stride, shortcut), BasicBlock(outputs, outputs))
+
+
+def _set_stride(stage: nn.Module, stride: int) -> None:
+    for module in stage.modules():
+        if isinstance(module, nn.Conv2d):
+            module.stride = (stride, stride)
+
+
+def _dilate(stage: nn.Module, skip_first: bool) -> None:
+    """Doubles the reach of a stage's 3 x 3 convolutions, but for the one that only lost its stride."""
+    convs = [m for m in stage.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+    for conv in convs[1:] if skip_first else convs:
+        conv.dilation, conv.padding = (2, 2), (2, 2)

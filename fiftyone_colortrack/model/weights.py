@@ -1,0 +1,202 @@
+"""Weights in safetensors files with metadata: save, load, list. Listing needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.version import __version__
+
+if TYPE_CHECKING:
+    import torch
+
+    from fiftyone_colortrack.model.colorizer import Embedder
+
+SHIPPED = Path(__file__).parent / "shipped"
+_FORMAT = "fiftyone-colortrack"
+_SUFFIX = ".safetensors"
+_MAX_HEADER = 10**7
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a model without loading it; `path` is None for a model that needs no weights."""
+
+    name: str
+    preset: str
+    description: str
+    path: Path | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+_LAB = ModelInfo("lab", "lab", "No network: raw Lab pixels, the baseline")
+
+
+def home() -> Path:
+    """The folder of this user's own models: `$FIFTYONE_COLORTRACK_HOME`, or `~/.fiftyone-colortrack`."""
+    return Path(os.environ.get("FIFTYONE_COLORTRACK_HOME") or Path.home() / ".fiftyone-colortrack")
+
+
+def user_models_dir() -> Path:
+    """Where a trained model must lie, as `NAME.safetensors`, to be found by its name."""
+    return home() / "models"
+
+
+def list_models() -> list[ModelInfo]:
+    """All models that `load_model` knows by name: shipped ones, the user's own, and `lab`.
+
+    A user's file that cannot be read is listed with that as its description. A user's model never hides a
+    shipped one.
+    """
+    models: dict[str, ModelInfo] = {}
+    for folder in (SHIPPED, user_models_dir()):
+        for path in sorted(folder.glob(f"*{_SUFFIX}")):
+            try:
+                info = read_info(path)
+            except ColorTrackError as error:
+                info = ModelInfo(path.stem, "", f"unreadable: {error}", path)
+            models.setdefault(path.stem, info)
+    models.setdefault("lab", _LAB)
+    return list(models.values())
+
+
+def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **options: Any) -> Embedder:
+    """Loads a model for tracking: in evaluation mode, in float32, its weights checked against their hash.
+
+    Args:
+        name: `lab`, a model of `list_models`, or the path of a `.safetensors` file.
+        device: torch device; default: the GPU if there is one, else the CPU.
+        options: options of the preset, such as `stride=4` for `fast`.
+
+    Raises:
+        ColorTrackError: if there is no such model, or its file is damaged or of another program.
+    """
+    import torch
+
+    from fiftyone_colortrack.model.presets import build
+
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if str(name) == "lab":
+        return build("lab", **options).eval().to(device)
+    info = find_model(name)
+    assert info.path is not None
+    model = build(info.preset, **{**info.metadata.get("options", {}), **options})
+    tensors = _read_tensors(info)
+    try:
+        model.load_state_dict({key: value.float() for key, value in tensors.items()})
+    except RuntimeError as error:
+        raise ColorTrackError(
+            f"{info.path} does not fit preset {info.preset!r} of version {__version__}: {error}"
+        ) from error
+    model.name = info.name
+    return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+
+
+def find_model(name: str | os.PathLike[str]) -> ModelInfo:
+    """Resolves a model's name, or the path of its file; raises ColorTrackError if there is none."""
+    if str(name).endswith(_SUFFIX):
+        return read_info(Path(name))
+    for info in list_models():
+        if info.name == str(name):
+            return info if info.path is None else read_info(info.path)
+    known = ", ".join(info.name for info in list_models())
+    raise ColorTrackError(
+        f"there is no model {str(name)!r}; known models: {known}; "
+        f"own models are looked for in {user_models_dir()}, or give the path of a {_SUFFIX} file"
+    )
+
+
+def save_model(model: Embedder, path: str | os.PathLike[str], **metadata: Any) -> Path:
+    """Writes weights in fp16 with their metadata, atomically.
+
+    Args:
+        path: the file to write, ending in `.safetensors`.
+        metadata: what a user should know, as JSON values; `description` (str), `scores` (dict of floats)
+            and `options` (arguments of the preset) have a meaning, others (steps, data, ...) are kept.
+    """
+    import torch
+    from safetensors.torch import save
+
+    path = Path(path)
+    tensors = {
+        key: value.detach().cpu().half().contiguous() if value.is_floating_point() else value.cpu()
+        for key, value in model.state_dict().items()
+    }
+    if not all(torch.isfinite(value).all() for value in tensors.values()):
+        raise ColorTrackError(
+            f"the weights for {path} hold values that are not finite in fp16; nothing was written"
+        )
+    header = {"preset": model.preset, "version": __version__, **metadata}
+    strings = {"format": _FORMAT, "sha256": _digest(tensors), "colortrack": json.dumps(header)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(save(tensors, strings))
+    os.replace(temporary, path)
+    return path
+
+
+def read_info(path: Path) -> ModelInfo:
+    """Reads a weights file's metadata; raises ColorTrackError if it is not one of this program's."""
+    strings = _read_header(path).get("__metadata__", {})
+    if strings.get("format") != _FORMAT:
+        raise ColorTrackError(f"{path} holds no weights of this program; train some with `colortrack train`")
+    try:
+        metadata = json.loads(strings["colortrack"])
+        preset = metadata["preset"]
+    except (KeyError, ValueError) as error:
+        raise ColorTrackError(f"{path} has damaged metadata ({error}); copy or train it again") from error
+    metadata["sha256"] = strings.get("sha256", "")
+    return ModelInfo(
+        path.stem, preset, metadata.get("description", ""), path, metadata.get("scores", {}), metadata
+    )
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > _MAX_HEADER:
+                raise ValueError("its header is too long")
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise ColorTrackError(f"cannot read the weights {path}: {error.strerror}") from error
+    except (struct.error, ValueError) as error:
+        raise ColorTrackError(f"{path} is not a safetensors file, or is damaged: {error}") from error
+    if not isinstance(header, dict):
+        raise ColorTrackError(f"{path} is not a safetensors file, or is damaged: its header is no table")
+    return header
+
+
+def _read_tensors(info: ModelInfo) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    assert info.path is not None
+    try:
+        tensors = load_file(info.path)
+    except (SafetensorError, OSError) as error:
+        raise ColorTrackError(
+            f"the weights {info.path} are damaged ({error}); copy or train them again"
+        ) from error
+    if _digest(tensors) != info.metadata["sha256"]:
+        raise ColorTrackError(f"the weights {info.path} do not match their hash; copy or train them again")
+    return tensors
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    """sha256 over names, types, shapes and bytes, in the order of the names."""
+    import torch
+
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        value = tensors[key].contiguous()
+        digest.update(f"{key} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
