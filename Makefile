@@ -1,0 +1,37 @@
+# make demo    installs, tracks real and rendered video, prints a table, opens the App (DEMO_ARGS=--no-app: does not)
+# make test    installs, runs the test suite (TEST_ARGS="-k tracker")
+# make lint    ruff and mypy        make docs    builds the documentation into site/
+VENV := .venv
+BIN := $(VENV)/bin
+CHECK := import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c '$(CHECK)' 2>/dev/null && echo $$p && break; done)
+
+# Everything that FiftyOne writes stays under .venv; the user's own configuration and database are left alone.
+export FIFTYONE_CONFIG_PATH := $(CURDIR)/$(VENV)/fiftyone/config.json
+export FIFTYONE_DATABASE_DIR := $(CURDIR)/$(VENV)/fiftyone/database
+export FIFTYONE_DEFAULT_DATASET_DIR := $(CURDIR)/$(VENV)/fiftyone/datasets
+export FIFTYONE_PLUGINS_DIR := $(CURDIR)
+export FIFTYONE_DATABASE_VALIDATION := false
+export FIFTYONE_DO_NOT_TRACK := true
+
+.PHONY: demo test lint docs
+demo: $(VENV)/.demo
+	$(BIN)/colortrack demo $(DEMO_ARGS)
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(TEST_ARGS)
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+
+$(VENV)/.%: pyproject.toml scripts/ensure_mongod.py | $(BIN)/pip
+	$(BIN)/python -m pip install -e '.[$*]'
+	$(BIN)/python scripts/ensure_mongod.py
+	touch $@
+$(BIN)/pip:
+	@test -n "$(PYTHON)" || { echo "No Python 3.10 to 3.13 with venv found on PATH (Debian: apt install python3-venv);" \
+		"name one: make PYTHON=/path/to/python3.11"; exit 1; } >&2
+	$(PYTHON) -m venv $(VENV)
