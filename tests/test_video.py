@@ -1,0 +1,261 @@
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fiftyone_colortrack import video
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.video import ArrayFrames, ImageSequence, VideoFile, open_frames, probe, write_video
+
+
+def numbered_frames(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
+    """Frames whose grey level tells their number, with a dark left upper quarter."""
+    frames = [np.full((height, width, 3), 40 + 5 * i, np.uint8) for i in range(count)]
+    for frame in frames:
+        frame[: height // 2, : width // 2] = 10
+    return frames
+
+
+def numbers(frames: Iterator[np.ndarray] | list[np.ndarray]) -> list[int]:
+    return [round((float(f[-8:, -8:].mean()) - 40) / 5) for f in frames]
+
+
+def encode(
+    path: Path, frames: list[np.ndarray], codec: str = "libx264", pts=None, rotation=0, **options
+) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for i, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(frame, "rgb24")
+            if pts:
+                picture.pts, picture.time_base = pts[i], Fraction(1, 25)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+def test_written_video_reads_back(tmp_path: Path) -> None:
+    frames = numbered_frames(30)
+    info = write_video(tmp_path / "new" / "v.mp4", frames, 29.97)
+    assert info == probe(tmp_path / "new" / "v.mp4") == probe(tmp_path / "new" / "v.mp4", count_frames=True)
+    assert (info.width, info.height, info.frame_count, info.codec) == (64, 48, 30, "h264")
+    assert info.frame_rate == pytest.approx(29.97, abs=1e-3)
+    read = VideoFile(tmp_path / "new" / "v.mp4")
+    assert len(read) == 30
+    error = np.abs(np.stack(list(read.read(range(30)))).astype(int) - np.stack(frames))
+    assert error.mean() < 1.5
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["v.mp4"]
+
+
+def test_colors_survive(tmp_path: Path) -> None:
+    frame = np.zeros((48, 96, 3), np.uint8)
+    frame[:, :32], frame[:, 32:64], frame[:, 64:] = (200, 30, 30), (30, 200, 30), (30, 30, 200)
+    write_video(tmp_path / "v.mp4", [frame], 10)
+    read = next(VideoFile(tmp_path / "v.mp4").read(range(1)))
+    assert np.abs(read[:, [16, 48, 80]].astype(int) - frame[:, [16, 48, 80]]).max() <= 4
+
+
+CONTAINERS = [
+    ("v.mp4", "libx264", {"bf": "3", "g": "10"}),
+    ("open_gop.mp4", "libx264", {"bf": "3", "g": "10", "x264-params": "open-gop=1"}),
+    ("one_key.mp4", "libx264", {"g": "1000"}),
+    ("v.ts", "libx264", {"bf": "3", "g": "10"}),
+    ("v.mkv", "libx264", {"bf": "3", "g": "10"}),
+    ("v.avi", "mpeg4", {"g": "10", "qmin": "1", "qmax": "2"}),
+    ("v.avi", "mjpeg", {}),
+    ("v.h264", "libx264", {"bf": "3", "g": "10"}),
+]
+
+
+@pytest.mark.parametrize(("name", "codec", "options"), CONTAINERS)
+@pytest.mark.parametrize("buffer", [1, 3 * 48 * 64 * 4, 2**27])
+def test_every_container_reads_both_ways(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    codec: str,
+    options: dict[str, str],
+    buffer: int,
+) -> None:
+    monkeypatch.setattr(video, "REVERSE_BUFFER_BYTES", buffer)
+    frames = VideoFile(encode(tmp_path / name, numbered_frames(33), codec, **options))
+    assert len(frames) == 33
+    for wanted in (
+        range(33),
+        range(32, -1, -1),
+        range(13, 17),
+        range(31, 2, -1),
+        range(30, 3, -7),
+        range(9, 30, 6),
+    ):
+        assert numbers(frames.read(wanted)) == list(wanted)
+    assert probe(tmp_path / name).frame_count == 33
+
+
+def test_variable_frame_rate_counts_every_frame_once(tmp_path: Path) -> None:
+    path = encode(tmp_path / "v.mp4", numbered_frames(8), pts=[0, 1, 5, 6, 30, 31, 90, 92])
+    assert numbers(VideoFile(path).read(range(8))) == list(range(8))
+    assert numbers(VideoFile(path).read(range(7, -1, -1))) == list(range(7, -1, -1))
+
+
+def test_one_frame_video(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", numbered_frames(1), 25)
+    frames = VideoFile(tmp_path / "v.mp4")
+    assert len(frames) == 1
+    assert numbers(frames.read(range(1))) == numbers(frames.read(range(0, -1, -1))) == [0]
+    assert list(frames.read(range(0))) == []
+
+
+def test_odd_sizes_are_padded_by_repeating_the_edge(tmp_path: Path) -> None:
+    frame = np.tile(np.arange(51, dtype=np.uint8)[:, None, None] * 5, (1, 35, 3))
+    info = write_video(tmp_path / "v.mp4", [frame] * 3, 25)
+    assert (info.height, info.width) == (52, 36)
+    read = next(VideoFile(tmp_path / "v.mp4").read(range(1)))
+    assert np.abs(read[:51, :35].astype(int) - frame).max() <= 6
+    assert np.abs(read[51].astype(int) - frame[50, 0]).max() <= 6
+
+
+@pytest.mark.skipif(
+    not hasattr(av.VideoStream, "set_display_rotation"), reason="this PyAV cannot write rotation"
+)
+def test_rotation_is_applied(tmp_path: Path) -> None:
+    frames = numbered_frames(3)
+    path = encode(tmp_path / "v.mp4", frames, rotation=90)
+    info = probe(path)
+    assert (info.width, info.height) == (48, 64)
+    read = next(VideoFile(path).read(range(1)))
+    assert np.abs(read.astype(int) - np.rot90(frames[0])).mean() < 2
+    assert next(VideoFile(path).read(range(1), short_side=24)).shape == (32, 24, 3)
+
+
+def test_file_cut_short(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), np.uint8)
+    write_video(tmp_path / "whole.mp4", noise, 25)
+    data = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 2 // 3])
+    assert probe(tmp_path / "cut.mp4").frame_count == 40  # the header lies
+    really = probe(tmp_path / "cut.mp4", count_frames=True).frame_count
+    assert 20 <= really < 32
+    frames = VideoFile(tmp_path / "cut.mp4")
+    assert len(frames) == really
+    assert frames.info.frame_count == len(frames)
+    with pytest.raises(ColorTrackError, match=r"frame 39 of .*cut\.mp4 does not exist: it has \d+ frames"):
+        list(frames.read(range(40)))
+
+
+def test_damaged_frame_is_named(tmp_path: Path) -> None:
+    path = encode(tmp_path / "v.avi", numbered_frames(20), "mjpeg")
+    data = bytearray(path.read_bytes())
+    pictures = [i for i in range(len(data)) if data[i : i + 3] == b"\xff\xd8\xff"]
+    data[pictures[12] : pictures[13] - 8] = bytes(pictures[13] - 8 - pictures[12])
+    path.write_bytes(data)
+    assert numbers(VideoFile(path).read(range(12))) == list(range(12))
+    with pytest.raises(ColorTrackError, match=r"frame 12 of .*v\.avi cannot be decoded"):
+        list(VideoFile(path).read(range(20)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "is not a file"), (b"", "cannot be decoded as a video"), (b"no video" * 99, "cannot be decoded")],
+)
+def test_not_a_video(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "v.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ColorTrackError, match=message):
+        probe(path)
+    with pytest.raises(ColorTrackError, match=message):
+        open_frames(path)
+
+
+def test_sound_only(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        sound.sample_rate = 8000
+        container.mux(stream.encode(sound))
+    with pytest.raises(ColorTrackError, match="no video stream"):
+        probe(tmp_path / "a.wav")
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", numbered_frames(2), 25)
+    before = (tmp_path / "v.mp4").read_bytes()
+
+    def breaks() -> Iterator[np.ndarray]:
+        yield from numbered_frames(5)
+        raise RuntimeError("source broke")
+
+    with pytest.raises(RuntimeError, match="source broke"):
+        write_video(tmp_path / "v.mp4", breaks(), 25)
+    with pytest.raises(ColorTrackError, match=r"frame 1 is \[10, 10, 3\], but frame 0 is \[48, 64, 3\]"):
+        write_video(tmp_path / "v.mp4", [*numbered_frames(1), np.zeros((10, 10, 3), np.uint8)], 25)
+    with pytest.raises(ColorTrackError, match="at least one"):
+        write_video(tmp_path / "v.mp4", [], 25)
+    with pytest.raises(ColorTrackError, match="frame rate"):
+        write_video(tmp_path / "v.mp4", numbered_frames(1), 0)
+    assert (tmp_path / "v.mp4").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def write_images(folder: Path, frames: list[np.ndarray]) -> list[Path]:
+    paths = [folder / f"{i:05d}.png" for i in range(len(frames))]
+    for path, frame in zip(paths, frames, strict=True):
+        cv2.imwrite(str(path), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    return paths
+
+
+def test_image_sequence(tmp_path: Path) -> None:
+    frames = [f + np.array([0, 3, 9], np.uint8) for f in numbered_frames(5)]
+    paths = write_images(tmp_path, frames)
+    for source in (paths, [str(p) for p in paths], tmp_path):
+        sequence = open_frames(source)
+        assert isinstance(sequence, ImageSequence)
+        assert np.array_equal(list(sequence.read(range(4, -1, -1))), frames[::-1])
+    assert next(sequence.read(range(1), short_side=24)).shape == (24, 32, 3)
+
+
+def test_image_sequence_names_the_bad_file(tmp_path: Path) -> None:
+    paths = write_images(tmp_path, numbered_frames(4))
+    cv2.imwrite(str(paths[1]), np.zeros((20, 30, 3), np.uint8))
+    paths[2].write_bytes(b"not an image")
+    paths[3].unlink()
+    sequence = open_frames(paths)
+    for i, message in enumerate(["is 30 x 20, but", "cannot be read as an image", "is missing"], start=1):
+        with pytest.raises(ColorTrackError, match=rf"{paths[i].name} {message}"):
+            list(sequence.read(range(i, i + 1)))
+    with pytest.raises(ColorTrackError, match="at least one image"):
+        open_frames([*tmp_path.glob("*.none")] or ImageSequence([]))
+
+
+def test_arrays() -> None:
+    frames = numbered_frames(5)
+    for source in (frames, np.stack(frames), ArrayFrames(frames)):
+        assert numbers(open_frames(source).read(range(4, 0, -1))) == [4, 3, 2, 1]
+    with pytest.raises(ColorTrackError, match="frame 5 of the array of frames does not exist: it has 5"):
+        list(open_frames(frames).read(range(3, 6)))
+    with pytest.raises(ColorTrackError, match="frame -1 of"):
+        list(open_frames(frames).read(range(2, -2, -1)))
+    with pytest.raises(ColorTrackError, match="frame 1 must be uint8 RGB"):
+        open_frames([frames[0], frames[1].astype(np.float32)])
+    with pytest.raises(ColorTrackError, match="at least one frame"):
+        open_frames([])
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 1000))
+def test_scaled_size(height: int, width: int, short_side: int) -> None:
+    h, w = video.scaled_size(height, width, short_side)
+    assert min(h, w) == min(height, width, short_side)
+    assert abs(max(h, w) - max(height, width) * min(h, w) / min(height, width)) <= 0.5
+    assert (h <= w) == (height <= width) or h == w
+    assert video.scaled_size(w, h, short_side) == (w, h)
