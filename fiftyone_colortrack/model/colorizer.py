@@ -58,12 +58,14 @@ class Embedder(nn.Module):
         dim: length of an embedding.
         preset: name of the configuration: `lab`, `fast` or `paper`.
         name: name under which it was loaded.
+        temperature: of the softmax over matches that tracks best with these embeddings.
     """
 
     stride: int
     dim: int
     preset: str
     name: str
+    temperature: float = 0.07
 
     def forward(self, lab: Tensor) -> Tensor:
         """Scaled Lab `[B, 3, H, W]`, H and W multiples of the stride -> unit-length `[B, dim, H/s, W/s]`."""

@@ -1,0 +1,129 @@
+"""Exact top-k affinity between the cells of a frame and the cells near them in other frames."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+TILE = 12  # side of a query tile; with radius 12 a third of each tile's products is inside the disc
+CHUNKS = 16  # a row of products is searched for its maxima in this many interleaved parts
+
+
+class Matches(NamedTuple):
+    """The best matches of each of N query cells.
+
+    Attributes:
+        similarity: [N, k] dot products in descending order, -inf where the window holds fewer than k cells
+        cell: [N, k] where the matches are in the flattened keys, t * h * w + y * w + x
+    """
+
+    similarity: Tensor
+    cell: Tensor
+
+
+def top_k_matches(query: Tensor, keys: Tensor, top_k: int | None, radius: float | None) -> Matches:
+    """Find the best matches of every cell among the cells of all key frames within a disc around it.
+
+    The full affinity is never built: square tiles of queries are multiplied with the window of keys that
+    their discs can reach, one product and one selection a tile. The result is exact.
+
+    Args:
+        query: features of one frame, [h, w, C]
+        keys: features of the frames to copy from, [T, h, w, C]
+        top_k: matches per cell, over all T frames together; None keeps every cell of the window
+        radius: of the disc, in cells; None looks at the whole frames
+
+    Returns:
+        matches of the h * w cells in row-major order
+    """
+    height, width, _ = query.shape
+    frames = keys.shape[0]
+    if radius is None:
+        similarity = query.flatten(0, 1) @ keys.flatten(0, 2).T  # [hw, Thw]
+        return Matches(*largest(similarity, min(top_k or similarity.shape[1], similarity.shape[1])))
+
+    halo = int(radius)
+    outside = _outside_disc(TILE, halo, radius, query.device)
+    largest_window = frames * min(TILE + 2 * halo, height) * min(TILE + 2 * halo, width)
+    k = min(top_k or largest_window, largest_window)
+    similarity = query.new_full((height, width, k), -torch.inf)
+    cell = torch.zeros(height, width, k, dtype=torch.long, device=query.device)
+    for y0 in range(0, height, TILE):
+        y1 = min(y0 + TILE, height)
+        top, bottom = max(y0 - halo, 0), min(y1 + halo, height)
+        for x0 in range(0, width, TILE):
+            x1 = min(x0 + TILE, width)
+            left, right = max(x0 - halo, 0), min(x1 + halo, width)
+            tile = query[y0:y1, x0:x1].flatten(0, 1)  # [n, C]
+            window = keys[:, top:bottom, left:right].flatten(0, 2)  # [Tm, C]
+            offset_y, offset_x = top - y0 + halo, left - x0 + halo
+            barrier = outside[
+                : y1 - y0, : x1 - x0, offset_y : offset_y + bottom - top, offset_x : offset_x + right - left
+            ].flatten(2)  # [rows, columns, m]
+            products = (tile @ window.T).view(y1 - y0, x1 - x0, frames, -1)
+            products += barrier[:, :, None]
+            found = min(k, len(window))
+            values, position = largest(products.view(len(tile), -1), found)
+            position = _to_frame(position, (bottom - top, right - left), (top, left), (height, width))
+            similarity[y0:y1, x0:x1, :found] = values.view(y1 - y0, x1 - x0, found)
+            cell[y0:y1, x0:x1, :found] = position.view(y1 - y0, x1 - x0, found)
+    return Matches(similarity.flatten(0, 1), cell.flatten(0, 1))
+
+
+def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`values.topk(k)` along the last of two axes, faster on long rows, and as exact.
+
+    A row is cut into interleaved chunks; its k largest values lie in the k chunks with the largest maxima, so
+    that only those are searched.
+    """
+    rows, length = values.shape
+    chunks = length // CHUNKS
+    if chunks <= 4 * k:
+        return values.topk(k, dim=1)
+    body = values[:, : chunks * CHUNKS].unflatten(1, (CHUNKS, chunks))  # [rows, CHUNKS, chunks]
+    best = body.amax(1).topk(k, dim=1, sorted=False).indices  # [rows, k]
+    steps = torch.arange(CHUNKS, device=values.device) * chunks
+    candidates = (best[:, :, None] + steps).flatten(1)  # [rows, k * CHUNKS]
+    rest = torch.arange(chunks * CHUNKS, length, device=values.device).expand(rows, -1)
+    candidates = torch.cat([candidates, rest], 1)
+    top, position = values.gather(1, candidates).topk(k, dim=1)
+    return top, candidates.gather(1, position)
+
+
+def copy_labels(matches: Matches, labels: Tensor, temperature: float) -> Tensor:
+    """Copy labels along the affinity: y_j = sum_i softmax_i(f_i . f_j / T) c_i (Vondrick et al. 2018, eq. 1).
+
+    Args:
+        matches: of N cells
+        labels: [T * h * w, L] labels of the cells that the matches point to
+        temperature: T
+
+    Returns:
+        [N, L] labels, a convex combination of the copied ones
+    """
+    weights = (matches.similarity / temperature).softmax(1)
+    return F.embedding_bag(matches.cell, labels, per_sample_weights=weights, mode="sum")
+
+
+def _outside_disc(tile: int, halo: int, radius: float, device: torch.device) -> Tensor:
+    """-inf where a key lies outside a query's disc, else 0: [tile, tile, tile + 2 halo, tile + 2 halo]."""
+    query = torch.arange(tile, device=device)
+    key = torch.arange(-halo, tile + halo, device=device)
+    squared = (query[:, None] - key) ** 2  # [tile, tile + 2 halo]
+    distance = squared[:, None, :, None] + squared[None, :, None, :]
+    return torch.zeros_like(distance, dtype=torch.float32).masked_fill_(distance > radius**2, -torch.inf)
+
+
+def _to_frame(
+    position: Tensor, window: tuple[int, int], corner: tuple[int, int], size: tuple[int, int]
+) -> Tensor:
+    """Positions within the windows of all frames -> positions within the whole frames."""
+    rows, columns = window
+    frame = position // (rows * columns)
+    cell = position - frame * (rows * columns)
+    y = cell // columns
+    x = cell - y * columns
+    return frame * (size[0] * size[1]) + (y + corner[0]) * size[1] + x + corner[1]

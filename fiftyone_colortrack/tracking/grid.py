@@ -1,0 +1,67 @@
+"""The geometry of one video: pixels of the frame, pixels of the network's input, cells of its features."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Maps between a frame of `size` pixels and the cells that the network sees.
+
+    The frame is scaled to `input_size`, and padded at the bottom and the right to whole cells of `stride`
+    pixels.
+
+    Attributes:
+        size: (height, width) of the frame in pixels
+        input_size: (height, width) that the network sees, without padding
+        stride: pixels of the input per cell
+    """
+
+    size: tuple[int, int]
+    input_size: tuple[int, int]
+    stride: int
+
+    @classmethod
+    def fit(cls, size: tuple[int, int], input_size: int | tuple[int, int], stride: int) -> Grid:
+        """Scale the short side of `size` to `input_size`, or exactly to `input_size` if it is a pair."""
+        if isinstance(input_size, int):
+            scale = input_size / min(size)
+            input_size = (max(stride, round(size[0] * scale)), max(stride, round(size[1] * scale)))
+        return cls(size, input_size, stride)
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of cells."""
+        return math.ceil(self.input_size[0] / self.stride), math.ceil(self.input_size[1] / self.stride)
+
+    @property
+    def pixels_per_cell(self) -> tuple[float, float]:
+        """Pixels of the frame per cell, (vertically, horizontally)."""
+        return (
+            self.stride * self.size[0] / self.input_size[0],
+            self.stride * self.size[1] / self.input_size[1],
+        )
+
+    def averaging(self, axis: int) -> Tensor:
+        """[cells, pixels] matrix that averages pixels over each cell of an axis (0 down, 1 across).
+
+        Cells that reach over the frame's edge average over their part within it.
+        """
+        pixels, per_cell = self.size[axis], self.pixels_per_cell[axis]
+        starts = torch.arange(self.cells[axis], dtype=torch.float64)[:, None] * per_cell
+        pixel = torch.arange(pixels, dtype=torch.float64)
+        overlap = torch.minimum(starts + per_cell, pixel + 1) - torch.maximum(starts, pixel)
+        overlap = overlap.clamp(min=0)
+        return (overlap / overlap.sum(1, keepdim=True)).float()
+
+    def interpolation(self, axis: int) -> Tensor:
+        """[pixels, cells] matrix that interpolates between cell centres, constant beyond the outer ones."""
+        pixels, cells, per_cell = self.size[axis], self.cells[axis], self.pixels_per_cell[axis]
+        position = ((torch.arange(pixels, dtype=torch.float64) + 0.5) / per_cell - 0.5).clamp(0, cells - 1)
+        distance = (position[:, None] - torch.arange(cells, dtype=torch.float64)).abs()
+        return (1 - distance).clamp(min=0).float()

@@ -1,0 +1,306 @@
+"""From labels on some frames of a video to labels on all of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.model.colorizer import Embedder
+from fiftyone_colortrack.model.weights import load_model
+from fiftyone_colortrack.tracking.baselines import FlowPropagator, IdentityPropagator
+from fiftyone_colortrack.tracking.codecs import CODECS, Codec
+from fiftyone_colortrack.tracking.config import DIRECTIONS, Direction, TrackerConfig
+from fiftyone_colortrack.tracking.labels import LABEL_KINDS, LabelKind, Labels, Seed, TrackedFrame
+from fiftyone_colortrack.tracking.propagator import ColorPropagator, Labelled, Propagator
+from fiftyone_colortrack.video import Frames, open_frames
+
+BASELINES = ("identity", "flow")
+FEATURE_CACHE_BYTES = 2**30  # between two labelled frames, features up to this size are not computed twice
+
+
+def make_propagator(
+    model: str | Embedder, config: TrackerConfig, device: str | torch.device | None = None
+) -> Propagator[Any]:
+    """The propagator for a baseline (`identity`, `flow`), a model's name or file, or a loaded model."""
+    if model == "identity":
+        return IdentityPropagator()
+    if model == "flow":
+        return FlowPropagator(config.input_size)
+    if not isinstance(model, Embedder):
+        model = load_model(model, device)
+    return ColorPropagator(model, config)
+
+
+@dataclass
+class _Anchor:
+    """A labelled frame, completed with the objects that were tracked into it."""
+
+    frame: int
+    prepared: Any
+    soft: Tensor  # [h, w, L]
+    labels: Labels
+    drawn: frozenset[int]
+    known: frozenset[int]  # drawn here, or earlier
+
+    @property
+    def labelled(self) -> Labelled[Any]:
+        return Labelled(self.prepared, self.soft)
+
+
+class Tracker:
+    """Tracks the labelled objects of some frames through a video: iterate over it for every frame's labels.
+
+        for tracked in Tracker(frames, first_mask):
+            save(tracked.frame, tracked.labels)
+
+    Frames arrive in ascending order, each exactly once, and with `direction="backward"` in descending order.
+    `forward` leaves out the frames before the first labelled one, `backward` those after the last one. With
+    `both`, frames between two labelled ones are tracked from either side, and the two results are averaged,
+    weighted by nearness. An object that a labelled frame leaves out is tracked on through it; one that a
+    later labelled frame is the first to show joins there.
+
+    Memory is bounded whatever the video's length: soft labels that have to wait go to a temporary file.
+
+    Args:
+        frames: path of a video, list of image paths, array [T, H, W, 3], list of frames, or `Frames`
+        seeds: labels of the first frame, or one or several `Seed`
+        kind: of the labels: "masks", "boxes" or "points"
+        model: name or file of a model, a loaded one, or a baseline: "identity", "flow"
+        direction: "forward", "backward" or "both"
+        config: settings, see `TrackerConfig`
+        device: torch device; default: the best one there is
+
+    Raises:
+        ColorTrackError: if the seeds do not fit the video, or the model does not exist
+    """
+
+    def __init__(
+        self,
+        frames: Any,
+        seeds: Labels | Seed | Sequence[Seed],
+        *,
+        kind: LabelKind = "masks",
+        model: str | Embedder = "fast",
+        direction: Direction = "both",
+        config: TrackerConfig | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.frames = open_frames(frames)
+        self.config = config or TrackerConfig()
+        self.kind = kind
+        self.direction = direction
+        if kind not in LABEL_KINDS:
+            raise ColorTrackError(f"kind is {kind!r}; choose one of {', '.join(LABEL_KINDS)}")
+        if direction not in DIRECTIONS:
+            raise ColorTrackError(f"direction is {direction!r}; choose one of {', '.join(DIRECTIONS)}")
+        self.seeds = _sorted_seeds(seeds, len(self.frames))
+        self._propagator = make_propagator(model, self.config, device)
+        self._grid = self._propagator.grid((self.frames.height, self.frames.width))
+        self._codec: Codec = CODECS[kind].create(self.seeds, self._grid, self._propagator.device)
+
+    def __len__(self) -> int:
+        """Number of frames that tracking gives."""
+        if self.direction == "forward":
+            return len(self.frames) - self.seeds[0].frame
+        if self.direction == "backward":
+            return self.seeds[-1].frame + 1
+        return len(self.frames)
+
+    def __iter__(self) -> Iterator[TrackedFrame]:
+        if self.direction == "backward":
+            yield from self._backward()
+            return
+        first, *later = self.seeds
+        anchors = [self._anchor(first)]
+        if self.direction == "both":
+            yield from self._decode(self._before(anchors[0]))
+        yield self._decode_anchor(anchors[0])
+        for seed in later:
+            anchor = self._anchor(seed)
+            yield from self._decode(self._between(anchors, anchor))
+            anchors.append(anchor)
+            yield self._decode_anchor(anchor)
+        rest = range(anchors[-1].frame + 1, len(self.frames))
+        yield from self._decode((i, soft) for i, _, soft in self._run(rest, anchors[::-1]))
+
+    def _backward(self) -> Iterator[TrackedFrame]:
+        """Backward is forward on the reversed video."""
+        last = len(self.frames) - 1
+        mirrored = object.__new__(Tracker)
+        mirrored.__dict__.update(self.__dict__)
+        mirrored.frames = _Reversed(self.frames)
+        mirrored.seeds = [Seed(last - seed.frame, seed.labels) for seed in reversed(self.seeds)]
+        mirrored.direction = "forward"
+        for tracked in mirrored:
+            yield TrackedFrame(last - tracked.frame, tracked.labels, tracked.confidence, tracked.drawn)
+
+    def _before(self, anchor: _Anchor) -> Iterator[tuple[int, Tensor]]:
+        """Soft labels of the frames before the first labelled one."""
+        store = self._store(range(anchor.frame))
+        for index, _, soft in self._run(range(anchor.frame - 1, -1, -1), [anchor]):
+            store[index] = soft
+        yield from store.items()
+
+    def _between(self, anchors: list[_Anchor], end: _Anchor) -> Iterator[tuple[int, Tensor]]:
+        """Soft labels of the frames between the last of the anchors and the next one; completes that one."""
+        start = anchors[-1]
+        missing = start.known - end.drawn
+        # A labelled frame that leaves out objects would tell that they are not there.
+        sources = anchors[::-1] if missing else [start, end, *anchors[-2::-1]]
+        fused = self.direction == "both"
+        store = self._store(range(start.frame + 1, end.frame))
+        cache: dict[int, Any] = {}
+        room = FEATURE_CACHE_BYTES if fused else 0
+        for index, prepared, soft in self._run(range(start.frame + 1, end.frame + bool(missing)), sources):
+            if index == end.frame:
+                end.soft = self._codec.complete(end.soft, soft, end.drawn)
+                break
+            store[index] = soft
+            room -= getattr(prepared, "nbytes", 0)
+            if room > 0:
+                cache[index] = prepared
+        end.known = start.known | end.drawn
+        if fused:
+            span = end.frame - start.frame
+            both_sides = start.known & end.drawn
+            for index, _, soft in self._run(
+                range(end.frame - 1, start.frame, -1), [end, *anchors[::-1]], cache
+            ):
+                weight = (end.frame - index) / span
+                store[index] = self._codec.fuse(store[index], soft, weight, both_sides)
+        yield from store.items()
+
+    def _run(
+        self, indices: range, sources: Sequence[_Anchor], cache: dict[int, Any] | None = None
+    ) -> Iterator[tuple[int, Any, Tensor]]:
+        """Propagate from the first of the sources along the indices: (index, prepared frame, soft labels)."""
+        if not indices:
+            return
+        self._propagator.start([anchor.labelled for anchor in sources[: max(self.config.labelled, 1)]])
+        cache = cache or {}
+        unread = [i for i in indices if i not in cache]
+        frames = self._read(range(unread[0], unread[-1] + indices.step, indices.step)) if unread else iter(())
+        for index in indices:
+            prepared = cache[index] if index in cache else self._propagator.prepare(next(frames), self._grid)
+            yield index, prepared, self._propagator.step(prepared)
+
+    def _read(self, indices: range) -> Iterator[np.ndarray]:
+        return self.frames.read(indices, short_side=min(self._grid.input_size))
+
+    def _anchor(self, seed: Seed) -> _Anchor:
+        (frame,) = self._read(range(seed.frame, seed.frame + 1))
+        prepared = self._propagator.prepare(frame, self._grid)
+        drawn = self._codec.ids_in(seed.labels)
+        return _Anchor(seed.frame, prepared, self._codec.encode(seed.labels), seed.labels, drawn, drawn)
+
+    def _store(self, indices: range) -> _SoftLabels:
+        return _SoftLabels(indices, (*self._grid.cells, self._codec.depth), self._propagator.device)
+
+    def _decode(self, soft_labels: Iterator[tuple[int, Tensor]]) -> Iterator[TrackedFrame]:
+        for index, soft in soft_labels:
+            labels, confidence = self._codec.decode(soft)
+            yield TrackedFrame(index, labels, confidence)
+
+    def _decode_anchor(self, anchor: _Anchor) -> TrackedFrame:
+        labels, confidence = self._codec.decode(anchor.soft)
+        labels = self._codec.overlay(labels, anchor.labels)
+        certain = {i: np.ones_like(confidence[i]) if self.kind == "points" else 1.0 for i in anchor.drawn}
+        return TrackedFrame(anchor.frame, labels, {**confidence, **certain}, anchor.drawn)
+
+
+class StreamTracker:
+    """Tracks from the first frame of a live video, one frame at a time.
+
+    Args:
+        first_frame: uint8 RGB [H, W, 3]
+        labels: of the first frame, see `Tracker`
+        kind, model, config, device: see `Tracker`
+    """
+
+    def __init__(
+        self,
+        first_frame: np.ndarray,
+        labels: Labels,
+        *,
+        kind: LabelKind = "masks",
+        model: str | Embedder = "fast",
+        config: TrackerConfig | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        tracker = Tracker([first_frame], labels, kind=kind, model=model, config=config, device=device)
+        self._size = first_frame.shape
+        self._grid, self._codec, self._propagator = tracker._grid, tracker._codec, tracker._propagator
+        self._propagator.start([tracker._anchor(tracker.seeds[0]).labelled])
+        self._frame = 0
+
+    def step(self, frame: np.ndarray) -> TrackedFrame:
+        """Labels of the next frame (uint8 RGB [H, W, 3], of the first one's size)."""
+        self._frame += 1
+        if frame.shape != self._size:
+            raise ColorTrackError(
+                f"frame {self._frame} has shape {frame.shape}, the first one has {self._size}"
+            )
+        soft = self._propagator.step(self._propagator.prepare(frame, self._grid))
+        return TrackedFrame(self._frame, *self._codec.decode(soft))
+
+
+class _SoftLabels:
+    """Soft label maps of a range of frames, in half precision in a temporary file."""
+
+    def __init__(self, indices: range, shape: tuple[int, ...], device: torch.device) -> None:
+        self._indices = indices
+        self._device = device
+        if indices:
+            file = tempfile.TemporaryFile(prefix="colortrack-")  # noqa: SIM115, the array keeps it open
+            self._maps = np.memmap(file, np.float16, "w+", shape=(len(indices), *shape))
+
+    def __setitem__(self, index: int, soft: Tensor) -> None:
+        self._maps[self._indices.index(index)] = soft.cpu().numpy()
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(self._maps[self._indices.index(index)].astype(np.float32)).to(self._device)
+
+    def items(self) -> Iterator[tuple[int, Tensor]]:
+        for index in self._indices:
+            yield index, self[index]
+
+
+class _Reversed(Frames):
+    """A video from its end to its beginning."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+        self.height, self.width = frames.height, frames.width
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def _read(self, indices: range, size: tuple[int, int]) -> Iterator[np.ndarray]:
+        last = len(self) - 1
+        return self._frames._read(range(last - indices.start, last - indices.stop, -indices.step), size)
+
+
+def _sorted_seeds(seeds: Labels | Seed | Sequence[Seed], length: int) -> list[Seed]:
+    if isinstance(seeds, np.ndarray | dict):
+        seeds = Seed(0, seeds)
+    if isinstance(seeds, Seed):
+        seeds = [seeds]
+    ordered = sorted(seeds, key=lambda seed: seed.frame)
+    if not ordered:
+        raise ColorTrackError("there is no labelled frame; label at least one")
+    frames = [seed.frame for seed in ordered]
+    outside = [frame for frame in frames if not 0 <= frame < length]
+    if outside:
+        raise ColorTrackError(
+            f"labelled frame {outside[0]} lies outside the video, which has {length} frames"
+        )
+    if len(set(frames)) < len(frames):
+        raise ColorTrackError(f"a frame is labelled twice; the labelled frames are {frames}")
+    return ordered
