@@ -1,0 +1,18 @@
+"""How good tracks are: J and F of DAVIS, PCK of JHMDB, colour error. Numpy only, no FiftyOne."""
+
+from fiftyone_colortrack.metrics.color_error import ColorError, color_error
+from fiftyone_colortrack.metrics.davis import Measure, ObjectScore, boundary_f, jaccard, score_sequence
+from fiftyone_colortrack.metrics.pck import PCKScore, pck, point_errors
+
+__all__ = [
+    "ColorError",
+    "Measure",
+    "ObjectScore",
+    "PCKScore",
+    "boundary_f",
+    "color_error",
+    "jaccard",
+    "pck",
+    "point_errors",
+    "score_sequence",
+]

@@ -1,0 +1,175 @@
+"""Region similarity J and contour accuracy F of the DAVIS benchmark, semi-supervised.
+
+The formulas are those of the official evaluation of DAVIS 2017 (Perazzi et al., CVPR 2016; Pont-Tuset et al.,
+2017), to the last digit, but each object is scored in the box around it instead of in the whole frame.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+
+from fiftyone_colortrack.errors import ColorTrackError
+
+BOUNDARY_TOLERANCE = 0.008
+"""How far boundaries may be apart, as a share of the frame's diagonal."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A score over the frames of a video.
+
+    Args:
+        mean: the mean over the scored frames
+        recall: the share of scored frames above 0.5
+        decay: mean of the first quarter of the scored frames minus mean of the last
+        values: the score of every scored frame
+    """
+
+    mean: float
+    recall: float
+    decay: float
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Measure:
+        """Summarize one score per frame; all summaries are NaN where there is none."""
+        if len(values) == 0:
+            return cls(math.nan, math.nan, math.nan, values)
+        edges = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1  # quarters share their edges
+        decay = values[: edges[1] + 1].mean() - values[edges[3] :].mean()
+        return cls(float(values.mean()), float((values > 0.5).mean()), float(decay), values)
+
+
+@dataclass(frozen=True)
+class ObjectScore:
+    """How well one object was segmented."""
+
+    J: Measure
+    F: Measure
+
+
+def score_sequence(
+    pred: np.ndarray | Sequence[np.ndarray],
+    gt: np.ndarray | Sequence[np.ndarray],
+    void: np.ndarray | Sequence[np.ndarray] | None = None,
+    scored: Sequence[int] | None = None,
+    tolerance: float = BOUNDARY_TOLERANCE,
+) -> dict[int, ObjectScore]:
+    """Score every object of the ground truth of one video.
+
+    Args:
+        pred: predicted object ids, integers ``[T, H, W]`` (or ``T`` maps), 0 is background
+        gt: true object ids, alike
+        void: bool ``[T, H, W]``, pixels that count neither for nor against
+        scored: the frames to score; all but the first and the last if not given, as DAVIS does
+        tolerance: see `boundary_f`
+
+    Returns:
+        Object id -> its scores. An object that is absent from a frame in both scores 1 there.
+
+    Raises:
+        ColorTrackError: if lengths or sizes differ
+    """
+    if len(pred) != len(gt) or (void is not None and len(void) != len(gt)):
+        raise ColorTrackError(f"the prediction has {len(pred)} frames, the ground truth {len(gt)}")
+    frames = range(1, len(gt) - 1) if scored is None else scored
+    true = [_without(gt[t], None if void is None else void[t]) for t in range(len(gt))]
+    ids = sorted({int(i) for ids in true for i in np.unique(ids)} - {0})
+    values = np.empty((len(ids), 2, len(frames)))  # object x (J, F) x frame
+    for column, t in enumerate(frames):
+        if pred[t].shape != true[t].shape:
+            raise ColorTrackError(
+                f"frame {t}: the prediction is {pred[t].shape}, the ground truth {true[t].shape}"
+            )
+        predicted = _without(pred[t], None if void is None else void[t])
+        for row, i in enumerate(ids):
+            values[row, :, column] = _score(predicted == i, true[t] == i, tolerance)
+    return {i: ObjectScore(Measure.of(j), Measure.of(f)) for i, (j, f) in zip(ids, values, strict=True)}
+
+
+def jaccard(pred: np.ndarray, gt: np.ndarray) -> float:
+    """Intersection over union of two masks, bool ``[H, W]``; 1 where both are empty."""
+    _check_pair(pred, gt)
+    union = np.count_nonzero(pred | gt)
+    return np.count_nonzero(pred & gt) / union if union else 1.0
+
+
+def boundary_f(pred: np.ndarray, gt: np.ndarray, tolerance: float = BOUNDARY_TOLERANCE) -> float:
+    """F-measure of the boundaries of two masks, bool ``[H, W]``.
+
+    A boundary pixel is right if the other boundary comes as near as ``ceil(tolerance * diagonal)`` pixels.
+
+    Args:
+        pred: predicted mask
+        gt: true mask
+        tolerance: as a share of the frame's diagonal; from 1 on it is a distance in pixels
+    """
+    _check_pair(pred, gt)
+    radius = _radius(pred.shape, tolerance)
+    box = _box(pred, gt, radius)
+    return _boundary_f(pred[box], gt[box], radius)
+
+
+def _score(pred: np.ndarray, gt: np.ndarray, tolerance: float) -> tuple[float, float]:
+    radius = _radius(pred.shape, tolerance)
+    box = _box(pred, gt, radius)
+    pred, gt = pred[box], gt[box]
+    return jaccard(pred, gt), _boundary_f(pred, gt, radius)
+
+
+def _boundary_f(pred: np.ndarray, gt: np.ndarray, radius: int) -> float:
+    pred_edge, gt_edge = _boundary(pred), _boundary(gt)
+    n_pred, n_gt = np.count_nonzero(pred_edge), np.count_nonzero(gt_edge)
+    if n_pred == 0 or n_gt == 0:
+        return float(n_pred == n_gt)
+    disk = _disk(radius)
+    precision = np.count_nonzero(pred_edge & cv2.dilate(gt_edge, disk)) / n_pred
+    recall = np.count_nonzero(gt_edge & cv2.dilate(pred_edge, disk)) / n_gt
+    total = precision + recall
+    return 2 * precision * recall / total if total else 0.0
+
+
+def _boundary(mask: np.ndarray) -> np.ndarray:
+    """One pixel wide boundary: where a pixel differs from its neighbour to the east, south or south-east."""
+    m = mask.view(np.uint8)
+    edge = np.zeros_like(m)
+    edge[:, :-1] = m[:, :-1] ^ m[:, 1:]
+    edge[:-1] |= m[:-1] ^ m[1:]
+    edge[:-1, :-1] |= m[:-1, :-1] ^ m[1:, 1:]
+    return edge
+
+
+def _box(pred: np.ndarray, gt: np.ndarray, radius: int) -> tuple[slice, slice]:
+    """The part of the frame in which either mask's boundary, grown by the radius, can lie."""
+    x, y, width, height = cv2.boundingRect((pred | gt).view(np.uint8))
+    margin = radius + 1
+    rows = slice(max(y - margin, 0), y + height + margin)
+    return rows, slice(max(x - margin, 0), x + width + margin)
+
+
+def _radius(shape: tuple[int, ...], tolerance: float) -> int:
+    return math.ceil(tolerance if tolerance >= 1 else tolerance * math.hypot(*shape))
+
+
+@cache
+def _disk(radius: int) -> np.ndarray:
+    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    return (x * x + y * y <= radius * radius).astype(np.uint8)
+
+
+def _without(ids: np.ndarray, void: np.ndarray | None) -> np.ndarray:
+    return ids if void is None else np.where(void, 0, ids)
+
+
+def _check_pair(pred: np.ndarray, gt: np.ndarray) -> None:
+    if pred.shape != gt.shape or pred.dtype != bool or gt.dtype != bool:
+        raise ColorTrackError(
+            "masks must be bool and of one size, "
+            f"not {pred.dtype} {list(pred.shape)} and {gt.dtype} {list(gt.shape)}"
+        )
