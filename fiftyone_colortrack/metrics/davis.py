@@ -80,7 +80,7 @@ def score_sequence(
         raise ColorTrackError(f"the prediction has {len(pred)} frames, the ground truth {len(gt)}")
     frames = range(1, len(gt) - 1) if scored is None else scored
     true = [_without(gt[t], None if void is None else void[t]) for t in range(len(gt))]
-    ids = sorted({int(i) for ids in true for i in np.unique(ids)} - {0})
+    ids = sorted({int(i) for ids in true for i in np.unique(ids[ids > 0])})
     values = np.empty((len(ids), 2, len(frames)))  # object x (J, F) x frame
     for column, t in enumerate(frames):
         if pred[t].shape != true[t].shape:
@@ -147,10 +147,13 @@ def _boundary(mask: np.ndarray) -> np.ndarray:
 
 def _box(pred: np.ndarray, gt: np.ndarray, radius: int) -> tuple[slice, slice]:
     """The part of the frame in which either mask's boundary, grown by the radius, can lie."""
-    x, y, width, height = cv2.boundingRect((pred | gt).view(np.uint8))
-    margin = radius + 1
-    rows = slice(max(y - margin, 0), y + height + margin)
-    return rows, slice(max(x - margin, 0), x + width + margin)
+    rects = [cv2.boundingRect(mask.view(np.uint8)) for mask in (pred, gt)]
+    boxes = [(x, y, x + width, y + height) for x, y, width, height in rects if width]
+    if not boxes:
+        return slice(0), slice(0)
+    x0, y0 = (max(min(box[k] for box in boxes) - radius - 1, 0) for k in (0, 1))
+    x1, y1 = (max(box[k] for box in boxes) + radius + 1 for k in (2, 3))
+    return slice(y0, y1), slice(x0, x1)
 
 
 def _radius(shape: tuple[int, ...], tolerance: float) -> int:

@@ -78,7 +78,7 @@ def point_errors(
 
     A point is correct at alpha where its error is at most alpha. In the ``legacy`` score, points that the
     tracker calls invisible leave both the count and the box that sets the reference length, so that losing
-    points pays. In the ``strict`` score they are wrong (infinite error), and the box is around all true points.
+    points pays. In the ``strict`` score they are wrong (infinite error), and the box holds all true points.
 
     Args:
         pred: ``[T, P, 2]``
