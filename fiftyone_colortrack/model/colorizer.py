@@ -108,6 +108,9 @@ class LabEmbedder(Embedder):
     stride = 8
     preset = "lab"
     name = "lab"
+    temperature = 0.01
+
+    anchor: Tensor
 
     def __init__(self, samples: int = 6) -> None:
         super().__init__()

@@ -96,7 +96,9 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
             f"{info.path} does not fit preset {info.preset!r} of version {__version__}: {error}"
         ) from error
     model.name = info.name
-    return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    model.temperature = info.metadata.get("temperature", model.temperature)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval().requires_grad_(False).to(device)
 
 
 def find_model(name: str | os.PathLike[str]) -> ModelInfo:
@@ -118,8 +120,8 @@ def save_model(model: Embedder, path: str | os.PathLike[str], **metadata: Any) -
 
     Args:
         path: the file to write, ending in `.safetensors`.
-        metadata: what a user should know, as JSON values; `description` (str), `scores` (dict of floats)
-            and `options` (arguments of the preset) have a meaning, others (steps, data, ...) are kept.
+        metadata: what a user should know, as JSON values; `description` (str), `scores` (dict of floats),
+            `temperature` and `options` (arguments of the preset) have a meaning, others (steps, data, ...) are kept.
     """
     import torch
     from safetensors.torch import save

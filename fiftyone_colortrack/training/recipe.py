@@ -1,0 +1,74 @@
+"""Every number of a training run in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. Sizes are in pixels of frames whose short side is 256, times in seconds.
+
+    Attributes:
+        frame_pairs: pairs of frames of one clip in a batch, for the reconstruction of colours.
+        view_pairs: pairs of views of one frame in a batch, for the correspondence.
+        clips: clips of four frames in a batch, for the paper's loss.
+        crops: sizes of the network's input; each step takes one of them. A batch has the stated number of
+            pairs at the first size, fewer at a larger one, so that every step costs the same.
+        zoom: smallest and largest ratio between the crop and the square of the frame that it shows.
+        gap: shortest and longest time between the frames of a pair.
+        photographs: share of the view pairs that comes from photographs, where there are any.
+        warp: strength of the smooth warp of views, as a share of the crop.
+        rotation: largest rotation of a view, in degrees.
+        jitter: strength of the colour jitter, 1 is as tuned, 0 is none.
+        grey: whether the network sees lightness only.
+        window: reach of the reconstruction's affinity, in cells.
+        temperature: of both affinities.
+        reconstruction: weight of the reconstruction loss.
+        correspondence: weight of the correspondence loss.
+        learning_rate: at the end of the warm-up; a cosine brings it to 0.
+        decay_at: instead of the cosine, the share of the steps after which the rate falls to a tenth.
+        ema: decay of the averaged weights, which are those that are kept.
+    """
+
+    frame_pairs: int = 6
+    view_pairs: int = 6
+    clips: int = 0
+    crops: tuple[int, ...] = (128, 192)
+    zoom: tuple[float, float] = (0.6, 2.0)
+    gap: tuple[float, float] = (0.1, 1.0)
+    photographs: float = 0.4
+    warp: float = 0.04
+    rotation: float = 10.0
+    jitter: float = 1.0
+    grey: bool = False
+    window: int = 8
+    temperature: float = 0.07
+    reconstruction: float = 10.0
+    correspondence: float = 1.0
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warm_up: int = 100
+    decay_at: float | None = None
+    clip_gradient: float = 1.0
+    ema: float = 0.998
+
+
+RECIPES = {
+    "fast": Recipe(),
+    # Adam at 1e-3 for 60k of 400k iterations, then 1e-4; batch 32; no augmentation: Vondrick et al. 2018, A.1
+    "paper": Recipe(
+        frame_pairs=0,
+        view_pairs=0,
+        clips=32,
+        crops=(256,),
+        zoom=(1.0, 1.0),
+        warp=0.0,
+        rotation=0.0,
+        jitter=0.0,
+        grey=True,
+        weight_decay=0.0,
+        warm_up=0,
+        decay_at=0.15,
+    ),
+}

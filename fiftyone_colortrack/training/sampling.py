@@ -1,0 +1,196 @@
+"""Which frames, which parts of them and which distortions make up a batch.
+
+Everything random is drawn from a generator that is seeded by (seed, step, sample), so a batch depends on
+nothing that came before: a resumed run goes on exactly, and two processes draw what one would have drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from torch.utils.data import IterableDataset
+
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.training.data import SHORT_SIDE, Clip, FrameCache
+from fiftyone_colortrack.training.recipe import Recipe
+
+CLIP_LENGTH = 4  # three reference frames and the target: Vondrick et al. 2018, 4.1
+CLIP_GAP = 1 / 6  # seconds: the paper's 6 frames per second
+WARP_POINTS = 4
+_RELATIVE_FLIP = 0.1  # share of the view pairs of which one view is mirrored
+
+
+@dataclass
+class View:
+    """A distorted part of one frame. Positions are pixels of the window, a square of 256 pixels of it."""
+
+    frame: int
+    corner: tuple[int, int]  # (y, x) of the window in the frame
+    centre: tuple[float, float]  # (y, x) of the view in the window
+    extent: tuple[float, float]  # height and width that the view covers
+    flip: bool
+    angle: float  # radians
+    warp: np.ndarray  # [2, WARP_POINTS, WARP_POINTS], displacements (y, x) as shares of the extent
+    jitter: np.ndarray  # [5]: contrast, brightness, saturation, and hue's cosine and sine
+
+
+@dataclass
+class Batch:
+    """Views in the order: first and second frames of the frame pairs, first and second views of the view
+    pairs, or the frames of clips one clip after another.
+
+    Attributes:
+        dropped: bool `[frame_pairs, 2]`, which of a and b is taken from both frames of a pair.
+    """
+
+    step: int
+    crop: int
+    frame_pairs: int
+    view_pairs: int
+    clips: int
+    views: list[View]
+    dropped: np.ndarray
+
+    @property
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Frames `[N]` and corners `[N, 2]` of the views' windows."""
+        return np.array([view.frame for view in self.views]), np.array([view.corner for view in self.views])
+
+
+class Sampler(IterableDataset):
+    """An endless stream of batches, from `start` on.
+
+    Args:
+        rank: of this process among `world` processes, each of which gets its own share of every global batch.
+
+    Raises:
+        ColorTrackError: if the recipe needs videos and there are none.
+    """
+
+    def __init__(
+        self, cache: FrameCache, recipe: Recipe, seed: int, start: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        self.recipe, self.seed, self.start, self.rank, self.world = recipe, seed, start, rank, world
+        self.sizes = cache.sizes
+        self.everything = _Choice(cache.clips)
+        self.photographs = _Choice([clip for clip in cache.clips if clip.length == 1])
+        self.moving = _Choice([clip for clip in cache.clips if clip.length >= 2])
+        self.long = _Choice([c for c in cache.clips if c.length > (CLIP_LENGTH - 1) * CLIP_GAP * c.rate])
+        if recipe.clips and not self.long:
+            raise ColorTrackError("no clip is half a second long; give longer videos to train `paper` on")
+        if recipe.frame_pairs and not self.moving:
+            raise ColorTrackError("there are photographs but no videos; give videos, or set frame_pairs to 0")
+
+    def __iter__(self) -> Iterator[Batch]:
+        step = self.start
+        while True:
+            yield self.batch(step)
+            step += 1
+
+    def batch(self, step: int) -> Batch:
+        """This process' share of the batch of one step."""
+        recipe = self.recipe
+        crop = int(np.random.default_rng((self.seed, step)).choice(recipe.crops))
+        scale = (recipe.crops[0] / crop) ** 2
+        frame_pairs, view_pairs, clips = (
+            max(1, round(count * scale)) if count else 0
+            for count in (recipe.frame_pairs, recipe.view_pairs, recipe.clips)
+        )
+        draw = [self._generator(step, sample, frame_pairs) for sample in range(frame_pairs)]
+        pairs = [self._frame_pair(rng, crop) for rng in draw]
+        dropped = np.array([[(True, False), (False, True), (True, True)][rng.integers(3)] for rng in draw])
+        twins = [
+            self._view_pair(self._generator(step, sample, view_pairs, kind=1), crop)
+            for sample in range(view_pairs)
+        ]
+        runs = [self._clip(self._generator(step, sample, clips, kind=2), crop) for sample in range(clips)]
+        views = [pair[i] for i in (0, 1) for pair in pairs] + [twin[i] for i in (0, 1) for twin in twins]
+        views += [view for run in runs for view in run]
+        return Batch(step, crop, frame_pairs, view_pairs, clips, views, dropped)
+
+    def _generator(self, step: int, sample: int, count: int, kind: int = 0) -> np.random.Generator:
+        return np.random.default_rng((self.seed, step, kind, self.rank * count + sample))
+
+    def _frame_pair(self, rng: np.random.Generator, crop: int) -> list[View]:
+        clip = self.moving.draw(rng)
+        gap = int(np.clip(round(rng.uniform(*self.recipe.gap) * clip.rate), 1, clip.length - 1))
+        first = clip.first + int(rng.integers(clip.length - gap))
+        frames = [first, first + gap][:: rng.choice([-1, 1])]
+        view = self._view(rng, frames[0], crop, distorted=False)
+        return [view, _same_place(view, frames[1])]
+
+    def _view_pair(self, rng: np.random.Generator, crop: int) -> list[View]:
+        source = self.everything
+        if self.photographs and self.moving:
+            source = self.photographs if rng.random() < self.recipe.photographs else self.moving
+        clip = source.draw(rng)
+        frame = clip.first + int(rng.integers(clip.length))
+        one = self._view(rng, frame, crop, distorted=True)
+        other = self._view(rng, frame, crop, distorted=True, near=one)
+        other.flip = one.flip ^ bool(rng.random() < _RELATIVE_FLIP)
+        return [one, other]
+
+    def _clip(self, rng: np.random.Generator, crop: int) -> list[View]:
+        clip = self.long.draw(rng)
+        steps = [round(i * CLIP_GAP * clip.rate) for i in range(CLIP_LENGTH)]
+        first = clip.first + int(rng.integers(clip.length - steps[-1]))
+        view = self._view(rng, first, crop, distorted=False)
+        return [_same_place(view, first + step) for step in steps]
+
+    def _view(
+        self, rng: np.random.Generator, frame: int, crop: int, distorted: bool, near: View | None = None
+    ) -> View:
+        recipe = self.recipe
+        low, high = np.log(recipe.zoom)
+        zoom = np.exp(rng.uniform(low, high))
+        aspect = np.exp(rng.uniform(-0.2, 0.2)) if distorted else 1.0
+        extent = np.minimum(crop / zoom * np.array([aspect**0.5, aspect**-0.5]), SHORT_SIDE)
+        size = self.sizes[frame]
+        if near is None:
+            centre = rng.uniform(extent / 2, size - extent / 2)
+            corner = np.clip(centre - SHORT_SIDE / 2, 0, size - SHORT_SIDE).round().astype(int)
+            centre = centre - corner
+        else:  # within the other view's window, and no farther from its centre than a third of its extent
+            corner = np.array(near.corner)
+            reach = np.array(near.extent) / 3
+            centre = np.clip(near.centre + rng.uniform(-reach, reach), extent / 2, SHORT_SIDE - extent / 2)
+        strength = recipe.warp if distorted else 0.0
+        angle = np.deg2rad(recipe.rotation) if distorted else 0.0
+        return View(
+            frame,
+            (int(corner[0]), int(corner[1])),
+            (float(centre[0]), float(centre[1])),
+            (float(extent[0]), float(extent[1])),
+            flip=bool(rng.random() < 0.5) and recipe.clips == 0,
+            angle=float(rng.uniform(-angle, angle)),
+            warp=rng.normal(0, strength, (2, WARP_POINTS, WARP_POINTS)),
+            jitter=_draw_jitter(rng, recipe.jitter if distorted else 0.0),
+        )
+
+
+def _same_place(view: View, frame: int) -> View:
+    """The same part of another frame of the clip."""
+    return View(frame, *(getattr(view, name) for name in list(View.__dataclass_fields__)[1:]))
+
+
+def _draw_jitter(rng: np.random.Generator, strength: float) -> np.ndarray:
+    hue = rng.uniform(-0.4, 0.4) * strength
+    contrast, saturation = np.exp(rng.uniform([-0.3, -0.5], [0.3, 0.5]) * strength)
+    return np.array([contrast, rng.uniform(-0.25, 0.25) * strength, saturation, np.cos(hue), np.sin(hue)])
+
+
+class _Choice:
+    """Draws clips by their worth and length."""
+
+    def __init__(self, clips: list[Clip]) -> None:
+        self.clips = clips
+        worth = np.cumsum([clip.weight * clip.length**0.5 for clip in clips])
+        self.cumulated = worth / worth[-1] if clips else worth
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def draw(self, rng: np.random.Generator) -> Clip:
+        return self.clips[int(np.searchsorted(self.cumulated, rng.random(), side="right"))]
