@@ -1,0 +1,107 @@
+"""Which fields of a dataset hold seeds and tracks."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import fiftyone as fo
+from fiftyone import ViewField as F
+from fiftyone.core.collections import SampleCollection
+
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.fields.shapes import LABEL_LISTS
+
+SeedFrames = Literal["first", "all", "keyframes"]
+OutputKind = Literal["masks", "boxes", "points", "segmentation"]
+SEED_FRAMES: tuple[SeedFrames, ...] = get_args(SeedFrames)
+OUTPUT_TYPES: dict[OutputKind, type[fo.Label]] = {
+    "masks": fo.Detections,
+    "boxes": fo.Detections,
+    "points": fo.Keypoints,
+    "segmentation": fo.Segmentation,
+}
+
+
+def field_name(path: str) -> str:
+    """The name of a frame field, given with or without FiftyOne's prefix `frames.`."""
+    return path.removeprefix("frames.")
+
+
+def run_field(out_field: str) -> str:
+    """The sample field that names the run which finished a video's labels in `out_field`."""
+    return f"{field_name(out_field)}_run"
+
+
+def seed_fields(samples: SampleCollection) -> dict[str, type[fo.Label]]:
+    """Frame fields that labels can be propagated from, and their types."""
+    schema = samples.get_frame_field_schema(ftype=fo.EmbeddedDocumentField) or {}
+    types = (*LABEL_LISTS, fo.Segmentation)
+    return {name: f.document_type for name, f in schema.items() if f.document_type in types}
+
+
+def labelled_frames(samples: SampleCollection, path: str, which: SeedFrames = "all") -> dict[str, list[int]]:
+    """Numbers (from 1) of the frames of each video that have labels in a frame field, without loading them.
+
+    Args:
+        samples: videos
+        path: one of `seed_fields`
+        which: `keyframes` counts only labels with `keyframe=True`, `first` keeps one frame per video
+
+    Returns:
+        {sample id: frame numbers, ascending}; every video is listed
+    """
+    name = field_name(path)
+    label_list = LABEL_LISTS.get(seed_fields(samples)[name])
+    if label_list is None:
+        found = F(f"frames.{name}.{'keyframe' if which == 'keyframes' else 'id'}")
+    elif which == "keyframes":
+        found = F(f"frames.{name}.{label_list}").filter(F("keyframe") == True).length()  # noqa: E712
+    else:
+        found = F(f"frames.{name}.{label_list}").length()
+    labelled = {}
+    for id, numbers, counts in zip(*samples.values(["id", "frames.frame_number", found]), strict=True):
+        with_labels = sorted(n for n, count in zip(numbers or [], counts or [], strict=True) if count)
+        labelled[id] = with_labels[:1] if which == "first" else with_labels
+    return labelled
+
+
+def tracks_type(seed_type: type[fo.Label], output: OutputKind | None = None) -> type[fo.Label]:
+    """The type of the field that tracks of seeds of a type are written to.
+
+    Args:
+        seed_type: detections, key points or segmentation
+        output: see `write_tracks`
+
+    Raises:
+        ColorTrackError: if such seeds cannot be written so
+    """
+    possible: dict[type[fo.Label], tuple[OutputKind, ...]] = {
+        fo.Detections: ("masks", "boxes"),
+        fo.Segmentation: ("masks", "boxes", "segmentation"),
+        fo.Keypoints: ("points",),
+    }
+    if output is not None and output not in possible[seed_type]:
+        raise ColorTrackError(
+            f"{seed_type.__name__} cannot be written as {output}; choose {' or '.join(possible[seed_type])}"
+        )
+    return OUTPUT_TYPES[output or possible[seed_type][0]]
+
+
+def create_tracks_field(
+    dataset: fo.Dataset, out_field: str, seed_field: str, output: OutputKind | None
+) -> None:
+    """Add the frame field for tracks, and the sample field `run_field` beside it, where they are missing."""
+    name, seed = field_name(out_field), field_name(seed_field)
+    label_type = tracks_type(seed_fields(dataset)[seed], output)
+    dataset.add_frame_field(name, fo.EmbeddedDocumentField, embedded_doc_type=label_type)
+    labels = f"{name}.{LABEL_LISTS[label_type]}" if label_type in LABEL_LISTS else name
+    dataset.add_frame_field(f"{labels}.keyframe", fo.BooleanField)
+    dataset.add_sample_field(run_field(name), fo.StringField)
+    if label_type is fo.Segmentation:
+        targets = dataset.get_mask_targets(f"frames.{seed}")
+        if targets:
+            dataset.mask_targets = {**dataset.mask_targets, f"frames.{name}": targets}
+            dataset.save()
+    if label_type is fo.Keypoints and f"frames.{seed}" in dataset.skeletons:
+        dataset.skeletons = {**dataset.skeletons, f"frames.{name}": dataset.skeletons[f"frames.{seed}"]}
+        dataset.save()

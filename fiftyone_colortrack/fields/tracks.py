@@ -1,0 +1,136 @@
+"""Writing what the tracker found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+import numpy as np
+from fiftyone import ViewField as F
+
+from fiftyone_colortrack.fields.objects import TrackedObject
+from fiftyone_colortrack.fields.schema import OUTPUT_TYPES, OutputKind, field_name, run_field
+from fiftyone_colortrack.fields.seeds import SeededVideo
+from fiftyone_colortrack.fields.shapes import Region, Size, paint, regions, relative_box
+
+if TYPE_CHECKING:
+    from fiftyone_colortrack.tracking import TrackedFrame
+
+FRAMES_PER_WRITE = 200
+
+
+def write_tracks(
+    sample: fo.Sample,
+    path: str,
+    tracked: Iterable[TrackedFrame],
+    video: SeededVideo,
+    run_key: str,
+    output: OutputKind | None = None,
+) -> int:
+    """Write one video's labels, all at once, and then the mark that the video is finished.
+
+    Nothing is written before the last frame has been tracked. Earlier labels of the field are replaced in the
+    whole video. The seeds are copied as they were drawn, with `keyframe=True`; all labels of an object share
+    its index and instance, and those that are not drawn its class, tags and attributes.
+
+    Args:
+        sample: the video, in a dataset
+        path: a frame field made by `create_tracks_field`
+        tracked: frames of the video, labels of `video.kind`
+        video: what `read_seeds` returned
+        run_key: written to `run_field(path)` when everything else is written
+        output: `masks`, `boxes` or `segmentation` for seeds that are masks; None keeps the seeds' kind
+
+    Returns:
+        number of frames written
+    """
+    name, dataset = field_name(path), sample.dataset
+    label_type = OUTPUT_TYPES[output or video.kind]
+    # Packed, masks are compressed: a long video's labels fit in memory.
+    packed: dict[int, Any] = {
+        frame.frame + 1: _frame_label(frame, video, output or video.kind).to_dict() for frame in tracked
+    }
+    mark = run_field(name)
+    dataset.set_values(mark, {sample.id: None}, key_field="id")
+    stale = set(_frames_with_field(dataset, sample.id, name)) - set(packed)
+    writes = [(number, packed.get(number)) for number in sorted(stale | set(packed))]
+    for start in range(0, len(writes), FRAMES_PER_WRITE):
+        values = {
+            number: label_type.from_dict(label) if label is not None else None
+            for number, label in writes[start : start + FRAMES_PER_WRITE]
+        }
+        dataset.set_values(f"frames.{name}", {sample.id: values}, key_field="id")
+    dataset.set_values(mark, {sample.id: run_key}, key_field="id")
+    return len(packed)
+
+
+def _frames_with_field(dataset: fo.Dataset, sample_id: str, name: str) -> list[int]:
+    view = dataset.select(sample_id)
+    (numbers,), (exists,) = view.values(["frames.frame_number", F(f"frames.{name}").exists()])
+    return [number for number, there in zip(numbers or [], exists or [], strict=True) if there]
+
+
+def _frame_label(frame: TrackedFrame, video: SeededVideo, output: OutputKind) -> fo.Label:
+    drawn = video.drawn.get(frame.frame, [])
+    if output == "segmentation":
+        assert isinstance(frame.labels, np.ndarray)
+        return _segmentation(frame.labels, video, keyframe=bool(drawn))
+    labels = [_copy(label, video.objects[id], output, video.canvas) for id, label in drawn]
+    copied = {id for id, _ in drawn}
+    for id, shape in _shapes(frame.labels):
+        if id not in copied:
+            labels.append(_label(shape, video.objects[id], output, video.canvas, frame.confidence[id]))
+    return fo.Keypoints(keypoints=labels) if output == "points" else fo.Detections(detections=labels)
+
+
+def _shapes(labels: np.ndarray | dict[int, np.ndarray]) -> Iterable[tuple[int, Any]]:
+    return labels.items() if isinstance(labels, dict) else regions(labels)
+
+
+def _label(
+    shape: Region | np.ndarray,
+    obj: TrackedObject,
+    output: OutputKind,
+    canvas: Size,
+    confidence: float | np.ndarray,
+) -> fo.Label:
+    shared = {"label": obj.label, "tags": list(obj.tags), "index": obj.index, "instance": obj.instance}
+    shared |= {"keyframe": False, **obj.attributes}
+    if isinstance(shape, Region):
+        mask = shape.mask if output == "masks" else None
+        box = relative_box(shape, canvas)
+        return fo.Detection(bounding_box=box, mask=mask, confidence=float(confidence), **shared)
+    relative = shape / np.tile([canvas[1], canvas[0]], shape.shape[-1] // 2)
+    if output == "boxes":
+        x0, y0, x1, y1 = relative.tolist()
+        return fo.Detection(bounding_box=[x0, y0, x1 - x0, y1 - y0], confidence=float(confidence), **shared)
+    per_point = np.nan_to_num(confidence).tolist()
+    return fo.Keypoint(points=[tuple(point) for point in relative.tolist()], confidence=per_point, **shared)
+
+
+def _copy(label: fo.Label, obj: TrackedObject, output: OutputKind, canvas: Size) -> fo.Label:
+    """A label as drawn, with its object's index and instance."""
+    values = {name: value for name, value in label.iter_fields() if name not in ("id", "mask_path")}
+    values |= {"index": obj.index, "instance": obj.instance, "keyframe": True}
+    if isinstance(label, fo.Keypoint):
+        if not label.confidence:
+            values["confidence"] = np.isfinite(np.array(label.points, float)).all(1).astype(float).tolist()
+        return fo.Keypoint(**values)
+    if label.confidence is None:
+        values["confidence"] = 1.0
+    values["mask"] = label.get_mask() if output == "masks" else None
+    if output == "masks" and values["mask"] is None:  # a box that was tracked as a filled mask
+        (region,) = (region for _, region in regions(paint([label], [1], canvas)))
+        values |= {"mask": region.mask, "bounding_box": relative_box(region, canvas)}
+    return fo.Detection(**values)
+
+
+def _segmentation(id_map: np.ndarray, video: SeededVideo, keyframe: bool) -> fo.Segmentation:
+    """Ids become the classes' numbers again, which the objects have as index."""
+    numbers = np.zeros(max(video.objects) + 1, np.int32)
+    for id, obj in video.objects.items():
+        numbers[id] = obj.index or 0
+    padding = [(0, whole - part) for whole, part in zip(video.canvas, id_map.shape, strict=True)]
+    mask = np.pad(numbers[id_map], padding, mode="edge")
+    return fo.Segmentation(mask=mask.astype(np.uint8 if mask.max() < 256 else np.uint16), keyframe=keyframe)

