@@ -49,6 +49,9 @@ def top_k_matches(query: Tensor, keys: Tensor, top_k: int | None, radius: float 
     outside = _outside_disc(TILE, halo, radius, query.device)
     largest_window = frames * min(TILE + 2 * halo, height) * min(TILE + 2 * halo, width)
     k = min(top_k or largest_window, largest_window)
+    # Buffers that every tile reuses: giving memory back and taking it anew costs a CPU more than the products.
+    window_buffer = query.new_empty(largest_window * query.shape[2])
+    product_buffer = query.new_empty(TILE**2 * largest_window)
     similarity = query.new_full((height, width, k), -torch.inf)
     cell = torch.zeros(height, width, k, dtype=torch.long, device=query.device)
     for y0 in range(0, height, TILE):
@@ -58,15 +61,16 @@ def top_k_matches(query: Tensor, keys: Tensor, top_k: int | None, radius: float 
             x1 = min(x0 + TILE, width)
             left, right = max(x0 - halo, 0), min(x1 + halo, width)
             tile = query[y0:y1, x0:x1].flatten(0, 1)  # [n, C]
-            window = keys[:, top:bottom, left:right].flatten(0, 2)  # [Tm, C]
+            window = _packed(keys[:, top:bottom, left:right], window_buffer).flatten(0, 2)  # [Tm, C]
             offset_y, offset_x = top - y0 + halo, left - x0 + halo
             barrier = outside[
                 : y1 - y0, : x1 - x0, offset_y : offset_y + bottom - top, offset_x : offset_x + right - left
             ].flatten(2)  # [rows, columns, m]
-            products = (tile @ window.T).view(y1 - y0, x1 - x0, frames, -1)
-            products += barrier[:, :, None]
+            products = product_buffer[: len(tile) * len(window)].view(len(tile), len(window))
+            torch.mm(tile, window.T, out=products)
+            products.view(y1 - y0, x1 - x0, frames, -1).add_(barrier[:, :, None])
             found = min(k, len(window))
-            values, position = largest(products.view(len(tile), -1), found)
+            values, position = largest(products, found)
             position = _to_frame(position, (bottom - top, right - left), (top, left), (height, width))
             similarity[y0:y1, x0:x1, :found] = values.view(y1 - y0, x1 - x0, found)
             cell[y0:y1, x0:x1, :found] = position.view(y1 - y0, x1 - x0, found)
@@ -106,6 +110,11 @@ def copy_labels(matches: Matches, labels: Tensor, temperature: float) -> Tensor:
     """
     weights = (matches.similarity / temperature).softmax(1)
     return F.embedding_bag(matches.cell, labels, per_sample_weights=weights, mode="sum")
+
+
+def _packed(part: Tensor, buffer: Tensor) -> Tensor:
+    """A contiguous copy of a view, in a buffer."""
+    return buffer[: part.numel()].view(part.shape).copy_(part)
 
 
 def _outside_disc(tile: int, halo: int, radius: float, device: torch.device) -> Tensor:

@@ -49,7 +49,7 @@ class FlowPropagator(Propagator[np.ndarray]):
 
     def step(self, prepared: np.ndarray) -> Tensor:
         # Backward flow: where each pixel of this frame was in the last one.
-        flow = self._flow.calc(prepared, self._last, None)  # [H, W, 2]
+        flow = self._flow.calc(prepared, self._last, np.zeros((*prepared.shape, 2), np.float32))
         y, x = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
         moved = [
             cv2.remap(

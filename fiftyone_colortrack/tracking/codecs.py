@@ -156,7 +156,7 @@ class MaskCodec(Codec):
         return self._with_background(soft)
 
     def decode(self, soft: Tensor) -> tuple[Labels, Confidence]:
-        best = self._upsample(soft[..., 0], EVERYWHERE)  # [H, W]
+        best = self._upsample(soft[..., 0], EVERYWHERE).clone()  # [H, W]
         winner = torch.zeros_like(best, dtype=torch.int32)
         regions = {}
         for object_id, channels in self.channels.items():
