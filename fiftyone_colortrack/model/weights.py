@@ -121,7 +121,7 @@ def save_model(model: Embedder, path: str | os.PathLike[str], **metadata: Any) -
     Args:
         path: the file to write, ending in `.safetensors`.
         metadata: what a user should know, as JSON values; `description` (str), `scores` (dict of floats),
-            `temperature` and `options` (arguments of the preset) have a meaning, others (steps, data, ...) are kept.
+            `temperature` and `options` (of the preset) have a meaning, others (steps, data, ...) are kept.
     """
     import torch
     from safetensors.torch import save
@@ -136,7 +136,8 @@ def save_model(model: Embedder, path: str | os.PathLike[str], **metadata: Any) -
             f"the weights for {path} hold values that are not finite in fp16; nothing was written"
         )
     header = {"preset": model.preset, "version": __version__, **metadata}
-    strings = {"format": _FORMAT, "sha256": _digest(tensors), "colortrack": json.dumps(header)}
+    facts = json.dumps(header)
+    strings = {"format": _FORMAT, "sha256": _digest(tensors, facts), "colortrack": facts}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(save(tensors, strings))
@@ -154,7 +155,6 @@ def read_info(path: Path) -> ModelInfo:
         preset = metadata["preset"]
     except (KeyError, ValueError) as error:
         raise ColorTrackError(f"{path} has damaged metadata ({error}); copy or train it again") from error
-    metadata["sha256"] = strings.get("sha256", "")
     return ModelInfo(
         path.stem, preset, metadata.get("description", ""), path, metadata.get("scores", {}), metadata
     )
@@ -182,21 +182,22 @@ def _read_tensors(info: ModelInfo) -> dict[str, torch.Tensor]:
 
     assert info.path is not None
     try:
+        strings = _read_header(info.path)["__metadata__"]
         tensors = load_file(info.path)
     except (SafetensorError, OSError) as error:
         raise ColorTrackError(
             f"the weights {info.path} are damaged ({error}); copy or train them again"
         ) from error
-    if _digest(tensors) != info.metadata["sha256"]:
+    if _digest(tensors, strings["colortrack"]) != strings.get("sha256"):
         raise ColorTrackError(f"the weights {info.path} do not match their hash; copy or train them again")
     return tensors
 
 
-def _digest(tensors: dict[str, torch.Tensor]) -> str:
-    """sha256 over names, types, shapes and bytes, in the order of the names."""
+def _digest(tensors: dict[str, torch.Tensor], facts: str) -> str:
+    """sha256 over the metadata and, in the order of their names, the tensors' names, types, shapes and bytes."""
     import torch
 
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(facts.encode())
     for key in sorted(tensors):
         value = tensors[key].contiguous()
         digest.update(f"{key} {value.dtype} {list(value.shape)}\n".encode())

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -119,7 +120,10 @@ class FrameCache:
             ColorTrackError: if no file could be decoded.
         """
         index = folder / f"{_key(data, budget)}.json"
-        if not index.exists():
+        if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # under torchrun one process of a machine decodes
+            while not index.exists():
+                time.sleep(0.5)
+        elif not index.exists():
             folder.mkdir(parents=True, exist_ok=True)
             _decode(data, index, int(budget * 2**30))
         table = json.loads(index.read_text())
@@ -130,7 +134,7 @@ class FrameCache:
         return cls(pixels, np.array(table["sizes"]), np.array(table["offsets"]), clips, table["unreadable"])
 
     def windows(self, frames: np.ndarray, corners: np.ndarray) -> Tensor:
-        """Cuts squares of 256 pixels: `frames` `[N]`, `corners` `[N, 2]` (y, x) -> uint8 `[N, 3, 256, 256]`."""
+        """Cuts 256 x 256 pixels: `frames` `[N]`, `corners` `[N, 2]` (y, x) -> uint8 `[N, 3, 256, 256]`."""
         cut = torch.empty(
             len(frames), SHORT_SIDE, SHORT_SIDE, 3, dtype=torch.uint8, device=self.pixels.device
         )

@@ -89,7 +89,7 @@ def fit(
         on_step: called after each step with the steps done, `steps` and the losses; what it raises ends
             the run.
         evaluate: scores the averaged weights every `evaluate_every` steps and at the end, such as by J.
-        cache_dir: where decoded frames are kept, default `out_dir`/cache; runs on the same files may share it.
+        cache_dir: where decoded frames are kept, default `out_dir`/cache; runs may share it.
         cache_budget: of the decoded frames, in GiB.
 
     Raises:
@@ -109,7 +109,7 @@ def fit(
     network = _first_weights(preset, init, cache, seed)
     module = TrackerTraining(network, recipe, _placed(cache, accelerator), steps)
     module.to(memory_format=torch.channels_last)
-    run = _Run(out, steps, recipe, on_step, evaluate, evaluate_every, checkpoint_minutes)
+    run = _Run(out, steps, on_step, evaluate, evaluate_every, checkpoint_minutes)
     trainer = L.Trainer(
         accelerator="gpu" if accelerator.type == "cuda" else "cpu",
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
@@ -130,7 +130,7 @@ def fit(
     batches = Sampler(cache, recipe, seed, start, trainer.global_rank, trainer.world_size)
     loader = DataLoader(batches, batch_size=None)
     trainer.fit(module, loader, ckpt_path=checkpoint if start else None, weights_only=False)
-    scores = evaluate(module.averaged) if evaluate else {}
+    scores = evaluate(module.averaged) if evaluate and trainer.is_global_zero else {}
     facts = {"steps": steps, "data": _describe(cache), "recipe": asdict(recipe), "scores": scores}
     facts |= {"seed": seed, "date": date.today().isoformat(), "init": str(init) if init else None}
     weights = out / f"{preset}.safetensors"
@@ -146,13 +146,12 @@ class _Run(L.Callback):
         self,
         out: Path,
         steps: int,
-        recipe: Recipe,
         on_step: Progress | None,
         evaluate: Evaluation | None,
         evaluate_every: int,
         checkpoint_minutes: float,
     ) -> None:
-        self.out, self.steps, self.recipe = out, steps, recipe
+        self.out, self.steps = out, steps
         self.on_step, self.evaluate, self.evaluate_every = on_step, evaluate, evaluate_every
         self.checkpoint_seconds = 60 * checkpoint_minutes
         self.began = self.saved = self.step_ended = time.monotonic()
@@ -177,14 +176,14 @@ class _Run(L.Callback):
         self.waited += module.gather_seconds
         step = trainer.global_step
         numbers = {**module.losses, "seconds": now - self.step_ended, "waiting": self.waiting}
-        if self.evaluate and step % self.evaluate_every == 0:
+        if self.evaluate and trainer.is_global_zero and step % self.evaluate_every == 0:
             numbers |= self.evaluate(module.averaged)
         if step % 10 == 0 or len(numbers) > len(module.losses) + 2:
             for log in trainer.loggers:
                 log.log_metrics(numbers, step)
         if step == self.steps or now - self.saved > self.checkpoint_seconds:
             self._save(trainer)
-        if self.on_step:
+        if self.on_step and trainer.is_global_zero:
             self.on_step(step, self.steps, module.losses)
         self.step_ended = time.monotonic()
 

@@ -111,9 +111,14 @@ class TrackerTraining(L.LightningModule):
             return 1.0 if progress < self.recipe.decay_at else 0.1
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Takes the step, then moves the averaged weights, before anything can be saved or scored."""
+        super().optimizer_step(*arguments, **options)
+        self._average()
+
     @torch.no_grad()
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Moves the averaged weights; in the first steps faster, so that they forget the random start."""
+    def _average(self) -> None:
+        """In the first steps the average moves faster, so that it forgets the random start."""
         decay = min(self.recipe.ema, (1 + self.global_step) / (10 + self.global_step))
         current = self.network.state_dict()
         for name, value in self.averaged.state_dict().items():

@@ -16,11 +16,12 @@ class Recipe:
         crops: sizes of the network's input; each step takes one of them. A batch has the stated number of
             pairs at the first size, fewer at a larger one, so that every step costs the same.
         zoom: smallest and largest ratio between the crop and the square of the frame that it shows.
+        rescale: largest ratio between the zooms of two views of one frame.
         gap: shortest and longest time between the frames of a pair.
         photographs: share of the view pairs that comes from photographs, where there are any.
         warp: strength of the smooth warp of views, as a share of the crop.
         rotation: largest rotation of a view, in degrees.
-        jitter: strength of the colour jitter, 1 is as tuned, 0 is none.
+        jitter: strength of the colour jitter; at 1, contrast and saturation change by up to 1.35 and 1.65 times.
         grey: whether the network sees lightness only.
         window: reach of the reconstruction's affinity, in cells.
         temperature: of both affinities.
@@ -34,17 +35,18 @@ class Recipe:
     frame_pairs: int = 6
     view_pairs: int = 6
     clips: int = 0
-    crops: tuple[int, ...] = (128, 192)
+    crops: tuple[int, ...] = (128, 160)
     zoom: tuple[float, float] = (0.6, 2.0)
+    rescale: float = 1.35
     gap: tuple[float, float] = (0.1, 1.0)
-    photographs: float = 0.4
-    warp: float = 0.04
+    photographs: float = 0.3
+    warp: float = 0.03
     rotation: float = 10.0
-    jitter: float = 1.0
+    jitter: float = 0.5
     grey: bool = False
     window: int = 8
     temperature: float = 0.07
-    reconstruction: float = 10.0
+    reconstruction: float = 20.0
     correspondence: float = 1.0
     learning_rate: float = 1e-3
     weight_decay: float = 0.01

@@ -143,10 +143,12 @@ class Sampler(IterableDataset):
         self, rng: np.random.Generator, frame: int, crop: int, distorted: bool, near: View | None = None
     ) -> View:
         recipe = self.recipe
-        low, high = np.log(recipe.zoom)
-        zoom = np.exp(rng.uniform(low, high))
+        if near is None:
+            side = crop / np.exp(rng.uniform(*np.log(recipe.zoom)))
+        else:
+            side = np.prod(near.extent) ** 0.5 * recipe.rescale ** rng.uniform(-1, 1)
         aspect = np.exp(rng.uniform(-0.2, 0.2)) if distorted else 1.0
-        extent = np.minimum(crop / zoom * np.array([aspect**0.5, aspect**-0.5]), SHORT_SIDE)
+        extent = np.minimum(side * np.array([aspect**0.5, aspect**-0.5]), SHORT_SIDE)
         size = self.sizes[frame]
         if near is None:
             centre = rng.uniform(extent / 2, size - extent / 2)

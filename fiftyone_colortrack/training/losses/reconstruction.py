@@ -37,12 +37,12 @@ class ReconstructionLoss(nn.Module):
     def forward(
         self, reference: Tensor, target: Tensor, reference_ab: Tensor, target_ab: Tensor, dropped: Tensor
     ) -> Tensor:
-        """The mean over the dropped channels.
+        """The mean over the pairs of the mean over their dropped channels.
 
         Args:
             reference, target: unit-length embeddings `[B, D, h, w]` of frames without their dropped channels.
             reference_ab, target_ab: scaled a and b `[B, 2, H, W]`, H = s h, W = s w with an even stride s.
-            dropped: bool `[B, 2]`, which channels were dropped; at least one anywhere.
+            dropped: bool `[B, 2]`, which channels were dropped; at least one of each pair.
 
         Raises:
             ValueError: if embeddings differ in shape.
@@ -53,7 +53,8 @@ class ReconstructionLoss(nn.Module):
         source, truth = (_subcells(ab, reference.shape[-2:]) for ab in (reference_ab, target_ab))
         copied = copy_colors(affinity, source.flatten(1, 2)).view_as(truth)  # B x 2 x 4 x N
         error = F.huber_loss(copied, truth, reduction="none", delta=self.beta) / self.beta
-        return error.mean((2, 3))[dropped].mean()
+        shares = dropped / dropped.sum(1, keepdim=True)  # of each pair's loss, B x 2
+        return (error.mean((2, 3)) * shares).sum(1).mean()
 
 
 def windowed_affinity(target: Tensor, reference: Tensor, window: int, temperature: float) -> Tensor:

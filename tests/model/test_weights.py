@@ -1,0 +1,120 @@
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.model import list_models, load_model, save_model
+from fiftyone_colortrack.model.presets import build
+from fiftyone_colortrack.model.weights import SHIPPED, user_models_dir
+
+FRAMES = torch.randint(256, (1, 3, 32, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FIFTYONE_COLORTRACK_HOME", str(tmp_path))
+    torch.manual_seed(0)
+    path = user_models_dir() / "mine.safetensors"
+    return save_model(build("fast"), path, description="a test", steps=7, temperature=0.05, scores={"J": 0.5})
+
+
+def test_saved_weights_are_found_by_name_and_by_path(weights: Path) -> None:
+    torch.manual_seed(0)
+    expected = build("fast").eval().embed(FRAMES)
+    for model in (load_model("mine", "cpu"), load_model(weights, "cpu")):
+        assert (model.name, model.preset, model.temperature, model.training) == ("mine", "fast", 0.05, False)
+        torch.testing.assert_close(model.embed(FRAMES), expected, atol=0.02, rtol=0)
+    info = next(info for info in list_models() if info.name == "mine")
+    assert (info.preset, info.description, info.path, info.scores) == ("fast", "a test", weights, {"J": 0.5})
+    assert info.metadata["steps"] == 7
+    assert load_model("mine", "cpu", stride=4).embed(FRAMES).shape[-2:] == (8, 10)
+
+
+def test_lab_needs_no_weights_and_unknown_names_list_the_known() -> None:
+    assert load_model("lab", "cpu").embed(FRAMES).shape == (1, 108, 4, 5)
+    with pytest.raises(ColorTrackError, match=r"'nothing'; known models: .*lab"):
+        load_model("nothing")
+    with pytest.raises(ColorTrackError, match="cannot read"):
+        load_model("/nowhere/absent.safetensors")
+
+
+def test_weights_are_half_precision(weights: Path) -> None:
+    parameters = sum(value.numel() for value in build("fast").state_dict().values())
+    assert weights.stat().st_size < 2.1 * parameters + 20_000
+
+
+@pytest.mark.parametrize("position", [0, 4, 100, -1])
+def test_a_damaged_byte_is_noticed(weights: Path, position: int) -> None:
+    data = bytearray(weights.read_bytes())
+    data[position] ^= 0x15
+    weights.write_bytes(data)
+    with pytest.raises(ColorTrackError, match="damaged|hash|no weights of this program"):
+        load_model(weights)
+
+
+def test_a_cut_file_is_noticed_and_listed_as_unreadable(weights: Path) -> None:
+    data = weights.read_bytes()
+    weights.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ColorTrackError, match="damaged"):
+        load_model("mine")
+    weights.write_bytes(data[:5])
+    with pytest.raises(ColorTrackError, match="damaged"):
+        load_model(weights)
+    listed = next(info for info in list_models() if info.name == "mine")
+    assert listed.description.startswith("unreadable")
+
+
+def test_foreign_files_are_refused(weights: Path, tmp_path: Path) -> None:
+    header = json.dumps({"__metadata__": {"format": "pt"}}).encode()
+    foreign = tmp_path / "foreign.safetensors"
+    foreign.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ColorTrackError, match="no weights of this program"):
+        load_model(foreign)
+    foreign.write_bytes(b"PK\x03\x04" + bytes(100))  # a pickled checkpoint is a zip file
+    with pytest.raises(ColorTrackError, match="not a safetensors file"):
+        load_model(foreign)
+
+
+def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
+    path = save_model(build("fast", dim=32), tmp_path / "small.safetensors")
+    with pytest.raises(ColorTrackError, match="does not fit preset 'fast'"):
+        load_model(path)
+    path = save_model(build("fast", dim=32), tmp_path / "small.safetensors", options={"dim": 32})
+    assert load_model(path).dim == 32
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
+    model = build("fast")
+    model.project.weight.data[0] = float("nan")
+    with pytest.raises(ColorTrackError, match="not finite"):
+        save_model(model, tmp_path / "nan.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_listing_models_does_not_import_torch() -> None:
+    code = (
+        "import sys, fiftyone_colortrack.model as m; m.list_models(); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize("name", ["fast", "paper"])
+def test_shipped_weights_load_without_network(name: str, tmp_path: Path) -> None:
+    code = (
+        "import socket, torch\n"
+        "def refuse(*a, **k): raise OSError('no network')\n"
+        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
+        "from fiftyone_colortrack.model import load_model\n"
+        f"model = load_model({name!r}, 'cpu')\n"
+        "frames = torch.randint(256, (1, 3, 40, 56), dtype=torch.uint8)\n"
+        "assert model.embed(frames).shape == (1, model.dim, 5, 7), model.dim\n"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path), "FIFTYONE_COLORTRACK_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], env=environment)
+    assert (SHIPPED / f"{name}.safetensors").stat().st_size < 25e6
