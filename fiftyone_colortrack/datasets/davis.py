@@ -7,16 +7,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
 from PIL import Image
 
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.video import ImageSequence
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+    from fiftyone_colortrack.datasets.video_dataset import OnError, Progress
 
 VOID = 255
 """The value, in masks of DAVIS 2017, of pixels that are not to be scored."""
 RESOLUTION = "480p"
+FRAME_RATE = 24
 _INFO_FILES = ("Annotations/db_info.yml", "db_info.yml", "db_info.yaml", "data/db_info.yaml")
 
 
@@ -76,7 +84,88 @@ def read_davis(
         ColorTrackError: if the folder is not DAVIS, or a split, sequence or file is missing
     """
     folder = DavisFolder(root, split)
-    return [folder.sequence(name) for name in (folder.names if sequences is None else sequences)]
+    return [folder.sequence(name) for name in folder.select(sequences)]
+
+
+def load_davis(
+    root: str | Path,
+    name: str | None = None,
+    *,
+    split: str | None = None,
+    sequences: Sequence[str] | None = None,
+    video_dir: str | Path | None = None,
+    on_error: OnError = "raise",
+    persistent: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> fo.Dataset:
+    """Load a DAVIS folder as a FiftyOne video dataset.
+
+    Every frame has the path of its JPEG in ``filepath`` and its masks as detections in ``ground_truth``, with
+    the object's id as ``index`` and one ``instance`` for all detections of an object. Samples are tagged with
+    their split; ``attributes`` lists what is hard about a video, where the dataset says so.
+
+    Args:
+        root: see `read_davis`
+        name: of the dataset; ``davis-2016`` or ``davis-2017`` if not given, with a number where that exists
+        split: see `read_davis`
+        sequences: see `read_davis`
+        video_dir: where the encoded videos go, which are used again the next time; if not given,
+            ``root/Videos``, or FiftyOne's folder for datasets where ``root`` cannot be written
+        on_error: ``raise``, or ``skip`` sequences with missing or bad files: ``dataset.info["skipped"]`` then
+            says which and why
+        persistent: keep the dataset when the database shuts down
+        overwrite: replace a dataset of that name once this one is complete
+        progress: called with the number of videos done, of all, and the last one's name
+
+    Raises:
+        ColorTrackError: if something is missing or cannot be read; no dataset is left behind
+    """
+    from fiftyone_colortrack.datasets.video_dataset import build_dataset, unused_name
+
+    folder = DavisFolder(root, split)
+    name = name or unused_name(f"davis-{folder.year}")
+    with build_dataset(name, persistent, overwrite) as dataset:
+        add_davis(dataset, folder, sequences, video_dir, on_error, progress)
+    return dataset
+
+
+def add_davis(
+    dataset: fo.Dataset,
+    folder: DavisFolder,
+    sequences: Sequence[str] | None = None,
+    video_dir: str | Path | None = None,
+    on_error: OnError = "raise",
+    progress: Progress | None = None,
+) -> None:
+    """Add sequences to a dataset; for the arguments see `load_davis`."""
+    from fiftyone_colortrack.datasets.video_dataset import add_videos, video_folder
+
+    videos = video_folder(folder.root, video_dir)
+    dataset.info |= {"source": f"DAVIS {folder.year}", "root": str(folder.root.resolve())}
+    dataset.save()
+    names = folder.select(sequences)
+    add_videos(dataset, names, lambda name: _sample(folder.sequence(name), videos), on_error, progress)
+
+
+def _sample(sequence: DavisSequence, videos: Path) -> fo.Sample:
+    import fiftyone as fo
+
+    from fiftyone_colortrack.datasets.video_dataset import Instances, encode_once, video_sample
+
+    path = videos / f"{sequence.name}.mp4"
+    info = encode_once(path, ImageSequence(sequence.frames), FRAME_RATE)
+    sample = video_sample(path, info, tags=[sequence.split], sequence=sequence.name)
+    if sequence.attributes:
+        sample["attributes"] = list(sequence.attributes)
+    instances = Instances(sequence.categories)
+    for number, image in enumerate(sequence.frames, start=1):
+        frame = fo.Frame(filepath=str(image.resolve()))
+        ids = sequence.read_mask(number - 1)
+        if ids is not None:
+            frame["ground_truth"] = instances.detections(np.where(ids == VOID, 0, ids), info)
+        sample.frames[number] = frame
+    return sample
 
 
 def read_mask(path: Path, year: int) -> np.ndarray:
@@ -128,14 +217,21 @@ class DavisFolder:
         self._attributes = _read_attributes(self.root)
         self._categories = _read_categories(self.root)
 
+    def select(self, sequences: Sequence[str] | None) -> list[str]:
+        """The given names, or all; a name that is not in the lists is an error."""
+        for name in sequences or ():
+            if name not in self.names:
+                raise ColorTrackError(
+                    f"{self.root} has no sequence {name!r}; there are: {', '.join(self.names)}"
+                )
+        return self.names if sequences is None else list(sequences)
+
     def sequence(self, name: str) -> DavisSequence:
         """Look up the files of a sequence.
 
         Raises:
-            ColorTrackError: if it is not in the lists, or files are missing
+            ColorTrackError: if files are missing
         """
-        if name not in self.names:
-            raise ColorTrackError(f"{self.root} has no sequence {name!r}; there are: {', '.join(self.names)}")
         split, pairs = self._entries[name]
         pairs = pairs or self._find_pairs(name, annotated=not split.startswith("test"))
         for path in (path for pair in pairs for path in pair if path is not None):

@@ -1,0 +1,174 @@
+"""What the loaders share: building a FiftyOne video dataset whole or not at all.
+
+This module imports FiftyOne; the readers beside it do not, and import it only where they load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import fiftyone as fo
+import numpy as np
+
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.fields.shapes import regions, relative_box
+from fiftyone_colortrack.video import Frames, VideoInfo, probe, write_video
+
+logger = logging.getLogger(__name__)
+
+OnError = Literal["raise", "skip"]
+Progress = Callable[[int, int, str], None]
+"""Called after every video with the number done, the number of all, and the name of the one just done."""
+
+
+@contextmanager
+def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) -> Iterator[fo.Dataset]:
+    """A new video dataset that gets its name when the block ends, and is deleted if the block fails.
+
+    Args:
+        name: of the dataset
+        persistent: keep it when the database shuts down
+        overwrite: replace a dataset of that name; the old one stays until the new one is complete
+
+    Raises:
+        ColorTrackError: if a dataset of that name exists and is not to be overwritten
+    """
+    if fo.dataset_exists(name) and not overwrite:
+        raise ColorTrackError(f"a dataset {name!r} exists; choose another name, or overwrite it")
+    dataset = fo.Dataset(f"{name}-loading-{uuid.uuid4().hex[:8]}")
+    try:
+        dataset.media_type = fo.core.media.VIDEO
+        dataset.app_config.color_scheme = fo.ColorScheme(color_by="instance")  # one colour for each object
+        dataset.save()
+        yield dataset
+        if fo.dataset_exists(name):
+            fo.delete_dataset(name)
+        dataset.name = name
+        dataset.persistent = persistent
+    except BaseException:
+        dataset.delete()
+        raise
+
+
+def unused_name(name: str) -> str:
+    """The name, with a number behind it if a dataset has it already."""
+    candidates = (name, *(f"{name}-{i}" for i in range(2, 1000)))
+    return next(candidate for candidate in candidates if not fo.dataset_exists(candidate))
+
+
+def add_videos(
+    dataset: fo.Dataset,
+    names: Sequence[str],
+    make_sample: Callable[[str], fo.Sample],
+    on_error: OnError = "raise",
+    progress: Progress | None = None,
+) -> dict[str, str]:
+    """Add one sample after the other.
+
+    Args:
+        dataset: where to
+        names: of the videos
+        make_sample: builds the sample of a name, not yet in any dataset
+        on_error: whether a video with bad files ends it all, or is left out, with its error in
+            ``dataset.info["skipped"]``
+        progress: see `Progress`
+
+    Returns:
+        What was left out: name -> error
+
+    Raises:
+        ColorTrackError: the first error, or, where videos are left out, if none remains
+    """
+    skipped: dict[str, str] = {}
+    for done, name in enumerate(names, start=1):
+        try:
+            sample = make_sample(name)
+        except ColorTrackError as error:
+            if on_error == "raise":
+                raise
+            skipped[name] = str(error)
+        else:
+            dataset.add_sample(sample)
+        if progress:
+            progress(done, len(names), name)
+    if len(skipped) == len(names):
+        reason = next(iter(skipped.values()), "there is none")
+        raise ColorTrackError(f"none of {len(names)} videos could be loaded: {reason}")
+    if skipped:
+        logger.warning(
+            "%d of %d videos were left out: %s", len(skipped), len(names), "; ".join(skipped.values())
+        )
+        dataset.info["skipped"] = skipped
+        dataset.save()
+    return skipped
+
+
+def video_folder(root: Path, video_dir: str | Path | None) -> Path:
+    """Where encoded videos go: the given folder, else ``Videos`` beside the data, else FiftyOne's folder."""
+    if video_dir is not None:
+        return Path(video_dir)
+    if os.access(root, os.W_OK):
+        return root / "Videos"
+    digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]
+    return Path(fo.config.default_dataset_dir) / "colortrack" / f"{root.name}-{digest}"
+
+
+def encode_once(path: Path, frames: Frames, frame_rate: float) -> VideoInfo:
+    """Write the video, unless the file is there with the right number of frames of the right size."""
+    even = (frames.width + frames.width % 2, frames.height + frames.height % 2)
+    if path.is_file():
+        try:
+            info = probe(path)
+        except ColorTrackError:
+            pass
+        else:
+            if info.frame_count == len(frames) and (info.width, info.height) == even:
+                return info
+    return write_video(path, frames.read(range(len(frames))), frame_rate)
+
+
+def video_sample(path: Path, info: VideoInfo, **fields: object) -> fo.Sample:
+    """A sample with its metadata, so that FiftyOne needs no ffprobe."""
+    metadata = fo.VideoMetadata(
+        size_bytes=path.stat().st_size,
+        mime_type=f"video/{path.suffix.lstrip('.').lower()}",
+        frame_width=info.width,
+        frame_height=info.height,
+        frame_rate=info.frame_rate,
+        total_frame_count=info.frame_count,
+        duration=info.duration,
+        encoding_str="avc1" if info.codec == "h264" else info.codec,
+    )
+    return fo.Sample(filepath=str(path.resolve()), metadata=metadata, **fields)
+
+
+class Instances:
+    """The objects of one video: every label of an object shares one `fiftyone.Instance`."""
+
+    def __init__(self, labels: Mapping[int, str] | None = None, default_label: str = "object") -> None:
+        self._labels = labels or {}
+        self._default = default_label
+        self._instances: dict[int, fo.Instance] = {}
+
+    def common(self, index: int) -> dict[str, object]:
+        """The fields that all labels of an object have in common."""
+        instance = self._instances.setdefault(index, fo.Instance())
+        return {"label": self._labels.get(index, self._default), "index": index, "instance": instance}
+
+    def detections(self, ids: np.ndarray, info: VideoInfo) -> fo.Detections:
+        """Object ids ``[H, W]`` of a frame as detections with instance masks, at the video's encoded size."""
+        canvas = (info.height, info.width)
+        found: Iterable = regions(ids)
+        return fo.Detections(
+            detections=[
+                fo.Detection(bounding_box=relative_box(region, canvas), mask=region.mask, **self.common(i))
+                for i, region in found
+            ]
+        )
