@@ -1,0 +1,295 @@
+"""The command `colortrack`: thin, over `api`, `training` and `benchmark`. Imports stand where they are used."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fiftyone_colortrack.errors import ColorTrackError
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+    from fiftyone_colortrack.benchmark import Result
+
+app = typer.Typer(
+    help="Label one frame of a video, get every frame labelled.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+load_app = typer.Typer(help="Make a FiftyOne video dataset of a dataset's folder.", no_args_is_help=True)
+benchmark_app = typer.Typer(
+    help="Score a tracker on labelled video; needs no database.", no_args_is_help=True
+)
+app.add_typer(load_app, name="load")
+app.add_typer(benchmark_app, name="benchmark")
+console = Console()
+
+
+MODEL = "A name that `colortrack models` prints, a weights file, or the baselines identity and flow."
+Model = Annotated[str, typer.Option(help=MODEL)]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best one there is by default.")]
+Sequences = Annotated[str | None, typer.Option(help="Only these, separated by commas.")]
+Split = Annotated[str | None, typer.Option(help="Only this split, such as val.")]
+Name = Annotated[str | None, typer.Option(help="Of the dataset.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+SkipErrors = Annotated[
+    bool, typer.Option("--skip-errors", help="Leave out videos with bad files, and say which.")
+]
+MaxFrames = Annotated[int | None, typer.Option(help="Cut videos after this many frames.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the scores to this file as well.")]
+
+
+def main() -> None:
+    """Run the command. An error that the user can mend is one line, and exit status 2."""
+    try:
+        app()
+    except ColorTrackError as error:
+        Console(stderr=True, soft_wrap=True).print(f"colortrack: {error}", markup=False, highlight=False)
+        sys.exit(2)
+
+
+@app.command()
+def demo(
+    davis: Annotated[
+        Path | None, typer.Option(help="A DAVIS folder, instead of the demo's own videos.")
+    ] = None,
+    sequences: Sequences = None,
+    model: Annotated[str | None, typer.Option(help=MODEL)] = None,
+    out: Annotated[Path, typer.Option(help="Where videos and pictures go.")] = Path("runs/demo"),
+    app: Annotated[bool, typer.Option(help="Open the FiftyOne App on the result.")] = True,
+) -> None:
+    """Track real and rendered videos from their first frame, score the tracks, and show them."""
+    from fiftyone_colortrack import demo
+
+    demo.run(out, davis=davis, sequences=_names(sequences), model=model, app=app and sys.stdout.isatty())
+
+
+@load_app.command("davis")
+def load_davis(
+    folder: Annotated[Path, typer.Argument(help="With JPEGImages, Annotations and ImageSets.")],
+    name: Name = None,
+    split: Split = None,
+    sequences: Sequences = None,
+    overwrite: Overwrite = False,
+    skip_errors: SkipErrors = False,
+) -> None:
+    """DAVIS 2016 or 2017."""
+    from fiftyone_colortrack.datasets.davis import load_davis
+
+    with _progress() as update:
+        dataset = load_davis(
+            folder,
+            name,
+            split=split,
+            sequences=_names(sequences),
+            overwrite=overwrite,
+            on_error="skip" if skip_errors else "raise",
+            persistent=True,
+            progress=update,
+        )
+    _print_dataset(dataset)
+
+
+@app.command()
+def propagate(
+    dataset: Annotated[str, typer.Argument(help="Name of a FiftyOne dataset of videos.")],
+    seed_field: Annotated[
+        str, typer.Argument(help="The frame field with labels, such as frames.ground_truth.")
+    ],
+    out_field: Annotated[str, typer.Argument(help="The frame field to write, such as frames.tracks.")],
+    model: Model = "fast",
+    seeds: Annotated[
+        Literal["first", "all", "keyframes"], typer.Option(help="Which labelled frames to start from.")
+    ] = "first",
+    direction: Annotated[
+        Literal["both", "forward", "backward"], typer.Option(help="In time, from the labelled frames.")
+    ] = "both",
+    overwrite: Overwrite = False,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Continue an earlier run.")] = False,
+    device: Device = None,
+) -> None:
+    """Label every frame of the videos that have a labelled frame."""
+    from fiftyone_colortrack.api import propagate
+
+    view = _dataset(dataset)
+    with _progress() as update:
+        report = propagate(
+            view,
+            seed_field,
+            out_field,
+            model=model,
+            seeds=seeds,
+            direction=direction,
+            overwrite=overwrite,
+            skip_existing=skip_existing,
+            device=device,
+            progress=lambda step: update(step.done, step.total, f"{step.name}, {step.fps:.1f} frames/s"),
+        )
+    for warning in report.warnings:
+        console.print(f"[yellow]{warning}")
+    for video in report.with_status("failed"):
+        console.print(f"[red]{video.filepath}: {video.reason}")
+    console.print(str(report))
+
+
+@app.command()
+def evaluate(
+    dataset: Annotated[str, typer.Argument(help="Name of a FiftyOne dataset of videos.")],
+    predictions: Annotated[str, typer.Argument(help="The frame field with tracks, such as frames.tracks.")],
+    truth: Annotated[str, typer.Argument(help="The frame field with ground truth.")] = "frames.ground_truth",
+    eval_key: Annotated[str | None, typer.Option(help="The evaluation's name in the App.")] = None,
+) -> None:
+    """Score tracks against ground truth, as the Model Evaluation panel then shows."""
+    from fiftyone_colortrack.api import evaluate_tracks
+
+    scores = evaluate_tracks(_dataset(dataset), predictions, truth, eval_key)
+    console.print(_table("", {predictions: scores}))
+
+
+@app.command()
+def train(
+    out: Annotated[
+        Path, typer.Option(help="Folder of the run: weights, checkpoints, logs, cache of frames.")
+    ],
+    videos: Annotated[Path | None, typer.Option(help="A folder of videos, searched to any depth.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="A folder of photographs, searched to any depth.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="fast or paper.")] = "fast",
+    steps: Annotated[int, typer.Option(help="How many batches.")] = 3000,
+    init: Annotated[str | None, typer.Option(help="A model to start from, such as fast.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue where the run in --out stopped.")
+    ] = False,
+    davis: Annotated[
+        Path | None, typer.Option(help="A DAVIS folder: print J and F on it as training goes.")
+    ] = None,
+    seed: int = 0,
+    device: Device = None,
+) -> None:
+    """Train a tracker on videos and photographs, without labels."""
+    from fiftyone_colortrack.benchmark import davis as score
+    from fiftyone_colortrack.training import TrainingData, fit
+
+    result = fit(
+        TrainingData.collect(videos=videos or (), images=images or ()),
+        preset,
+        steps=steps,
+        out_dir=out,
+        init=init,
+        resume=resume,
+        seed=seed,
+        device=device,
+        evaluate=(lambda model: score(davis, model=model).mean) if davis else None,
+        progress_bar=True,
+    )
+    for file, reason in result.unreadable.items():
+        console.print(f"[yellow]left out {file}: {reason}")
+    console.print(_table("", {"after training": {**result.losses, **result.scores}}))
+    console.print(
+        f"{result.seconds:.0f} s, {result.waiting:.0%} of them waiting for data; weights: {result.weights}"
+    )
+
+
+@benchmark_app.command("davis")
+def benchmark_davis(
+    root: Annotated[Path, typer.Option(help="A DAVIS 2016 or 2017 folder.")],
+    sequences: Sequences = None,
+    split: Split = None,
+    model: Model = "fast",
+    max_frames: MaxFrames = None,
+    device: Device = None,
+    json: Json = None,
+) -> None:
+    """J and F in percent, from the first mask of each sequence."""
+    from fiftyone_colortrack.benchmark import davis
+
+    _report(
+        davis(
+            root,
+            split=split,
+            sequences=_names(sequences),
+            model=model,
+            max_frames=max_frames,
+            device=device,
+            on_sequence=_print_scores,
+        ),
+        json,
+    )
+
+
+@app.command()
+def models() -> None:
+    """List the models that can be named."""
+    from fiftyone_colortrack.model.weights import list_models
+
+    table = Table("name", "preset", "what it is", "scores", "file", box=None)
+    for info in list_models():
+        scores = ", ".join(f"{measure} {value:.1f}" for measure, value in info.scores.items())
+        table.add_row(info.name, info.preset, info.description, scores, str(info.path or ""))
+    console.print(table)
+
+
+def _names(text: str | None) -> list[str] | None:
+    return [name.strip() for name in text.split(",") if name.strip()] if text else None
+
+
+def _dataset(name: str) -> fo.Dataset:
+    import fiftyone as fo
+
+    if not fo.dataset_exists(name):
+        known = ", ".join(fo.list_datasets()) or "none yet"
+        raise ColorTrackError(f"there is no dataset {name!r}; there are: {known}")
+    return fo.load_dataset(name)
+
+
+def _print_dataset(dataset: fo.Dataset) -> None:
+    console.print(f"{dataset.name}: {len(dataset)} videos; open it with: fiftyone app launch {dataset.name}")
+    for name, reason in dataset.info.get("skipped", {}).items():
+        console.print(f"[yellow]left out {name}: {reason}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on the terminal; it is moved by a call with the number done, the number of all, and a text."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, total, text: progress.update(task, completed=done, total=total, description=text)
+
+
+def _print_scores(name: str, scores: Mapping[str, float]) -> None:
+    console.print(f"{name}: " + ", ".join(f"{measure} {value:.1f}" for measure, value in scores.items()))
+
+
+def _report(result: Result, json: Path | None) -> None:
+    rows = {**result.sequences, "mean": result.mean}
+    console.print(_table(f"{result.dataset}, {result.model}", rows))
+    if json:
+        result.save(json)
+
+
+def _table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
+    """Numbers in the order in which the rows name their columns."""
+    columns = list(dict.fromkeys(column for scores in rows.values() for column in scores))
+    table = Table("", title=title or None)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, scores in rows.items():
+        table.add_row(name, *(_number(scores.get(column, math.nan)) for column in columns))
+    return table
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.1f}"
