@@ -77,7 +77,7 @@ class Sampler(IterableDataset):
         self.everything = _Choice(cache.clips)
         self.photographs = _Choice([clip for clip in cache.clips if clip.length == 1])
         self.moving = _Choice([clip for clip in cache.clips if clip.length >= 2])
-        self.long = _Choice([c for c in cache.clips if c.length > (CLIP_LENGTH - 1) * CLIP_GAP * c.rate])
+        self.long = _Choice([clip for clip in cache.clips if clip.length > _clip_steps(clip)[-1]])
         if recipe.clips and not self.long:
             raise ColorTrackError("no clip is half a second long; give longer videos to train `paper` on")
         if recipe.frame_pairs and not self.moving:
@@ -134,7 +134,7 @@ class Sampler(IterableDataset):
 
     def _clip(self, rng: np.random.Generator, crop: int) -> list[View]:
         clip = self.long.draw(rng)
-        steps = [round(i * CLIP_GAP * clip.rate) for i in range(CLIP_LENGTH)]
+        steps = _clip_steps(clip)
         first = clip.first + int(rng.integers(clip.length - steps[-1]))
         view = self._view(rng, first, crop, distorted=False)
         return [_same_place(view, first + step) for step in steps]
@@ -170,6 +170,11 @@ class Sampler(IterableDataset):
             warp=rng.normal(0, strength, (2, WARP_POINTS, WARP_POINTS)),
             jitter=_draw_jitter(rng, recipe.jitter if distorted else 0.0),
         )
+
+
+def _clip_steps(clip: Clip) -> list[int]:
+    """The frames of the paper's clips, counted from their first."""
+    return [max(i, round(i * CLIP_GAP * clip.rate)) for i in range(CLIP_LENGTH)]
 
 
 def _same_place(view: View, frame: int) -> View:

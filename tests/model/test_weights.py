@@ -54,7 +54,7 @@ def test_a_damaged_byte_is_noticed(weights: Path, position: int) -> None:
     data = bytearray(weights.read_bytes())
     data[position] ^= 0x15
     weights.write_bytes(data)
-    with pytest.raises(ColorTrackError, match="damaged|hash|no weights of this program"):
+    with pytest.raises(ColorTrackError, match=r"damaged|hash|no weights of this program"):
         load_model(weights)
 
 
@@ -98,9 +98,7 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
 
 
 def test_listing_models_does_not_import_torch() -> None:
-    code = (
-        "import sys, fiftyone_colortrack.model as m; m.list_models(); assert 'torch' not in sys.modules"
-    )
+    code = "import sys, fiftyone_colortrack.model as m; m.list_models(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 

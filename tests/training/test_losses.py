@@ -40,7 +40,10 @@ def plain_reconstruction(reference, target, reference_ab, target_ab, dropped, wi
                                 top, left = (2 * i + v) * side, (2 * j + u) * side
                                 return ab[b, c, top : top + side, left : left + side].mean()
 
-                            copied = sum(w * quarter(reference_ab, i, j) for w, (i, j) in zip(weights, near, strict=True))
+                            copied = sum(
+                                w * quarter(reference_ab, i, j)
+                                for w, (i, j) in zip(weights, near, strict=True)
+                            )
                             error = abs(copied - quarter(target_ab, y, x))
                             errors.append(error**2 / 2 / beta if error < beta else error - beta / 2)
             channels.append(torch.stack(errors).mean())
@@ -68,7 +71,9 @@ def test_reconstruction_vanishes_where_the_pointer_is_right() -> None:
 
 def test_reconstruction_refuses_different_embeddings() -> None:
     with pytest.raises(ValueError, match="differ"):
-        ReconstructionLoss()(unit(1, 8, 4, 4), unit(1, 8, 4, 5), *torch.zeros(2, 1, 2, 8, 8), torch.ones(1, 2))
+        ReconstructionLoss()(
+            unit(1, 8, 4, 4), unit(1, 8, 4, 5), *torch.zeros(2, 1, 2, 8, 8), torch.ones(1, 2)
+        )
 
 
 def test_correspondence_equals_plain_loops() -> None:

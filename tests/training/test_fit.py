@@ -1,0 +1,133 @@
+"""Whole runs, tiny ones. What must be killed, or needs several processes, runs `runs.py` as a program."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.metrics import score_sequence
+from fiftyone_colortrack.model import load_model, save_model
+from fiftyone_colortrack.model.color import rgb_to_lab
+from fiftyone_colortrack.model.colorizer import Embedder, copy_colors
+from fiftyone_colortrack.model.presets import build
+from fiftyone_colortrack.tracking import Tracker
+from fiftyone_colortrack.training import RECIPES, TrainingData, fit
+from fiftyone_colortrack.training.losses.reconstruction import windowed_affinity
+
+TINY = replace(RECIPES["fast"], frame_pairs=2, view_pairs=2, crops=(64,), warm_up=5, ema=0.9)
+RUNS = Path(__file__).with_name("runs.py")
+
+
+def run(mode: str, videos: Path, out: Path, *arguments: str, processes: int = 1) -> int:
+    """Runs `runs.py`; the exit status."""
+    command = [sys.executable]
+    if processes > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command += ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
+        command += ["--master_addr=127.0.0.1", f"--master_port={port}"]
+    environment = {**os.environ, "PYTHONPATH": str(RUNS.parents[2]), "OMP_NUM_THREADS": "1"}
+    environment |= {"GLOO_SOCKET_IFNAME": "lo"}
+    command += [str(RUNS), mode, str(videos), str(out), *arguments]
+    return subprocess.run(command, env=environment, check=False, timeout=300).returncode
+
+
+def color_error(model: Embedder, frames: list) -> float:
+    """Mean error of ab copied from the first frame to the last, by the reconstruction's own affinity."""
+    pair = torch.stack([torch.from_numpy(frames[i]).permute(2, 0, 1) for i in (0, -1)])
+    grey = pair.float().mean(1, keepdim=True).round().byte().expand(-1, 3, -1, -1)
+    first, last = model.embed(grey)[:, None]
+    ab = torch.nn.functional.avg_pool2d(rgb_to_lab(pair.float() / 255)[:, 1:], 8).flatten(2)
+    copied = copy_colors(windowed_affinity(last, first, 12, 0.05), ab[:1])
+    return float((copied - ab[1:]).abs().mean())
+
+
+def track_quality(model: Embedder, frames: list, masks) -> float:
+    tracked = Tracker(frames, masks[0], model=model)
+    return score_sequence(torch.tensor([t.labels for t in tracked]).numpy(), masks)[1].J.mean
+
+
+def test_a_short_run_lowers_colour_error_and_raises_j(videos: Path, scene: Callable, tmp_path: Path) -> None:
+    steps: list[int] = []
+    result = fit(
+        TrainingData.collect(videos),
+        steps=40,
+        out_dir=tmp_path,
+        recipe=TINY,
+        device="cpu",
+        on_step=lambda step, total, losses: steps.append(step),
+        evaluate=lambda model: {"dim": float(model.dim)},
+        evaluate_every=20,
+    )
+    assert steps == list(range(1, 41))
+    assert set(result.losses) == {"loss", "reconstruction", "correspondence"}
+    assert result.scores == {"dim": 128.0}
+    assert 0 <= result.waiting < 0.5
+    log = (tmp_path / "logs" / "csv" / "metrics.csv").read_text()
+    assert "reconstruction" in log
+    assert "waiting" in log
+
+    torch.manual_seed(0)
+    before, after = build("fast").eval(), load_model(result.weights, "cpu")
+    frames, masks = scene(11)
+    assert color_error(after, frames) < color_error(before, frames)
+    assert track_quality(after, frames, masks) > track_quality(before, frames, masks)
+
+
+def test_paper_learns_its_palette_and_trains(videos: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPES["paper"], clips=1, crops=(64,))
+    result = fit(
+        TrainingData.collect(videos), "paper", steps=2, out_dir=tmp_path, recipe=recipe, device="cpu"
+    )
+    palette = load_model(result.weights, "cpu").palette
+    assert palette.unique(dim=0).shape == (16, 2)
+    assert palette.abs().max() <= 1
+
+
+def test_fine_tuning_starts_from_the_given_weights(videos: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    start = save_model(build("fast"), tmp_path / "start.safetensors")
+    recipe = replace(TINY, learning_rate=0.0)
+    data = TrainingData.collect(videos)
+    result = fit(data, steps=1, out_dir=tmp_path / "run", init=start, recipe=recipe, device="cpu")
+    before, after = load_file(start), load_file(result.weights)
+    assert torch.equal(before["project.weight"], after["project.weight"])
+    with pytest.raises(ColorTrackError, match="of preset 'fast', not 'paper'"):
+        fit(data, "paper", steps=1, out_dir=tmp_path / "other", init=start)
+
+
+def test_a_run_is_not_overwritten(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").write_bytes(b"damaged")
+    data = TrainingData.collect(videos)
+    with pytest.raises(ColorTrackError, match="holds a run already"):
+        fit(data, steps=1, out_dir=tmp_path)
+    with pytest.raises(ColorTrackError, match="damaged"):
+        fit(data, steps=1, out_dir=tmp_path, resume=True)
+    with pytest.raises(ColorTrackError, match="'lab' cannot be trained"):
+        fit(data, "lab", steps=1, out_dir=tmp_path / "other")
+
+
+def test_a_killed_run_resumes_exactly(videos: Path, tmp_path: Path) -> None:
+    assert run("whole", videos, tmp_path / "whole") == 0
+    assert run("killed", videos, tmp_path / "killed") == -signal.SIGKILL
+    assert run("resumed", videos, tmp_path / "killed") == 0
+    whole, resumed = (load_file(tmp_path / name / "fast.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+
+
+def test_two_processes_equal_one_with_the_doubled_batch(videos: Path, tmp_path: Path) -> None:
+    assert run("doubled", videos, tmp_path / "one") == 0
+    assert run("halves", videos, tmp_path / "two", processes=2) == 0
+    one, two = (load_file(tmp_path / name / "fast.safetensors") for name in ("one", "two"))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, atol=2e-3, rtol=2e-3)
