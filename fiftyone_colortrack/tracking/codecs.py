@@ -178,7 +178,8 @@ class MaskCodec(Codec):
 
     def overlay(self, tracked: Labels, drawn: Labels) -> Labels:
         drawn = np.asarray(drawn).astype(self._dtype)
-        return np.where(drawn > 0, drawn, np.asarray(tracked))
+        others = np.where(np.isin(tracked, list(self.ids_in(drawn))), 0, tracked)
+        return np.where(drawn > 0, drawn, others)
 
     def complete(self, drawn: Tensor, tracked: Tensor, ids: Collection[int]) -> Tensor:
         # Where a person drew an object no other one is.

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fiftyone_colortrack.tracking.affinity import copy_labels, largest, top_k_matches
+
+
+def features(frames: int, height: int, width: int, dim: int = 16, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(frames, height, width, dim, generator=generator), dim=-1)
+
+
+def naive(query: torch.Tensor, keys: torch.Tensor, radius: float | None) -> torch.Tensor:
+    """The full affinity, -inf outside the disc: [hw, T * hw]."""
+    height, width, _ = query.shape
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    cells = torch.stack([y.flatten(), x.flatten()], 1).double()
+    outside = torch.cdist(cells, cells) > (radius if radius is not None else 1e9)
+    full = query.flatten(0, 1) @ keys.flatten(1, 2).transpose(1, 2)  # T x hw x hw
+    return full.masked_fill(outside, -torch.inf).permute(1, 0, 2).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "radius", "frames"),
+    [(25, 31, 5, 3), (12, 12, 12, 1), (13, 40, 12, 8), (7, 5, 2.5, 2), (1, 1, 1, 1), (20, 20, None, 2)],
+)
+def test_the_same_as_the_full_affinity(height, width, radius, frames):
+    query, *keys = features(frames + 1, height, width)
+    keys = torch.stack(keys)
+    full = naive(query, keys, radius)
+    matches = top_k_matches(query, keys, 10, radius)
+    k = matches.similarity.shape[1]
+    expected = full.topk(k, 1)
+    torch.testing.assert_close(matches.similarity, expected.values)
+    found = matches.similarity.isfinite()
+    assert found.sum() == expected.values.isfinite().sum()
+    assert torch.equal(matches.cell[found], expected.indices[found])
+
+
+def test_all_matches_are_a_softmax_over_the_window():
+    query, *keys = features(3, 9, 14)
+    keys = torch.stack(keys)
+    labels = torch.rand(2 * 9 * 14, 4)
+    copied = copy_labels(top_k_matches(query, keys, None, 3), labels, 0.1)
+    torch.testing.assert_close(copied, (naive(query, keys, 3) / 0.1).softmax(1) @ labels)
+
+
+@pytest.mark.parametrize("length", [50, 641, 1000, 10368])
+def test_largest_is_exact(length):
+    values = torch.randn(7, length, generator=torch.Generator().manual_seed(length))
+    found, where = largest(values, 10)
+    torch.testing.assert_close(found, values.topk(10).values)
+    assert torch.equal(where, values.topk(10).indices)
+
+
+def test_a_cell_copies_from_where_it_came_from():
+    (frame,) = features(1, 20, 30, dim=64)
+    moved = torch.roll(frame, (2, -3), (0, 1))
+    labels = torch.rand(20 * 30, 1)
+    copied = copy_labels(top_k_matches(moved, frame[None], 5, 6), labels, 0.01).view(20, 30)
+    expected = torch.roll(labels.view(20, 30), (2, -3), (0, 1))
+    torch.testing.assert_close(copied[2:, :-3], expected[2:, :-3], atol=1e-3, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_finds_the_same():
+    query, *keys = features(4, 30, 40, dim=64)
+    keys = torch.stack(keys)
+    there = top_k_matches(query.cuda(), keys.cuda(), 10, 12)
+    here = top_k_matches(query, keys, 10, 12)
+    torch.testing.assert_close(there.similarity.cpu(), here.similarity, atol=1e-4, rtol=0)

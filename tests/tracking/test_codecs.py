@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.tracking.codecs import BoxCodec, MaskCodec, PointCodec
+from fiftyone_colortrack.tracking.grid import Grid
+from fiftyone_colortrack.tracking.labels import Seed
+
+CPU = torch.device("cpu")
+SIZE = (150, 203)
+GRIDS = [Grid.fit(SIZE, 150, 8), Grid.fit(SIZE, 320, 8), Grid.fit(SIZE, (96, 96), 8), Grid.fit(SIZE, 150, 4)]
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return np.count_nonzero(a & b) / np.count_nonzero(a | b)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_matrices_of_the_grid(grid):
+    for axis in (0, 1):
+        for matrix in (grid.averaging(axis), grid.interpolation(axis)):
+            torch.testing.assert_close(matrix.sum(1), torch.ones(len(matrix)))
+            assert matrix.min() >= 0
+        ramp = (torch.arange(SIZE[axis]) + 0.5).float()
+        centres = grid.averaging(axis) @ ramp
+        inner = slice(int(grid.pixels_per_cell[axis]), -2 * int(grid.pixels_per_cell[axis]))
+        torch.testing.assert_close(
+            (grid.interpolation(axis) @ centres)[inner], ramp[inner], atol=0.05, rtol=0
+        )  # pixels that two cells share count as flat
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_masks_survive(grid):
+    ids = np.zeros(SIZE, np.int32)
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    ids[(y - 60) ** 2 + (x - 70) ** 2 < 45**2] = 3
+    ids[90:150, 120:203] = 700
+    codec = MaskCodec.create([Seed(0, ids)], grid, CPU)
+    soft = codec.encode(ids)
+    assert soft.shape == (*grid.cells, 3)
+    torch.testing.assert_close(soft.sum(-1), torch.ones(grid.cells))
+    decoded, confidence = codec.decode(soft)
+    assert set(confidence) == {3, 700}
+    for i in (3, 700):
+        assert iou(decoded == i, ids == i) > 0.93
+        assert 0.8 < confidence[i] <= 1
+
+
+def test_at_full_resolution_masks_are_exact():
+    ids = np.random.default_rng(0).integers(0, 4, SIZE).astype(np.uint8)
+    codec = MaskCodec.create([Seed(0, ids)], Grid.fit(SIZE, SIZE, 1), CPU)
+    soft = codec.encode(ids)
+    before = soft.clone()
+    assert np.array_equal(codec.decode(soft)[0], ids)
+    assert torch.equal(soft, before)
+
+
+def test_regions_give_what_whole_maps_give():
+    generator = torch.Generator().manual_seed(0)
+    soft = (torch.randn(*GRIDS[0].cells, 5, generator=generator) * 3).softmax(-1)
+    ids = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE) % 5
+    codec = MaskCodec.create([Seed(0, ids)], GRIDS[0], CPU)
+    rows, columns = GRIDS[0].interpolation(0), GRIDS[0].interpolation(1)
+    whole = torch.einsum("yh,hwl,xw->yxl", rows, soft, columns).argmax(-1).numpy()
+    assert (codec.decode(soft)[0] == whole).mean() > 0.9999
+
+
+def test_boxes_survive_and_may_overlap():
+    boxes = {4: np.array([20.0, 30, 90, 110]), 9: np.array([60.5, 50, 203, 140])}
+    codec = BoxCodec.create([Seed(0, boxes)], GRIDS[0], CPU)
+    decoded, confidence = codec.decode(codec.encode(boxes))
+    for i, box in boxes.items():
+        np.testing.assert_allclose(decoded[i], box, atol=3)
+        assert confidence[i] > 0.8
+    decoded, _ = codec.decode(codec.encode({9: boxes[9]}))
+    assert set(decoded) == {9}
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_points_survive_to_a_fraction_of_a_cell(grid):
+    points = np.array([[30.25, 40.5], [np.nan, np.nan], [120.9, 99.1], [199.0, 5.0]])
+    codec = PointCodec.create([Seed(0, {2: points})], grid, CPU)
+    decoded, confidence = codec.decode(codec.encode({2: points}))
+    inner, cell = [0, 2], max(grid.pixels_per_cell)
+    np.testing.assert_allclose(decoded[2][inner], points[inner], atol=cell / 20)
+    np.testing.assert_allclose(decoded[2][3], points[3], atol=cell / 2)
+    assert np.isnan(decoded[2][1]).all()
+    assert confidence[2][1] == 0
+    assert (confidence[2][inner] > 0.7).all()
+
+
+@pytest.mark.parametrize(
+    ("codec", "labels", "message"),
+    [
+        (MaskCodec, np.zeros((4, 4), np.uint8), r"frame 7 has shape \(4, 4\)"),
+        (MaskCodec, np.zeros(SIZE, np.uint8), "at least one object"),
+        (MaskCodec, np.zeros(SIZE, np.float32), "frame 7 must be an integer array"),
+        (BoxCodec, {1: np.array([5, 5, 5, 9])}, "object 1 of frame 7 has box"),
+        (BoxCodec, {0: np.array([5, 5, 8, 9])}, "must be positive"),
+        (BoxCodec, {}, "no object"),
+        (PointCodec, {1: np.zeros(2)}, "object 1 of frame 7 has points of shape"),
+        (PointCodec, np.zeros(SIZE, np.uint8), "frame 7 must be a dict"),
+    ],
+)
+def test_unusable_labels_are_named(codec, labels, message):
+    with pytest.raises(ColorTrackError, match=message):
+        codec.create([Seed(7, labels)], GRIDS[0], CPU)

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.metrics import jaccard
+from fiftyone_colortrack.tracking import Seed, StreamTracker, Tracker, TrackerConfig
+
+SIZE = (128, 176)
+SMALL = TrackerConfig(input_size=128, memory=3)
+
+
+def texture(height: int, width: int, seed: int, hue: int) -> np.ndarray:
+    """A patch of blotches around a hue, uint8 RGB."""
+    rng = np.random.default_rng(seed)
+    noise = cv2.resize(rng.random((height // 8, width // 8, 3), np.float32), (width, height))
+    hsv = np.stack(
+        [(hue + 20 * noise[..., 0]) % 180, 120 + 100 * noise[..., 1], 60 + 190 * noise[..., 2]], -1
+    )
+    return cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB)
+
+
+def scene(frames: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """Two textured discs that move over a still background: video, object ids."""
+    background = texture(*SIZE, seed=0, hue=60)
+    skins = {1: texture(*SIZE, seed=1, hue=0), 2: texture(*SIZE, seed=2, hue=120)}
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    video, masks = [], []
+    for t in range(frames):
+        frame, ids = background.copy(), np.zeros(SIZE, np.uint8)
+        for i, (cx, cy) in {1: (40 + 4 * t, 40), 2: (130 - 3 * t, 90)}.items():
+            inside = (x - cx) ** 2 + (y - cy) ** 2 < 26**2
+            moved = np.roll(skins[i], (cy, cx), (0, 1))
+            frame[inside], ids[inside] = moved[inside], i
+        video.append(frame)
+        masks.append(ids)
+    return np.stack(video), np.stack(masks)
+
+
+def track(frames, seeds, **options) -> dict[int, np.ndarray]:
+    tracker = Tracker(frames, seeds, model="lab", config=options.pop("config", SMALL), **options)
+    tracked = list(tracker)
+    assert len(tracked) == len(tracker)
+    return {frame.frame: frame for frame in tracked}
+
+
+def test_follows_two_objects():
+    video, masks = scene()
+    tracked = track(video, masks[0])
+    assert list(tracked) == list(range(10))
+    for t in range(10):
+        for i in (1, 2):
+            assert jaccard(tracked[t].labels == i, masks[t] == i) > 0.85, (t, i)
+    assert np.array_equal(tracked[0].labels, masks[0])
+    assert tracked[0].drawn == {1, 2}
+    assert tracked[5].drawn == frozenset()
+    assert all(0 < tracked[9].confidence[i] <= 1 for i in (1, 2))
+
+
+def test_backward_is_forward_on_the_reversed_video():
+    video, masks = scene()
+    backward = track(video, Seed(9, masks[9]), direction="backward")
+    forward = track(video[::-1], masks[9], direction="forward")
+    both = track(video, Seed(9, masks[9]))
+    assert list(backward) == list(range(9, -1, -1))
+    for t in range(10):
+        assert np.array_equal(backward[t].labels, forward[9 - t].labels)
+        # With "both", soft labels wait in half precision.
+        assert (both[t].labels == backward[t].labels).mean() > 0.999
+
+
+def test_a_labelled_frame_in_the_middle_goes_both_ways():
+    video, masks = scene()
+    seed = Seed(5, masks[5])
+    assert list(track(video, seed)) == list(range(10))
+    assert list(track(video, seed, direction="forward")) == list(range(5, 10))
+    assert list(track(video, seed, direction="backward")) == list(range(5, -1, -1))
+    for t, frame in track(video, seed).items():
+        assert jaccard(frame.labels > 0, masks[t] > 0) > 0.8
+
+
+def test_several_labelled_frames_are_better_than_one():
+    video, masks = scene(20)
+    one = track(video, masks[0])
+    three = track(video, [Seed(t, masks[t]) for t in (0, 10, 19)])
+    assert list(three) == list(range(20))
+
+    def score(tracked):
+        return np.mean(
+            [jaccard(frame.labels == i, masks[t] == i) for t, frame in tracked.items() for i in (1, 2)]
+        )
+
+    assert score(three) > score(one)
+    for t in (0, 10, 19):
+        assert np.array_equal(three[t].labels, masks[t])
+
+
+def test_an_object_joins_where_it_is_first_labelled():
+    video, masks = scene(12)
+    only_one, only_two = (np.where(masks == i, i, 0).astype(np.uint8) for i in (1, 2))
+    for direction in ("both", "forward"):
+        tracked = track(video, [Seed(0, only_one[0]), Seed(6, only_two[6])], direction=direction)
+        for t in range(12):
+            assert set(np.unique(tracked[t].labels)) - {0} == ({1} if t < 6 else {1, 2}), t
+            assert jaccard(tracked[t].labels == 1, masks[t] == 1) > 0.8
+        assert tracked[6].drawn == {2}
+        assert np.array_equal(tracked[6].labels == 2, masks[6] == 2)
+
+
+def test_boxes_and_points():
+    video, masks = scene()
+    centres = {
+        i: np.array([[x.mean() + 0.5, y.mean() + 0.5] for y, x in [np.nonzero(masks[0] == i)]])
+        for i in (1, 2)
+    }
+    boxes = {i: np.concatenate([c[0] - 26, c[0] + 26]) for i, c in centres.items()}
+    tracked = track(video, boxes, kind="boxes")[9].labels
+    np.testing.assert_allclose(tracked[1], boxes[1] + [36, 0, 36, 0], atol=8)
+    np.testing.assert_allclose(tracked[2], boxes[2] - [27, 0, 27, 0], atol=8)
+
+    lost = np.array([[np.nan, np.nan]])
+    points = {i: np.concatenate([c, lost, c + 10]) for i, c in centres.items()}
+    last = track(video, points, kind="points")[9]
+    moved = last.labels[1] - points[1]
+    np.testing.assert_allclose(moved[[0, 2]], [[36, 0], [36, 0]], atol=8)  # a cell
+    assert np.isnan(moved[1]).all()
+    assert last.confidence[1].shape == (3,)
+
+
+def test_an_object_that_leaves_is_gone():
+    video, masks = scene(20)
+    video[8:] = texture(*SIZE, seed=0, hue=60)
+    tracked = track(video, masks[0])
+    assert (tracked[19].labels > 0).mean() < 0.25 * (masks[0] > 0).mean()
+
+
+@pytest.mark.parametrize("model", ["identity", "flow"])
+def test_baselines_have_the_same_interface(model):
+    video, masks = scene(5)
+    tracked = list(Tracker(video, masks[0], model=model))
+    assert [frame.frame for frame in tracked] == list(range(5))
+    if model == "identity":
+        assert all(np.array_equal(frame.labels, masks[0]) for frame in tracked)
+    else:
+        assert jaccard(tracked[4].labels == 1, masks[4] == 1) > 0.8
+
+
+def test_a_live_video_gives_the_same():
+    video, masks = scene(5)
+    live = StreamTracker(video[0], masks[0], model="lab", config=SMALL)
+    for t, frame in list(track(video, masks[0]).items())[1:]:
+        stepped = live.step(video[t])
+        assert stepped.frame == t
+        assert np.array_equal(stepped.labels, frame.labels)
+    with pytest.raises(ColorTrackError, match="frame 5 has shape"):
+        live.step(video[0, :64])
+
+
+def test_the_papers_protocol():
+    video, masks = scene(4)
+    tracked = track(video, masks[0], config=TrackerConfig.paper(temperature=0.01))
+    assert jaccard(tracked[3].labels > 0, masks[3] > 0) > 0.6
+
+
+def test_features_are_computed_once_per_frame(monkeypatch):
+    from fiftyone_colortrack.model.colorizer import LabEmbedder
+
+    calls = []
+    embed = LabEmbedder.embed
+    monkeypatch.setattr(LabEmbedder, "embed", lambda self, frames: calls.append(1) or embed(self, frames))
+    video, masks = scene(12)
+    track(video, [Seed(2, masks[2]), Seed(9, masks[9])])
+    assert len(calls) == 12
+
+
+@pytest.mark.parametrize(
+    ("seeds", "options", "message"),
+    [
+        ([], {}, "no labelled frame"),
+        (
+            Seed(10, np.ones(SIZE, np.uint8)),
+            {},
+            "labelled frame 10 lies outside the video, which has 10 frames",
+        ),
+        ([Seed(1, np.ones(SIZE, np.uint8))] * 2, {}, "labelled twice"),
+        (np.ones(SIZE, np.uint8), {"kind": "lines"}, "choose one of masks"),
+        (np.ones(SIZE, np.uint8), {"direction": "up"}, "choose one of forward"),
+    ],
+)
+def test_bad_input_is_named(seeds, options, message):
+    with pytest.raises(ColorTrackError, match=message):
+        Tracker(scene()[0], seeds, model="lab", **options)
+
+
+def test_settings_are_checked():
+    with pytest.raises(ColorTrackError, match=r"TrackerConfig\.memory is 21; it must be from 1 to 20"):
+        TrackerConfig(memory=21)
