@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -110,33 +109,39 @@ def fit(
     module = TrackerTraining(network, recipe, _placed(cache, accelerator), steps)
     module.to(memory_format=torch.channels_last)
     run = _Run(out, steps, on_step, evaluate, evaluate_every, checkpoint_minutes)
-    trainer = L.Trainer(
-        accelerator="gpu" if accelerator.type == "cuda" else "cpu",
-        devices=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
-        num_nodes=int(os.environ.get("WORLD_SIZE", 1)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
-        max_steps=steps,
-        precision="bf16-mixed" if accelerator.type == "cuda" or cpu_has_fast_bf16() else "32-true",
-        gradient_clip_val=recipe.clip_gradient,
-        callbacks=[run],
-        logger=_loggers(out),
-        log_every_n_steps=10,
-        enable_checkpointing=False,
-        enable_progress_bar=progress_bar,
-        enable_model_summary=False,
-        default_root_dir=out,
-        use_distributed_sampler=False,
-    )
+    trainer = _trainer(out, steps, accelerator, recipe, run, progress_bar)
     start = _step_of(checkpoint) if resume and checkpoint.exists() else 0
     batches = Sampler(cache, recipe, seed, start, trainer.global_rank, trainer.world_size)
     loader = DataLoader(batches, batch_size=None)
     trainer.fit(module, loader, ckpt_path=checkpoint if start else None, weights_only=False)
     scores = evaluate(module.averaged) if evaluate and trainer.is_global_zero else {}
     facts = {"steps": steps, "data": _describe(cache), "recipe": asdict(recipe), "scores": scores}
-    facts |= {"seed": seed, "date": date.today().isoformat(), "init": str(init) if init else None}
+    facts |= {"seed": seed, "init": str(init) if init else None}
     weights = out / f"{preset}.safetensors"
     if trainer.is_global_zero:
         save_model(module.averaged, weights, description=f"{preset}, trained for {steps} steps", **facts)
     return TrainResult(weights, steps, module.losses, scores, run.seconds, run.waiting, cache.unreadable)
+
+
+def _trainer(
+    out: Path, steps: int, device: torch.device, recipe: Recipe, run: L.Callback, progress_bar: bool
+) -> L.Trainer:
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # as torchrun says
+    return L.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=processes,
+        num_nodes=int(os.environ.get("WORLD_SIZE", 1)) // processes,
+        max_steps=steps,
+        precision="bf16-mixed" if device.type == "cuda" or cpu_has_fast_bf16() else "32-true",
+        gradient_clip_val=recipe.clip_gradient,
+        callbacks=[run],
+        logger=_loggers(out),
+        enable_checkpointing=False,
+        enable_progress_bar=progress_bar,
+        enable_model_summary=False,
+        default_root_dir=out,
+        use_distributed_sampler=False,
+    )
 
 
 class _Run(L.Callback):

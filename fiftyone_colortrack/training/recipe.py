@@ -21,7 +21,7 @@ class Recipe:
         photographs: share of the view pairs that comes from photographs, where there are any.
         warp: strength of the smooth warp of views, as a share of the crop.
         rotation: largest rotation of a view, in degrees.
-        jitter: strength of the colour jitter; at 1, contrast and saturation change by up to 1.35 and 1.65 times.
+        jitter: strength of the colour jitter; at 1, contrast changes by up to 1.35, saturation by 1.65 times.
         grey: whether the network sees lightness only.
         window: reach of the reconstruction's affinity, in cells.
         temperature: of both affinities.
