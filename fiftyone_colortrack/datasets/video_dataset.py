@@ -149,6 +149,11 @@ def video_sample(path: Path, info: VideoInfo, **fields: object) -> fo.Sample:
     return fo.Sample(filepath=str(path.resolve()), metadata=metadata, **fields)
 
 
+def relative_points(points: np.ndarray, info: VideoInfo) -> list[tuple[float, float]]:
+    """Points ``[P, 2]`` in pixels as FiftyOne has them: shares of the video's size; NaN stays NaN."""
+    return [(float(x) / info.width, float(y) / info.height) for x, y in points]
+
+
 class Instances:
     """The objects of one video: every label of an object shares one `fiftyone.Instance`."""
 
