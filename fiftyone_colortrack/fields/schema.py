@@ -70,7 +70,7 @@ def tracks_type(seed_type: type[fo.Label], output: OutputKind | None = None) -> 
 
     Args:
         seed_type: detections, key points or segmentation
-        output: see `write_tracks`
+        output: see `TrackWriter`
 
     Raises:
         ColorTrackError: if such seeds cannot be written so

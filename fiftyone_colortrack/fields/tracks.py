@@ -20,49 +20,59 @@ if TYPE_CHECKING:
 FRAMES_PER_WRITE = 200
 
 
-def write_tracks(
-    sample: fo.Sample,
-    path: str,
-    tracked: Iterable[TrackedFrame],
-    video: SeededVideo,
-    run_key: str,
-    output: OutputKind | None = None,
-) -> int:
-    """Write one video's labels, all at once, and then the mark that the video is finished.
+class TrackWriter:
+    """Writes one video's labels, all at once, and then the mark that the video is finished.
 
-    Nothing is written before the last frame has been tracked. Earlier labels of the field are replaced in the
-    whole video. The seeds are copied as they were drawn, with `keyframe=True`; all labels of an object share
-    its index and instance, and those that are not drawn its class, tags and attributes.
+    Nothing is written before `commit`, which replaces earlier labels of the field in the whole video. The seeds
+    are copied as they were drawn, with `keyframe=True`; all labels of an object share its index and instance,
+    and those that are not drawn its class, tags and attributes.
 
     Args:
         sample: the video, in a dataset
         path: a frame field made by `create_tracks_field`
-        tracked: frames of the video, labels of `video.kind`
         video: what `read_seeds` returned
         run_key: written to `run_field(path)` when everything else is written
         output: `masks`, `boxes` or `segmentation` for seeds that are masks; None keeps the seeds' kind
-
-    Returns:
-        number of frames written
     """
-    name, dataset = field_name(path), sample.dataset
-    label_type = OUTPUT_TYPES[output or video.kind]
-    # Packed, masks are compressed: a long video's labels fit in memory.
-    packed: dict[int, Any] = {
-        frame.frame + 1: _frame_label(frame, video, output or video.kind).to_dict() for frame in tracked
-    }
-    mark = run_field(name)
-    dataset.set_values(mark, {sample.id: None}, key_field="id")
-    stale = set(_frames_with_field(dataset, sample.id, name)) - set(packed)
-    writes = [(number, packed.get(number)) for number in sorted(stale | set(packed))]
-    for start in range(0, len(writes), FRAMES_PER_WRITE):
-        values = {
-            number: label_type.from_dict(label) if label is not None else None
-            for number, label in writes[start : start + FRAMES_PER_WRITE]
-        }
-        dataset.set_values(f"frames.{name}", {sample.id: values}, key_field="id")
-    dataset.set_values(mark, {sample.id: run_key}, key_field="id")
-    return len(packed)
+
+    def __init__(
+        self,
+        sample: fo.Sample,
+        path: str,
+        video: SeededVideo,
+        run_key: str,
+        output: OutputKind | None = None,
+    ) -> None:
+        self._dataset: fo.Dataset = sample.dataset
+        self._sample_id: str = sample.id
+        self._name = field_name(path)
+        self._video = video
+        self._run_key = run_key
+        self._output: OutputKind = output or video.kind
+        # Packed, masks are compressed: a long video's labels fit in memory.
+        self._packed: dict[int, Any] = {}
+
+    def add(self, frame: TrackedFrame) -> None:
+        """Take a frame's labels, of the kind of the seeds; the frames may come in any order."""
+        self._packed[frame.frame + 1] = _frame_label(frame, self._video, self._output).to_dict()
+
+    def commit(self) -> int:
+        """Write the labels; returns the number of frames."""
+        mark, label_type = run_field(self._name), OUTPUT_TYPES[self._output]
+        self._set(mark, None)
+        stale = set(_frames_with_field(self._dataset, self._sample_id, self._name)) - set(self._packed)
+        numbers = sorted(stale | set(self._packed))
+        for start in range(0, len(numbers), FRAMES_PER_WRITE):
+            labels = {
+                number: label_type.from_dict(self._packed[number]) if number in self._packed else None
+                for number in numbers[start : start + FRAMES_PER_WRITE]
+            }
+            self._set(f"frames.{self._name}", labels)
+        self._set(mark, self._run_key)
+        return len(self._packed)
+
+    def _set(self, path: str, value: Any) -> None:
+        self._dataset.set_values(path, {self._sample_id: value}, key_field="id")
 
 
 def _frames_with_field(dataset: fo.Dataset, sample_id: str, name: str) -> list[int]:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import create_tracks_field, read_seeds, run_field, tracks_type, write_tracks
+from fiftyone_colortrack.fields import TrackWriter, create_tracks_field, read_seeds, run_field, tracks_type
 from fiftyone_colortrack.fields.shapes import paint, regions, relative_box
 from fiftyone_colortrack.tracking import TrackedFrame
 
@@ -42,7 +42,10 @@ def square_masks(id_map):
 def write(sample, tracked, which="first", output=None, fill_boxes=False):
     video = read_seeds(sample, "seed", which, fill_boxes=fill_boxes)
     create_tracks_field(sample.dataset, "tracks", "seed", output)
-    count = write_tracks(sample, "tracks", tracked, video, "run_1", output)
+    writer = TrackWriter(sample, "tracks", video, "run_1", output)
+    for frame in tracked:
+        writer.add(frame)
+    count = writer.commit()
     sample.reload()
     return count
 

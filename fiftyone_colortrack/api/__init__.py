@@ -1,0 +1,9 @@
+"""The workflows behind the SDK, the command line and the App: FiftyOne in, FiftyOne out.
+
+Importing this package does not import torch.
+"""
+
+from fiftyone_colortrack.api.propagation import check_propagation, propagate, propagate_iter
+from fiftyone_colortrack.api.report import Progress, PropagationReport, VideoResult
+
+__all__ = ["Progress", "PropagationReport", "VideoResult", "check_propagation", "propagate", "propagate_iter"]

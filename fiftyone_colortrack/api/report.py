@@ -1,0 +1,146 @@
+"""What a run of many videos is doing, and what it did."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+Status = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """What became of one video: `reason` says why it was skipped or failed, `frames` counts those written."""
+
+    sample_id: str
+    filepath: str
+    status: Status
+    frames: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class PropagationReport:
+    """What a run of `propagate` did.
+
+    Attributes:
+        run_key: of the run's record, see `dataset.get_run_info`; None where there was nothing to track
+        out_field: the frame field that the tracks are in
+        videos: one result each, in the order of the view
+        seconds: of the whole run
+        stopped: whether the run was stopped before its last video
+    """
+
+    run_key: str | None
+    out_field: str
+    videos: list[VideoResult] = field(default_factory=list)
+    seconds: float = 0.0
+    stopped: bool = False
+
+    def with_status(self, status: Status) -> list[VideoResult]:
+        """The videos that were done or skipped, or failed."""
+        return [video for video in self.videos if video.status == status]
+
+    @property
+    def frames(self) -> int:
+        """Number of frames written."""
+        return sum(video.frames for video in self.videos)
+
+    @property
+    def warnings(self) -> list[str]:
+        """All warnings, each with its video."""
+        return [f"{os.path.basename(v.filepath)}: {warning}" for v in self.videos for warning in v.warnings]
+
+    def __str__(self) -> str:
+        done, skipped, failed = (self.with_status(status) for status in get_args(Status))
+        text = (
+            f"{_count(len(done), 'video')} ({_count(self.frames, 'frame')}) tracked in {self.seconds:.0f} s"
+        )
+        text += f", written to frames.{self.out_field}"
+        text += f"; {len(skipped)} skipped" if skipped else ""
+        text += f"; {len(failed)} failed" if failed else ""
+        return text + ("; stopped early" if self.stopped else "")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: frame `frame` of `frames` of video `video` of `videos` (all from 1) was just tracked.
+
+    Attributes:
+        done: frames tracked so far, in all videos
+        total: frames to track, in all videos
+        fps: frames per second so far
+        seconds_left: estimated, at this speed
+    """
+
+    video: int
+    videos: int
+    name: str
+    frame: int
+    frames: int
+    done: int
+    total: int
+    fps: float
+
+    @property
+    def seconds_left(self) -> float:
+        return max(self.total - self.done, 0) / self.fps if self.fps else 0.0
+
+    @property
+    def fraction(self) -> float:
+        return min(self.done / self.total, 1.0) if self.total else 0.0
+
+    def __str__(self) -> str:
+        text = f"{self.name}: frame {self.frame} of {self.frames}"
+        text = f"video {self.video} of {self.videos}, {text}" if self.videos > 1 else text
+        return f"{text}, {self.fps:.1f} frames/s, {_duration(self.seconds_left)} left"
+
+
+class Clock:
+    """Counts frames and time over the videos of a run.
+
+    Args:
+        videos: name and number of frames of each; the number may be a guess
+    """
+
+    def __init__(self, videos: Sequence[tuple[str, int]]) -> None:
+        self._names, self._lengths = zip(*videos, strict=True)
+        self._video = 0
+        self._tracked = 0  # in the videos before
+        self._count = 0  # in this one
+        self._started = time.perf_counter()
+
+    def step(self, frame: int, frames: int) -> Progress:
+        """The progress after `frame` of `frames` of this video."""
+        self._count = frame
+        before, after = sum(self._lengths[: self._video]), sum(self._lengths[self._video + 1 :])
+        return Progress(
+            video=self._video + 1,
+            videos=len(self._names),
+            name=self._names[self._video],
+            frame=frame,
+            frames=frames,
+            done=before + frame,
+            total=before + frames + after,
+            fps=(self._tracked + frame) / (time.perf_counter() - self._started),
+        )
+
+    def finish_video(self) -> None:
+        """Go on to the next video, whether or not this one was tracked to its end."""
+        self._tracked += self._count
+        self._count = 0
+        self._video += 1
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
