@@ -23,7 +23,7 @@ class IdentityPropagator(Propagator[None]):
     def prepare(self, frame: np.ndarray, grid: Grid) -> None:
         return None
 
-    def start(self, labelled: Sequence[Labelled[None]]) -> None:
+    def start(self, labelled: Sequence[Labelled]) -> None:
         self._labels = labelled[0].labels
 
     def step(self, prepared: None) -> Tensor:
@@ -44,7 +44,7 @@ class FlowPropagator(Propagator[np.ndarray]):
         """The frame in grey, uint8 [H, W]."""
         return cv2.cvtColor(resize(frame, grid.input_size), cv2.COLOR_RGB2GRAY)
 
-    def start(self, labelled: Sequence[Labelled[np.ndarray]]) -> None:
+    def start(self, labelled: Sequence[Labelled]) -> None:
         self._last, self._labels = labelled[0]
 
     def step(self, prepared: np.ndarray) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -20,10 +20,10 @@ from fiftyone_colortrack.tracking.memory import Memory
 Prepared = TypeVar("Prepared")
 
 
-class Labelled(NamedTuple, Generic[Prepared]):
-    """A frame with its soft labels [h, w, L]."""
+class Labelled(NamedTuple):
+    """A frame, as a propagator prepared it, with its soft labels [h, w, L]."""
 
-    prepared: Prepared
+    prepared: Any
     labels: Tensor
 
 
@@ -49,7 +49,7 @@ class Propagator(ABC, Generic[Prepared]):
         """What the steps need of a frame (uint8 RGB [H, W, 3]): computed once for each frame."""
 
     @abstractmethod
-    def start(self, labelled: Sequence[Labelled[Prepared]]) -> None:
+    def start(self, labelled: Sequence[Labelled]) -> None:
         """Begin at the first of these frames; the others are looked at as well."""
 
     @abstractmethod
@@ -76,7 +76,7 @@ class ColorPropagator(Propagator[Tensor]):
         batch = torch.from_numpy(frame).to(self.device).permute(2, 0, 1)[None]
         return self._embedder.embed(batch)[0].permute(1, 2, 0).contiguous()
 
-    def start(self, labelled: Sequence[Labelled[Tensor]]) -> None:
+    def start(self, labelled: Sequence[Labelled]) -> None:
         self._memory = Memory(labelled, self._config.memory, keep=self._config.labelled > 0)
 
     @torch.inference_mode()

@@ -50,7 +50,7 @@ class _Anchor:
     known: frozenset[int]  # drawn here, or earlier
 
     @property
-    def labelled(self) -> Labelled[Any]:
+    def labelled(self) -> Labelled:
         return Labelled(self.prepared, self.soft)
 
 
