@@ -177,7 +177,7 @@ class MaskCodec(Codec):
         return winner.cpu().numpy().astype(self._dtype), confidence
 
     def overlay(self, tracked: Labels, drawn: Labels) -> Labels:
-        drawn = np.asarray(drawn).astype(self._dtype)
+        drawn, tracked = np.asarray(drawn).astype(self._dtype), np.asarray(tracked)
         others = np.where(np.isin(tracked, list(self.ids_in(drawn))), 0, tracked)
         return np.where(drawn > 0, drawn, others)
 
