@@ -1,0 +1,330 @@
+"""JHMDB, people with 15 joints in every frame, in the layout of the official archives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.video import open_frames
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+    from fiftyone_colortrack.datasets.video_dataset import OnError, Progress
+
+JOINTS = (
+    "neck",
+    "belly",
+    "face",
+    "right shoulder",
+    "left shoulder",
+    "right hip",
+    "left hip",
+    "right elbow",
+    "left elbow",
+    "right knee",
+    "left knee",
+    "right wrist",
+    "left wrist",
+    "right ankle",
+    "left ankle",
+)
+LIMBS = ((2, 0, 1), (0, 3, 7, 11), (0, 4, 8, 12), (1, 5, 9, 13), (1, 6, 10, 14))
+"""The skeleton: lines through joints, by their place in `JOINTS`."""
+FRAME_RATE = 30
+
+
+@dataclass(frozen=True)
+class JhmdbClip:
+    """One clip of JHMDB.
+
+    Args:
+        name: of the clip
+        action: its class
+        frames: its images in ``Rename_Images``, or its one file in ``ReCompress_Videos``
+        joints: the file with the positions of its joints
+        mask: the file with its puppet masks, None where the dataset has none
+        splits: ``split1-train`` or ``split1-test``, and so on; empty where the dataset has no lists
+    """
+
+    name: str
+    action: str
+    frames: tuple[Path, ...]
+    joints: Path
+    mask: Path | None
+    splits: tuple[str, ...]
+
+    @property
+    def source(self) -> Path | list[Path]:
+        """What `video.open_frames` takes: the images, or the video file."""
+        return list(self.frames) if self.frames[0].suffix == ".png" else self.frames[0]
+
+    def read_joints(self) -> np.ndarray:
+        """(x, y) of `JOINTS` in pixels, ``[T, 15, 2]``.
+
+        The file calls the centre of the first pixel (1, 1), this package calls it (0.5, 0.5).
+
+        Raises:
+            ColorTrackError: if the file cannot be read, or does not hold 15 joints
+        """
+        positions = _read_matrix(self.joints, "pos_img")
+        if (
+            positions.ndim != 3
+            or positions.shape[:2] != (2, len(JOINTS))
+            or positions.dtype.kind not in "fiu"
+        ):
+            raise ColorTrackError(
+                f"{self.joints}: pos_img must be [2, {len(JOINTS)}, frames], not {list(positions.shape)}"
+            )
+        return positions.transpose(2, 1, 0).astype(float) - 0.5  # T x 15 x 2
+
+    def read_masks(self) -> np.ndarray | None:
+        """Puppet masks, bool ``[T, H, W]``; None where the dataset has none.
+
+        Raises:
+            ColorTrackError: if the file cannot be read, or does not hold masks
+        """
+        if self.mask is None:
+            return None
+        masks = _read_matrix(self.mask, "part_mask")
+        if masks.ndim != 3 or masks.dtype.kind not in "fiub":
+            raise ColorTrackError(f"{self.mask}: part_mask must be [H, W, frames], not {list(masks.shape)}")
+        return masks.transpose(2, 0, 1) > 0
+
+
+def read_jhmdb(
+    root: str | Path, split: str | None = None, clips: Sequence[str] | None = None
+) -> list[JhmdbClip]:
+    """List the clips of a JHMDB folder; their files exist, but are not opened yet.
+
+    Args:
+        root: the folder with ``joint_positions``, ``splits``, and ``Rename_Images`` or ``ReCompress_Videos``;
+            ``puppet_mask`` is used where it is there
+        split: ``split1-train``, ``split1-test``, and so on to 3; all clips if not given
+        clips: names; all if not given
+
+    Raises:
+        ColorTrackError: if the folder is not JHMDB, or a split, clip or file is missing
+    """
+    folder = JhmdbFolder(root, split)
+    return [folder.clip(name) for name in folder.select(clips)]
+
+
+def load_jhmdb(
+    root: str | Path,
+    name: str | None = None,
+    *,
+    split: str | None = None,
+    clips: Sequence[str] | None = None,
+    video_dir: str | Path | None = None,
+    on_error: OnError = "raise",
+    persistent: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> fo.Dataset:
+    """Load a JHMDB folder as a FiftyOne video dataset.
+
+    Samples have the ``action`` as a classification and their splits as tags; their frames have ``keypoints``
+    with the skeleton, ``boxes`` (around the puppet mask, or the joints where there is none) and, where the
+    dataset has them, ``masks``, and the path of their image in ``filepath``.
+
+    Args:
+        root: see `read_jhmdb`
+        name: of the dataset; ``jhmdb`` if not given, with a number where that exists
+        split, clips: see `read_jhmdb`
+        video_dir: where the encoded videos go, which are used again the next time; if not given,
+            ``root/Videos``, or FiftyOne's folder for datasets where ``root`` cannot be written
+        on_error: ``raise``, or ``skip`` clips with missing or bad files: ``dataset.info["skipped"]`` then
+            says which and why
+        persistent: keep the dataset when the database shuts down
+        overwrite: replace a dataset of that name once this one is complete
+        progress: called with the number of videos done, of all, and the last one's name
+
+    Raises:
+        ColorTrackError: if something is missing or cannot be read; no dataset is left behind
+    """
+    from fiftyone_colortrack.datasets.video_dataset import build_dataset, unused_name
+
+    folder = JhmdbFolder(root, split)
+    with build_dataset(name or unused_name("jhmdb"), persistent, overwrite) as dataset:
+        add_jhmdb(dataset, folder, clips, video_dir, on_error, progress)
+    return dataset
+
+
+def add_jhmdb(
+    dataset: fo.Dataset,
+    folder: JhmdbFolder,
+    clips: Sequence[str] | None = None,
+    video_dir: str | Path | None = None,
+    on_error: OnError = "raise",
+    progress: Progress | None = None,
+) -> None:
+    """Add clips to a dataset; for the arguments see `load_jhmdb`."""
+    import fiftyone as fo
+
+    from fiftyone_colortrack.datasets.video_dataset import add_videos, video_folder
+
+    videos = video_folder(folder.root, video_dir)
+    skeleton = fo.KeypointSkeleton(labels=list(JOINTS), edges=[list(limb) for limb in LIMBS])
+    dataset.skeletons = {**dataset.skeletons, "frames.keypoints": skeleton}
+    dataset.default_skeleton = skeleton
+    dataset.info |= {"source": "JHMDB", "root": str(folder.root.resolve())}
+    dataset.save()
+    names = folder.select(clips)
+    add_videos(dataset, names, lambda name: _sample(folder.clip(name), videos), on_error, progress)
+
+
+class JhmdbFolder:
+    """What clips a JHMDB folder has; their files are looked up one by one.
+
+    Args:
+        root: see `read_jhmdb`
+        split: see `read_jhmdb`
+
+    Raises:
+        ColorTrackError: if the folder is not JHMDB, or a list cannot be read
+    """
+
+    def __init__(self, root: str | Path, split: str | None = None) -> None:
+        self.root = Path(root)
+        self._joints = {
+            p.parent.name: p for p in sorted(self.root.glob("joint_positions/*/*/joint_positions.mat"))
+        }
+        if not self._joints:
+            raise ColorTrackError(
+                f"{self.root} is not a JHMDB folder: "
+                "there is no joint_positions/<class>/<clip>/joint_positions.mat"
+            )
+        self._splits = self._read_splits()
+        if split is not None and split not in (known := {s for tags in self._splits.values() for s in tags}):
+            raise ColorTrackError(
+                f"{self.root} has no {split!r}; there are: {', '.join(sorted(known)) or 'no splits'}"
+            )
+        self.names = [name for name in self._joints if split is None or split in self._splits.get(name, ())]
+
+    def select(self, clips: Sequence[str] | None) -> list[str]:
+        """The given names, or all; a name that is not there is an error."""
+        for name in clips or ():
+            if name not in self.names:
+                raise ColorTrackError(f"{self.root} has no clip {name!r} with joints")
+        return self.names if clips is None else list(clips)
+
+    def clip(self, name: str) -> JhmdbClip:
+        """Look up the files of a clip.
+
+        Raises:
+            ColorTrackError: if frames are missing
+        """
+        joints = self._joints[name]
+        action = joints.parent.parent.name
+        images = self.root / "Rename_Images" / action / name
+        video = self.root / "ReCompress_Videos" / action / f"{name}.avi"
+        mask = self.root / "puppet_mask" / action / name / "puppet_mask.mat"
+        frames = tuple(sorted(images.glob("*.png")))
+        for number, path in enumerate(frames, start=1):
+            if path.stem != f"{number:05}":
+                raise ColorTrackError(
+                    f"{images / f'{number:05}.png'} is missing: the frames of {name} have a gap"
+                )
+        if not frames and not video.is_file():
+            raise ColorTrackError(
+                f"{name} of {self.root} has neither images ({images}) nor a video ({video})"
+            )
+        return JhmdbClip(
+            name,
+            action,
+            frames or (video,),
+            joints,
+            mask if mask.is_file() else None,
+            self._splits.get(name, ()),
+        )
+
+    def _read_splits(self) -> dict[str, tuple[str, ...]]:
+        splits: dict[str, tuple[str, ...]] = {}
+        for path in sorted(self.root.glob("splits/*_test_split[123].txt")):
+            for number, line in enumerate(_read_lines(path), start=1):
+                words = line.split()
+                if not words:
+                    continue
+                if len(words) != 2 or words[1] not in ("0", "1", "2") or not words[0].endswith(".avi"):
+                    raise ColorTrackError(f"{path}, line {number}: {line[:200]!r} is not '<clip>.avi 1' or 2")
+                if words[1] != "0":  # 0: not used
+                    tag = f"split{path.stem[-1]}-{'train' if words[1] == '1' else 'test'}"
+                    clip = words[0].removesuffix(".avi")
+                    splits[clip] = (*splits.get(clip, ()), tag)
+        return splits
+
+
+def _sample(clip: JhmdbClip, videos: Path) -> fo.Sample:
+    import fiftyone as fo
+
+    from fiftyone_colortrack.datasets.video_dataset import (
+        Instances,
+        encode_once,
+        relative_points,
+        video_sample,
+    )
+
+    joints, masks, frames = clip.read_joints(), clip.read_masks(), open_frames(clip.source)
+    if len(joints) > len(frames):
+        raise ColorTrackError(
+            f"{clip.joints} has {len(joints)} frames, but there are {len(frames)} in {frames}"
+        )
+    if masks is not None and masks.shape[1:] != (frames.height, frames.width):
+        raise ColorTrackError(
+            f"the masks in {clip.mask} are {masks.shape[2]} x {masks.shape[1]}, "
+            f"but the frames are {frames.width} x {frames.height}"
+        )
+    path = videos / clip.action / f"{clip.name}.mp4"
+    info = encode_once(path, frames, FRAME_RATE)
+    sample = video_sample(path, info, tags=list(clip.splits), clip=clip.name)
+    sample["action"] = fo.Classification(label=clip.action)
+    person = Instances({1: "person"})
+    for t in range(len(frames)):
+        frame = fo.Frame()
+        if len(clip.frames) > 1 or clip.frames[0].suffix == ".png":
+            frame["filepath"] = str(clip.frames[t].resolve())
+        if t < len(joints):
+            points = relative_points(joints[t], info)
+            frame["keypoints"] = fo.Keypoints(keypoints=[fo.Keypoint(points=points, **person.common(1))])
+            box = _box(joints[t], masks[t] if masks is not None and t < len(masks) else None)
+            (x0, y0), (x1, y1) = relative_points(box, info)
+            frame["boxes"] = fo.Detections(
+                detections=[fo.Detection(bounding_box=[x0, y0, x1 - x0, y1 - y0], **person.common(1))]
+            )
+        if masks is not None and t < len(masks):
+            frame["masks"] = person.detections(masks[t].astype(np.uint8), info)
+        sample.frames[t + 1] = frame
+    return sample
+
+
+def _box(joints: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """The corners (x0, y0), (x1, y1) of the box around the mask, or around the joints."""
+    if mask is not None and mask.any():
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        return np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]], float)
+    return np.stack([np.nanmin(joints, 0), np.nanmax(joints, 0)])
+
+
+def _read_matrix(path: Path, key: str) -> np.ndarray:
+    from scipy.io import loadmat
+
+    try:
+        matrix = loadmat(path, variable_names=[key])[key]
+    except KeyError as error:
+        raise ColorTrackError(f"{path} has no matrix {key!r}") from error
+    except Exception as error:  # scipy raises what it comes across in a damaged file
+        raise ColorTrackError(f"{path} cannot be read as a MATLAB file: {error}") from error
+    return np.asarray(matrix)
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ColorTrackError(f"{path} cannot be read: {error}") from error
