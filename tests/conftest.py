@@ -29,8 +29,8 @@ def _free_port() -> int:
 PORT = _free_port()
 OWN_SERVER = "FIFTYONE_DATABASE_URI" not in os.environ
 
-# Before FiftyOne is imported anywhere: nothing of the user's own is read or written. The tests start a server of
-# their own, for FiftyOne would join any that this user runs already, whatever FIFTYONE_DATABASE_DIR says.
+# Before FiftyOne is imported anywhere: nothing of the user's own is read or written. The tests start a server
+# of their own, for FiftyOne would join any that this user runs already, whatever FIFTYONE_DATABASE_DIR says.
 os.environ |= {
     "FIFTYONE_CONFIG_PATH": str(HOME / "config.json"),
     "FIFTYONE_DATABASE_DIR": str(HOME / "database"),

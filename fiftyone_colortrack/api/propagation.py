@@ -155,12 +155,17 @@ def check_propagation(
     )
 
 
-def check_seed_field(view: SampleCollection, seed_field: str) -> type[fo.Label]:
-    """The type of the labels in the seed field; a ColorTrackError if they cannot be seeds."""
+def check_videos(view: SampleCollection) -> None:
+    """Raise a ColorTrackError if the samples are not whole videos."""
     if view.media_type != "video" or view._is_clips:
         raise ColorTrackError(
-            "labels are propagated through videos; choose a dataset or view of whole videos"
+            "tracks run through whole videos; choose a dataset or view of videos, not clips"
         )
+
+
+def check_seed_field(view: SampleCollection, seed_field: str) -> type[fo.Label]:
+    """The type of the labels in the seed field; a ColorTrackError if they cannot be seeds."""
+    check_videos(view)
     types = seed_fields(view)
     if field_name(seed_field) not in types:
         known = ", ".join(types) or "none yet: label a frame first"

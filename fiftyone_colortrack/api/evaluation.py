@@ -1,0 +1,196 @@
+"""Tracks against ground truth, where FiftyOne shows evaluations."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Generator
+from typing import Any
+
+import fiftyone as fo
+from fiftyone import ViewField as F
+from fiftyone.core.collections import SampleCollection
+from fiftyone.utils.eval.detection import DetectionResults
+
+from fiftyone_colortrack.api.propagation import check_videos
+from fiftyone_colortrack.api.report import Clock, Progress
+from fiftyone_colortrack.api.scores import BoxScorer, MaskScorer, PointScorer, Scorer, VideoScores
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.fields import field_name, seed_fields
+
+logger = logging.getLogger(__name__)
+
+METRIC_URI = "@colortrack/fiftyone-colortrack/track_scores"
+"""Of the plugin's metric, which names and removes the fields of an evaluation."""
+
+
+def evaluate_tracks(
+    view: SampleCollection,
+    pred_field: str,
+    gt_field: str,
+    eval_key: str,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    **options: Any,
+) -> DetectionResults:
+    """Score tracks against ground truth; the scores are shown in the App's Model Evaluation panel.
+
+        results = evaluate_tracks(dataset, "frames.tracks", "frames.ground_truth", "eval")
+        results.custom_metrics
+
+    Masks are scored by J, F and J&F as in DAVIS, boxes by J, key points by PCK. Objects are paired by
+    instance or index, not by where they lie. Each video and frame gets its scores in fields `{eval_key}_J` and so on.
+    The usual figures (precision, recall, ...) and matches of `evaluate_detections` are there, too.
+
+    Args:
+        view: videos; those without a frame that can be scored are left out
+        pred_field: frame field of detections or key points
+        gt_field: frame field of the same type; frames without labels are not scored
+        eval_key: name of the evaluation
+        progress: called after every video
+        options: `overwrite`: replace an evaluation of that name
+
+    Returns:
+        FiftyOne's results; `custom_metrics` holds the scores
+
+    Raises:
+        ColorTrackError: if the fields cannot be compared, or nothing could be scored
+    """
+    steps = evaluate_iter(view, pred_field, gt_field, eval_key, **options)
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value
+        if progress is not None:
+            progress(step)
+
+
+def evaluate_iter(
+    view: SampleCollection, pred_field: str, gt_field: str, eval_key: str, *, overwrite: bool = False
+) -> Generator[Progress, None, DetectionResults]:
+    """`evaluate_tracks` as a generator of its progress; it returns the results."""
+    check_evaluation(view, pred_field, gt_field, eval_key, overwrite=overwrite)
+    pred, gt = field_name(pred_field), field_name(gt_field)
+    scorer = make_scorer(view, pred, gt)
+    scores = yield from _score_videos(view, scorer, pred, gt)
+    dataset = view._root_dataset
+    if eval_key in dataset.list_evaluations():
+        dataset.delete_evaluation(eval_key)
+    labelled = view.match_frames(F(gt).exists(), omit_empty=False)
+    results = labelled.evaluate_detections(
+        f"frames.{pred}",
+        gt_field=f"frames.{gt}",
+        eval_key=eval_key,
+        classwise=False,
+        **({"use_masks": True} if type(scorer) is MaskScorer else {}),
+    )
+    write_scores(dataset, eval_key, scorer, scores)
+    results.custom_metrics = custom_metrics(scorer)
+    results.config.custom_metrics = [METRIC_URI]
+    results.save_config()
+    results.save()
+    return results
+
+
+def check_evaluation(
+    view: SampleCollection, pred_field: str, gt_field: str, eval_key: str, *, overwrite: bool = False
+) -> None:
+    """Raise a ColorTrackError that says why tracks cannot be evaluated so, if that is the case."""
+    check_videos(view)
+    types = seed_fields(view)
+    for path in (pred_field, gt_field):
+        if types.get(field_name(path)) not in (fo.Detections, fo.Keypoints):
+            raise ColorTrackError(f"frames.{field_name(path)} has no detections or key points to compare")
+    if types[field_name(pred_field)] is not types[field_name(gt_field)]:
+        raise ColorTrackError(
+            f"frames.{field_name(pred_field)} and frames.{field_name(gt_field)} are of different types; "
+            "compare detections with detections, or key points with key points"
+        )
+    if field_name(pred_field) == field_name(gt_field):
+        raise ColorTrackError("the tracks and the ground truth are the same field; choose two")
+    if not eval_key.isidentifier():
+        raise ColorTrackError(
+            f"{eval_key!r} is no name for an evaluation; use letters, digits and underscores"
+        )
+    if eval_key in view._root_dataset.list_evaluations() and not overwrite:
+        raise ColorTrackError(
+            f"an evaluation {eval_key!r} exists; replace it (overwrite) or choose another name"
+        )
+
+
+def make_scorer(view: SampleCollection, pred: str, gt: str) -> Scorer:
+    """The scorer for two frame fields of one type, by what they hold."""
+    if seed_fields(view)[gt] is fo.Keypoints:
+        return PointScorer(gt, pred)
+    has_masks = all(
+        view.count(f"frames.{name}.detections.mask") + view.count(f"frames.{name}.detections.mask_path")
+        for name in (pred, gt)
+    )
+    return MaskScorer(gt, pred) if has_masks else BoxScorer(gt, pred)
+
+
+def _score_videos(
+    view: SampleCollection, scorer: Scorer, pred: str, gt: str
+) -> Generator[Progress, None, dict[str, VideoScores]]:
+    """Scores by sample id."""
+    samples = view.select_fields([f"frames.{pred}", f"frames.{gt}"])
+    clock = Clock([(os.path.basename(path), 1) for path in view.values("filepath")])
+    scores = {}
+    for sample in samples:
+        try:
+            scores[sample.id] = scorer.add(sample)
+        except ColorTrackError as error:
+            logger.warning("Not scored: %s", error)
+        else:
+            for warning in scores[sample.id].warnings:
+                logger.warning("%s: %s", sample.filepath, warning)
+        yield clock.step(1, 1)
+        clock.finish_video()
+    if not scores:
+        raise ColorTrackError(
+            f"no video has a frame to score: label frames in frames.{gt} that the tracker was not given"
+        )
+    return scores
+
+
+def write_scores(dataset: fo.Dataset, eval_key: str, scorer: Scorer, scores: dict[str, VideoScores]) -> None:
+    """Write the scores of videos and frames to the fields `score_fields` names."""
+    for metric in scorer.metrics:
+        name = f"{eval_key}_{metric}"
+        dataset.add_sample_field(name, fo.FloatField)
+        dataset.add_frame_field(name, fo.FloatField)
+        videos = {id: video.video[metric] for id, video in scores.items()}
+        frames = {id: video.frames[metric] for id, video in scores.items()}
+        dataset.set_values(name, {id: _or_none(score) for id, score in videos.items()}, key_field="id")
+        dataset.set_values(
+            f"frames.{name}",
+            {id: {n: _or_none(score) for n, score in by_frame.items()} for id, by_frame in frames.items()},
+            key_field="id",
+        )
+
+
+def score_fields(samples: SampleCollection, eval_key: str) -> list[str]:
+    """The sample and frame fields that an evaluation wrote."""
+    names = [f"{eval_key}_{m}" for scorer in (MaskScorer, BoxScorer, PointScorer) for m in scorer.metrics]
+    fields = [name for name in dict.fromkeys(names) if samples.has_sample_field(name)]
+    return fields + [f"frames.{name}" for name in dict.fromkeys(names) if samples.has_frame_field(name)]
+
+
+def custom_metrics(scorer: Scorer) -> dict[str, dict[str, Any]]:
+    """Rows of the Model Evaluation panel's summary, as FiftyOne stores them."""
+    totals = scorer.totals()
+    return {
+        METRIC_URI if i == 0 else f"{METRIC_URI}#{name}": {
+            "key": name,
+            "label": label,
+            "value": _or_none(totals[name]),
+            "lower_is_better": False,
+        }
+        for i, (name, label) in enumerate(scorer.metrics.items())
+    }
+
+
+def _or_none(score: float) -> float | None:
+    return None if math.isnan(score) else score

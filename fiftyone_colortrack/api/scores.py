@@ -1,0 +1,276 @@
+"""How well a frame field of tracks agrees with one of ground truth."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import fiftyone as fo
+import numpy as np
+
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.fields import ObjectTable, TrackedObject, open_video
+from fiftyone_colortrack.fields.shapes import Size, attribute, paint, points_in_pixels, split
+from fiftyone_colortrack.metrics import PCKScore, point_errors, score_sequence
+from fiftyone_colortrack.metrics.pck import ALPHAS, Mode
+
+
+@dataclass(frozen=True)
+class VideoScores:
+    """Scores of a video, by metric, and of its frames, by metric and frame number (from 1)."""
+
+    video: dict[str, float]
+    frames: dict[str, dict[int, float]]
+    warnings: list[str]
+
+
+class LabelPair(NamedTuple):
+    """Labels of one frame, by the true object's id."""
+
+    gt: dict[int, list[fo.Label]]
+    pred: dict[int, list[fo.Label]]
+
+
+class Scorer(ABC):
+    """Scores videos one by one, then all together.
+
+    A predicted object belongs to the true one with the same instance, else with the same index; where it lies
+    does not matter. Frames that have no ground truth are not scored, nor are those in which a person labelled
+    the prediction (`keyframe=True`), nor the first one.
+
+    Args:
+        gt: frame field of the ground truth, without `frames.`
+        pred: frame field of the prediction
+    """
+
+    metrics: ClassVar[dict[str, str]]
+    """Names of the metrics, as parts of fields' names -> as people read them; the main one first."""
+
+    def __init__(self, gt: str, pred: str) -> None:
+        self._gt, self._pred = gt, pred
+
+    def add(self, sample: fo.Sample) -> VideoScores:
+        """Score a video.
+
+        Raises:
+            ColorTrackError: if it cannot be read, or there is no frame to score
+        """
+        video, canvas = open_video(sample)
+        true, predicted = _Identified(sample, self._gt), _Identified(sample, self._pred)
+        scored = {n for n in true.ids if self._is_scored(n, len(video))} - predicted.keyframes
+        if not scored:
+            raise ColorTrackError(
+                f"{sample.filepath} has no frame to score: frames.{self._gt} has labels only in frames that "
+                "the tracker was given"
+            )
+        partners = pair_objects(predicted.objects, true.objects)
+        frames = (
+            (number, LabelPair(true.labels(frame), predicted.labels(frame, partners)))
+            for number, frame in sample.frames.items()
+            if number in scored
+        )
+        scores, frame_scores = self._score(frames, true.objects, canvas)
+        lost = len(predicted.objects) - len(partners)
+        warning = f"{lost} of {len(predicted.objects)} predicted objects are not in the ground truth"
+        return VideoScores(scores, frame_scores, [warning] if lost else [])
+
+    @abstractmethod
+    def totals(self) -> dict[str, float]:
+        """Scores of all videos, by metric."""
+
+    def _is_scored(self, number: int, length: int) -> bool:
+        return number > 1
+
+    @abstractmethod
+    def _score(
+        self, frames: Iterable[tuple[int, LabelPair]], objects: Mapping[int, TrackedObject], canvas: Size
+    ) -> tuple[dict[str, float], dict[str, dict[int, float]]]: ...
+
+
+class MaskScorer(Scorer):
+    """J and F of DAVIS: means over frames, then over the objects of all videos.
+
+    Like the first frame, the last one of a video is not scored.
+    """
+
+    metrics: ClassVar = {"JF": "J&F", "J": "J", "F": "F"}
+
+    def __init__(self, gt: str, pred: str) -> None:
+        super().__init__(gt, pred)
+        self._objects: list[np.ndarray] = []  # (J, F) of each
+
+    def totals(self) -> dict[str, float]:
+        return self._named(np.mean(self._objects, 0)) if self._objects else {}
+
+    def _is_scored(self, number: int, length: int) -> bool:
+        return 1 < number < length
+
+    def _score(
+        self, frames: Iterable[tuple[int, LabelPair]], objects: Mapping[int, TrackedObject], canvas: Size
+    ) -> tuple[dict[str, float], dict[str, dict[int, float]]]:
+        per_object = {n: self._frame_scores(labels, list(objects), canvas) for n, labels in frames}
+        scores = np.array(list(per_object.values()))  # frame x object x (J, F)
+        self._objects += list(scores.mean(0))
+        per_frame = {number: self._named(values.mean(0)) for number, values in per_object.items()}
+        by_metric = {name: {n: values[name] for n, values in per_frame.items()} for name in self.metrics}
+        return self._named(scores.mean((0, 1))), by_metric
+
+    def _frame_scores(self, labels: LabelPair, ids: Sequence[int], canvas: Size) -> np.ndarray:
+        """(J, F) of each object in one frame."""
+        gt, pred = (self._paint(by_id, canvas) for by_id in labels)
+        found = score_sequence([pred], [gt], scored=[0])
+        rows = []
+        for id in ids:
+            if id in found:
+                rows.append((found[id].J.mean, found[id].F.mean))
+            else:  # absent from the truth
+                rows.append((float(not (pred == id).any()),) * 2)
+        return np.array(rows)
+
+    def _paint(self, by_id: dict[int, list[fo.Label]], canvas: Size) -> np.ndarray:
+        pairs = [(label, id) for id, labels in by_id.items() for label in labels]
+        return paint([label for label, _ in pairs], [id for _, id in pairs], canvas)
+
+    def _named(self, scores: np.ndarray) -> dict[str, float]:
+        j, f = scores.tolist()
+        return {"JF": (j + f) / 2, "J": j, "F": f}
+
+
+class BoxScorer(MaskScorer):
+    """J of filled boxes; masks are not looked at, and boxes have no contours that F could measure."""
+
+    metrics: ClassVar = {"J": "J of boxes"}
+
+    def _paint(self, by_id: dict[int, list[fo.Label]], canvas: Size) -> np.ndarray:
+        boxes = {
+            id: [fo.Detection(bounding_box=label.bounding_box) for label in labels]
+            for id, labels in by_id.items()
+        }
+        return super()._paint(boxes, canvas)
+
+    def _named(self, scores: np.ndarray) -> dict[str, float]:
+        return {"J": float(scores[0])}
+
+
+class PointScorer(Scorer):
+    """PCK of JHMDB (see `metrics.pck`), strict and legacy, pooled over the objects of all videos.
+
+    Objects of a single point have no extent to measure errors by, and are left out.
+    """
+
+    metrics: ClassVar = {
+        f"PCK{round(100 * alpha):02}{suffix}": f"PCK@{alpha}{note}"
+        for suffix, note in (("", ""), ("_legacy", " (legacy)"))
+        for alpha in ALPHAS
+    }
+
+    def __init__(self, gt: str, pred: str) -> None:
+        super().__init__(gt, pred)
+        self._errors: dict[Mode, list[np.ndarray]] = {"strict": [], "legacy": []}  # [T, P] of each object
+
+    def totals(self) -> dict[str, float]:
+        return self._pck(self._errors) if self._errors["strict"] else {}
+
+    def _score(
+        self, frames: Iterable[tuple[int, LabelPair]], objects: Mapping[int, TrackedObject], canvas: Size
+    ) -> tuple[dict[str, float], dict[str, dict[int, float]]]:
+        labels = dict(frames)
+        errors: dict[Mode, list[np.ndarray]] = {"strict": [], "legacy": []}
+        for id in objects:
+            gt, pred = (_tracks([pair[side].get(id) for pair in labels.values()], canvas) for side in (0, 1))
+            if gt.shape[1] < 2:
+                continue
+            if pred.shape[1] == 0:  # never predicted
+                pred = np.full_like(gt, np.nan)
+            for mode, values in errors.items():
+                values.append(point_errors(pred, gt, mode))
+        for mode, values in errors.items():
+            self._errors[mode] += values
+        frame_errors = {
+            n: {mode: [v[t : t + 1] for v in values] for mode, values in errors.items()}
+            for t, n in enumerate(labels)
+        }
+        per_frame = {number: self._pck(values) for number, values in frame_errors.items()}
+        by_metric = {name: {n: values[name] for n, values in per_frame.items()} for name in self.metrics}
+        return self._pck(errors), by_metric
+
+    def _pck(self, errors: dict[Mode, list[np.ndarray]]) -> dict[str, float]:
+        """The mean over the points of an object; where objects differ in their points, over all points."""
+        scores: list[float] = []
+        for values in errors.values():
+            same = len({v.shape[1] for v in values}) == 1
+            pooled = values if same else [v.reshape(-1, 1) for v in values] or [np.empty((0, 1))]
+            scores += PCKScore.of(pooled, ALPHAS).mean
+        return dict(zip(self.metrics, scores, strict=True))
+
+
+def _tracks(labels: Sequence[list[fo.Keypoint] | None], canvas: Size) -> np.ndarray:
+    """[T, P, 2] of one object's labels, NaN in frames without."""
+    points = [points_in_pixels(found[0], canvas) if found else None for found in labels]
+    count = max((len(p) for p in points if p is not None), default=0)
+    tracks = np.full((len(points), count, 2), np.nan)
+    for t, p in enumerate(points):
+        if p is not None:
+            tracks[t, : len(p)] = p
+    return tracks
+
+
+class _Identified:
+    """The objects that the labels of a frame field show."""
+
+    def __init__(self, sample: fo.Sample, name: str) -> None:
+        self._name = name
+        self.table: ObjectTable | None = None
+        self.ids: dict[int, list[int]] = {}  # by frame number
+        self.keyframes: set[int] = set()
+        for number, frame in sample.frames.items():
+            if frame[name] is None:
+                continue
+            labels = split(frame[name])
+            self.table = self.table or ObjectTable(parts=isinstance(frame[name], fo.Detections))
+            self.ids[number] = self.table.match(labels, number)
+            if any(attribute(label, "keyframe") for label in labels):
+                self.keyframes.add(number)
+
+    @property
+    def objects(self) -> dict[int, TrackedObject]:
+        return self.table.objects if self.table else {}
+
+    def labels(self, frame: fo.Frame, partners: Mapping[int, int] | None = None) -> dict[int, list[fo.Label]]:
+        """A frame's labels by id, or by the id of the partner; those that have none are left out."""
+        by_id: dict[int, list[fo.Label]] = {}
+        for id, label in zip(self.ids.get(frame.frame_number, []), split(frame[self._name]), strict=True):
+            key = id if partners is None else partners.get(id)
+            if key is not None:
+                by_id.setdefault(key, []).append(label)
+        return by_id
+
+
+def pair_objects(pred: Mapping[int, TrackedObject], gt: Mapping[int, TrackedObject]) -> dict[int, int]:
+    """The true object of each predicted one: that with the same instance, else the same index.
+
+    Where several true objects have an index, the one of the same class is meant.
+    """
+    partners: dict[int, int] = {}
+    for key in (_instance, _index_and_label, _index):
+        free = {id: key(obj) for id, obj in gt.items() if id not in partners.values()}
+        for id, obj in pred.items():
+            matches = [other for other, value in free.items() if value is not None and value == key(obj)]
+            if id not in partners and len(matches) == 1:
+                partners[id] = matches[0]
+                del free[matches[0]]
+    return partners
+
+
+def _instance(obj: TrackedObject) -> object:
+    return obj.instance.id if obj.instance is not None else None
+
+
+def _index_and_label(obj: TrackedObject) -> object:
+    return (obj.index, obj.label) if obj.index is not None else None
+
+
+def _index(obj: TrackedObject) -> object:
+    return obj.index
