@@ -111,7 +111,7 @@ def load_davis(
         split: see `read_davis`
         sequences: see `read_davis`
         video_dir: where the encoded videos go, which are used again the next time; if not given,
-            ``root/Videos``, or FiftyOne's folder for datasets where ``root`` cannot be written
+            ``root/colortrack-videos``, or FiftyOne's folder for datasets where ``root`` cannot be written
         on_error: ``raise``, or ``skip`` sequences with missing or bad files: ``dataset.info["skipped"]`` then
             says which and why
         persistent: keep the dataset when the database shuts down

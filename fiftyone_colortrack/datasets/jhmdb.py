@@ -138,7 +138,7 @@ def load_jhmdb(
         name: of the dataset; ``jhmdb`` if not given, with a number where that exists
         split, clips: see `read_jhmdb`
         video_dir: where the encoded videos go, which are used again the next time; if not given,
-            ``root/Videos``, or FiftyOne's folder for datasets where ``root`` cannot be written
+            ``root/colortrack-videos``, or FiftyOne's folder for datasets where ``root`` cannot be written
         on_error: ``raise``, or ``skip`` clips with missing or bad files: ``dataset.info["skipped"]`` then
             says which and why
         persistent: keep the dataset when the database shuts down

@@ -17,11 +17,15 @@ from typing import Literal
 import fiftyone as fo
 import numpy as np
 
+from fiftyone_colortrack.datasets import ENCODED
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.shapes import regions, relative_box
 from fiftyone_colortrack.video import Frames, VideoInfo, probe, write_video
 
 logger = logging.getLogger(__name__)
+
+PLAYABLE_CODECS = frozenset({"h264", "vp8", "vp9", "av1"})
+PLAYABLE_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm"})
 
 OnError = Literal["raise", "skip"]
 Progress = Callable[[int, int, str], None]
@@ -111,11 +115,11 @@ def add_videos(
 
 
 def video_folder(root: Path, video_dir: str | Path | None) -> Path:
-    """Where encoded videos go: the given folder, else ``Videos`` beside the data, else FiftyOne's folder."""
+    """Where encoded videos go: the given folder, else one beside the data, else one of FiftyOne's."""
     if video_dir is not None:
         return Path(video_dir)
     if os.access(root, os.W_OK):
-        return root / "Videos"
+        return root / ENCODED
     digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]
     return Path(fo.config.default_dataset_dir) / "colortrack" / f"{root.name}-{digest}"
 
@@ -132,6 +136,11 @@ def encode_once(path: Path, frames: Frames, frame_rate: float) -> VideoInfo:
             if info.frame_count == len(frames) and (info.width, info.height) == even:
                 return info
     return write_video(path, frames.read(range(len(frames))), frame_rate)
+
+
+def is_playable(path: Path, info: VideoInfo) -> bool:
+    """Whether today's browsers, and so the App, can show the file."""
+    return info.codec in PLAYABLE_CODECS and path.suffix.lower() in PLAYABLE_SUFFIXES
 
 
 def video_sample(path: Path, info: VideoInfo, **fields: object) -> fo.Sample:

@@ -166,7 +166,7 @@ def test_damage_is_named_and_leaves_nothing(
     dataset = load_davis(davis2017, "broken", split="train", on_error="skip")
     assert dataset.values("sequence") == ["one"]
     assert list(dataset.info["skipped"]) == ["two"]
-    assert not list(davis2017.glob("Videos/.*"))
+    assert not list(davis2017.glob("colortrack-videos/.*"))
     dataset.delete()
 
 
@@ -204,7 +204,7 @@ def test_load(davis2017: Path, tmp_path: Path) -> None:
 def test_videos_are_written_once(davis2016: Path) -> None:
     dataset = load_davis(davis2016, "d16")
     assert dataset.match({"sequence": "a"}).first().attributes == ["OCC", "SV"]
-    video = davis2016 / "Videos" / "a.mp4"
+    video = davis2016 / "colortrack-videos" / "a.mp4"
     written = video.stat().st_mtime_ns
     with pytest.raises(ColorTrackError, match="a dataset 'd16' exists"):
         load_davis(davis2016, "d16")
@@ -228,7 +228,7 @@ def test_videos_are_written_once(davis2016: Path) -> None:
 def test_names_are_checked_first(davis2016: Path) -> None:
     with pytest.raises(ColorTrackError, match="no sequence 'zebra'; there are: a, b"):
         load_davis(davis2016, "d", sequences=["a", "zebra"], on_error="skip")
-    assert not (davis2016 / "Videos").exists()
+    assert not (davis2016 / "colortrack-videos").exists()
     with pytest.raises(ColorTrackError, match="no split 'test'; there are: train, val"):
         load_davis(davis2016, "d", split="test")
     davis2016.rename(davis2016.parent / "DAVIS")
