@@ -1,8 +1,13 @@
-"""From embeddings and first labels to labels everywhere."""
+"""From embeddings and first labels to labels everywhere. Torch is imported with the tracker, not before."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from fiftyone_colortrack.tracking.config import DIRECTIONS, Direction, TrackerConfig
 from fiftyone_colortrack.tracking.labels import LABEL_KINDS, LabelKind, Labels, Seed, TrackedFrame
-from fiftyone_colortrack.tracking.tracker import BASELINES, StreamTracker, Tracker
+
+if TYPE_CHECKING:
+    from fiftyone_colortrack.tracking.tracker import BASELINES, StreamTracker, Tracker
 
 __all__ = [
     "BASELINES",
@@ -17,3 +22,9 @@ __all__ = [
     "Tracker",
     "TrackerConfig",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.tracker"), name)

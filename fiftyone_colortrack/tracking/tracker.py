@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,21 @@ class Tracker:
             return self.seeds[-1].frame + 1
         return len(self.frames)
 
+    @property
+    def step_count(self) -> int:
+        """How many items `steps` gives."""
+        if self.direction == "backward":
+            return self._mirrored().step_count
+        frames = [seed.frame for seed in self.seeds]
+        passes = 2 if self.direction == "both" else 1
+        between = passes * sum(end - start - 1 for start, end in pairwise(frames))
+        return len(self) + between + (frames[0] if self.direction == "both" else 0)
+
     def __iter__(self) -> Iterator[TrackedFrame]:
+        return (tracked for tracked in self.steps() if tracked is not None)
+
+    def steps(self) -> Iterator[TrackedFrame | None]:
+        """The frames, and None after each that was only passed through: for progress and stopping."""
         if self.direction == "backward":
             yield from self._backward()
             return
@@ -130,7 +145,12 @@ class Tracker:
         rest = range(anchors[-1].frame + 1, len(self.frames))
         yield from self._decode((i, soft) for i, _, soft in self._run(rest, anchors[::-1]))
 
-    def _backward(self) -> Iterator[TrackedFrame]:
+    def _backward(self) -> Iterator[TrackedFrame | None]:
+        last = len(self.frames) - 1
+        for tracked in self._mirrored().steps():
+            yield tracked and replace(tracked, frame=last - tracked.frame)
+
+    def _mirrored(self) -> Tracker:
         """Backward is forward on the reversed video."""
         last = len(self.frames) - 1
         mirrored = object.__new__(Tracker)
@@ -138,17 +158,17 @@ class Tracker:
         mirrored.frames = _Reversed(self.frames)
         mirrored.seeds = [Seed(last - seed.frame, seed.labels) for seed in reversed(self.seeds)]
         mirrored.direction = "forward"
-        for tracked in mirrored:
-            yield TrackedFrame(last - tracked.frame, tracked.labels, tracked.confidence, tracked.drawn)
+        return mirrored
 
-    def _before(self, anchor: _Anchor) -> Iterator[tuple[int, Tensor]]:
+    def _before(self, anchor: _Anchor) -> Iterator[tuple[int, Tensor] | None]:
         """Soft labels of the frames before the first labelled one."""
         store = self._store(range(anchor.frame))
         for index, _, soft in self._run(range(anchor.frame - 1, -1, -1), [anchor]):
             store[index] = soft
+            yield None
         yield from store.items()
 
-    def _between(self, anchors: list[_Anchor], end: _Anchor) -> Iterator[tuple[int, Tensor]]:
+    def _between(self, anchors: list[_Anchor], end: _Anchor) -> Iterator[tuple[int, Tensor] | None]:
         """Soft labels of the frames between the last of the anchors and the next one; completes that one."""
         start = anchors[-1]
         missing = start.known - end.drawn
@@ -166,6 +186,7 @@ class Tracker:
             room -= getattr(prepared, "nbytes", 0)
             if room > 0:
                 cache[index] = prepared
+            yield None
         end.known = start.known | end.drawn
         if fused:
             span = end.frame - start.frame
@@ -175,6 +196,7 @@ class Tracker:
             ):
                 weight = (end.frame - index) / span
                 store[index] = self._codec.fuse(store[index], soft, weight, both_sides)
+                yield None
         yield from store.items()
 
     def _run(
@@ -203,10 +225,9 @@ class Tracker:
     def _store(self, indices: range) -> _SoftLabels:
         return _SoftLabels(indices, (*self._grid.cells, self._codec.depth), self._propagator.device)
 
-    def _decode(self, soft_labels: Iterator[tuple[int, Tensor]]) -> Iterator[TrackedFrame]:
-        for index, soft in soft_labels:
-            labels, confidence = self._codec.decode(soft)
-            yield TrackedFrame(index, labels, confidence)
+    def _decode(self, steps: Iterable[tuple[int, Tensor] | None]) -> Iterator[TrackedFrame | None]:
+        for step in steps:
+            yield step and TrackedFrame(step[0], *self._codec.decode(step[1]))
 
     def _decode_anchor(self, anchor: _Anchor) -> TrackedFrame:
         labels, confidence = self._codec.decode(anchor.soft)

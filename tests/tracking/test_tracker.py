@@ -197,3 +197,13 @@ def test_bad_input_is_named(seeds, options, message):
 def test_settings_are_checked():
     with pytest.raises(ColorTrackError, match=r"TrackerConfig\.memory is 21; it must be from 1 to 20"):
         TrackerConfig(memory=21)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
+def test_every_step_of_the_work_can_be_counted(direction):
+    video, masks = scene()
+    seeds = [Seed(t, masks[t]) for t in (2, 3, 6)]
+    tracker = Tracker(video, seeds, model="identity", direction=direction)
+    steps = list(tracker.steps())
+    assert len(steps) == tracker.step_count
+    assert [step.frame for step in steps if step is not None] == [frame.frame for frame in tracker]
