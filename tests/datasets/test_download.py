@@ -1,0 +1,226 @@
+import hashlib
+import io
+import stat
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from fiftyone_colortrack.datasets import download as module
+from fiftyone_colortrack.datasets.download import SOURCES, Archive, Source, download, unpack
+from fiftyone_colortrack.errors import ColorTrackError
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `files`, at most `limit` bytes a request, and keeps the requests' ranges."""
+
+    files: dict[str, bytes]
+    limit: int | None
+    ranges: bool
+    requests: list[str | None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.server.requests.append(wanted)
+        content = self.server.files.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges else 0
+        if start >= len(content) and start:
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        end = len(content) if self.server.limit is None else start + self.server.limit
+        self.wfile.write(content[start:end])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def zipped(**files: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name.replace("__", "/"), content)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    server = Server(("127.0.0.1", 0), Handler)
+    server.files = {"/data/D.zip": zipped(DAVIS__a__b=b"b" * 5000, DAVIS__c=b"c")}
+    server.limit, server.ranges, server.requests = None, True, []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    digest = f"sha256:{hashlib.sha256(server.files['/data/D.zip']).hexdigest()}"
+    archive = Archive(f"http://127.0.0.1:{server.server_port}/data/D.zip", (f"md5:{'0' * 32}", digest))
+    monkeypatch.setitem(SOURCES, "davis-2017", Source((archive,), "DAVIS", "https://example.org/davis"))
+    monkeypatch.setattr(module, "CHUNK", 1000)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def assert_unpacked(root: Path) -> None:
+    assert root.name == "DAVIS"
+    assert (root / "a" / "b").read_bytes() == b"b" * 5000
+    assert (root / "c").read_bytes() == b"c"
+
+
+def test_download_unpacks_and_comes_once(server: Server, tmp_path: Path) -> None:
+    seen: list[tuple[int, int, str]] = []
+    root = download("davis-2017", tmp_path / "new", lambda *args: seen.append(args))
+    assert_unpacked(root)
+    total = len(server.files["/data/D.zip"])
+    assert seen[-1] == (total, total, "D.zip")
+    assert len(seen) == -(-total // 1000)
+    assert download("davis-2017", tmp_path / "new") == root
+    assert server.requests == [None]
+    assert not list((tmp_path / "new").glob("D.zip*"))
+
+
+def test_broken_connection_is_resumed(server: Server, tmp_path: Path) -> None:
+    server.limit = 1500
+    assert_unpacked(download("davis-2017", tmp_path))
+    assert server.requests == [None, "bytes=1500-", "bytes=3000-", "bytes=4500-"]
+
+
+def test_later_call_resumes_what_is_left(server: Server, tmp_path: Path) -> None:
+    server.limit = 500
+    with pytest.raises(ColorTrackError, match="broke off 5 times"):
+        download("davis-2017", tmp_path)
+    assert (tmp_path / "D.zip.part").stat().st_size == 2500
+    server.limit = None
+    assert_unpacked(download("davis-2017", tmp_path))
+    assert server.requests[5:] == ["bytes=2500-"]
+
+
+def test_complete_part_is_taken(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "D.zip.part").write_bytes(server.files["/data/D.zip"])
+    assert_unpacked(download("davis-2017", tmp_path))
+
+
+def test_server_without_ranges_starts_over(server: Server, tmp_path: Path) -> None:
+    server.ranges = False
+    (tmp_path / "D.zip.part").write_bytes(b"x" * 700)
+    assert_unpacked(download("davis-2017", tmp_path))
+
+
+def test_archive_put_there_by_hand(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "D.zip").write_bytes(server.files["/data/D.zip"])
+    assert_unpacked(download("davis-2017", tmp_path))
+    assert server.requests == []
+    assert (tmp_path / "D.zip").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "D.zip").write_bytes(b"other")
+    with pytest.raises(ColorTrackError, match=r"D\.zip does not have the checksum.*delete it"):
+        download("davis-2017", tmp_path / "other")
+    assert (tmp_path / "other" / "D.zip").read_bytes() == b"other"  # it is not ours to delete
+
+
+def test_wrong_checksum(server: Server, tmp_path: Path) -> None:
+    server.files["/data/D.zip"] += b"!"
+    with pytest.raises(ColorTrackError, match=r"D\.zip does not have the checksum"):
+        download("davis-2017", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_offline_and_missing(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.files.clear()
+    with pytest.raises(
+        ColorTrackError, match=r"404.*get D\.zip from https://example\.org/davis, put it into"
+    ):
+        download("davis-2017", tmp_path)
+    assert len(server.requests) == 1
+    nowhere = Archive("http://127.0.0.1:9/D.zip", ())
+    monkeypatch.setitem(SOURCES, "davis-2017", Source((nowhere,), "DAVIS", "https://example.org/davis"))
+    with pytest.raises(ColorTrackError, match="Without a network"):
+        download("davis-2017", tmp_path)
+    with pytest.raises(ColorTrackError, match="no download of 'imagenet', only of davis-2017"):
+        download("imagenet", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "/evil", "a/../../evil", "C:\\evil", "..\\evil", "\\\\host\\evil"]
+)
+def test_paths_stay_inside(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    archive = tmp_path / "x.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("good", "good")
+        file.writestr(zipfile.ZipInfo(name), "evil")
+    with pytest.raises(ColorTrackError, match="leads out of the folder"):
+        unpack(archive, folder)
+    tar = tmp_path / "x.tar.gz"
+    with tarfile.open(tar, "w:gz") as file:
+        info = tarfile.TarInfo(name)
+        info.size = 4
+        file.addfile(info, io.BytesIO(b"evil"))
+    with pytest.raises(ColorTrackError, match="leads out of the folder"):
+        unpack(tar, folder)
+    assert not list(folder.iterdir())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "x.tar.gz", "x.zip"]
+
+
+def test_links_are_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "x.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        link = zipfile.ZipInfo("link")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        file.writestr(link, "/etc/passwd")
+    with pytest.raises(ColorTrackError, match="'link' is a link"):
+        unpack(archive, tmp_path / "z")
+    tar = tmp_path / "x.tar"
+    with tarfile.open(tar, "w") as file:
+        info = tarfile.TarInfo("link")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc"
+        file.addfile(info)
+    with pytest.raises(ColorTrackError, match="'link' is a link or a device"):
+        unpack(tar, tmp_path / "z")
+
+
+def test_link_that_was_there_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "folder" / "DAVIS").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "x.zip").write_bytes(zipped(DAVIS__a=b"a"))
+    with pytest.raises(ColorTrackError, match="leads out of"):
+        unpack(tmp_path / "x.zip", tmp_path / "folder")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_tar_and_damage(tmp_path: Path) -> None:
+    archive = tmp_path / "x.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        info = tarfile.TarInfo("a/b")
+        info.size = 3
+        file.addfile(info, io.BytesIO(b"abc"))
+    unpack(archive, tmp_path / "folder")
+    assert (tmp_path / "folder" / "a" / "b").read_bytes() == b"abc"
+    archive.write_bytes(archive.read_bytes()[:40])
+    with pytest.raises(ColorTrackError, match=r"x\.tar\.gz is damaged"):
+        unpack(archive, tmp_path / "folder")
+    archive.write_bytes(b"nothing")
+    with pytest.raises(ColorTrackError, match=r"x\.tar\.gz is damaged"):
+        unpack(archive, tmp_path / "folder")
+
+
+def test_official_archives_have_checksums() -> None:
+    for source in SOURCES.values():
+        for archive in source.archives:
+            assert archive.url.startswith("https://")
+            assert archive.digests
+            for digest in archive.digests:
+                algorithm, value = digest.split(":")
+                assert len(bytes.fromhex(value)) == hashlib.new(algorithm).digest_size
