@@ -6,21 +6,27 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from fiftyone_colortrack.datasets.badja import BadjaSequence, read_badja
 from fiftyone_colortrack.datasets.davis import VOID, DavisSequence, read_davis
+from fiftyone_colortrack.datasets.jhmdb import JhmdbClip, read_jhmdb
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.metrics import Measure, ObjectScore, score_sequence
+from fiftyone_colortrack.metrics import Measure, ObjectScore, PCKScore, point_errors, score_sequence
 from fiftyone_colortrack.model import load_model
 from fiftyone_colortrack.model.colorizer import Embedder
-from fiftyone_colortrack.tracking import BASELINES, Tracker, TrackerConfig
+from fiftyone_colortrack.tracking import BASELINES, Seed, Tracker, TrackerConfig
+from fiftyone_colortrack.video import Frames, open_frames
 
 Scores = dict[str, float]
+OnSequence = Callable[[str, Scores], None]
+PointErrors = dict[str, np.ndarray]  # way of counting lost points -> errors [T, P]
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,11 @@ class Stopwatch:
         self.seconds += time.perf_counter() - start
         self.frames += frames
 
+    def add(self, other: Stopwatch) -> None:
+        """Count what another stopwatch has counted."""
+        self.frames += other.frames
+        self.seconds += other.seconds
+
     @property
     def fps(self) -> float:
         return self.frames / self.seconds if self.seconds else 0.0
@@ -73,7 +84,7 @@ def davis(
     max_frames: int | None = None,
     config: TrackerConfig | None = None,
     device: str | None = None,
-    on_sequence: Callable[[str, Scores], None] | None = None,
+    on_sequence: OnSequence | None = None,
 ) -> Result:
     """Track every object of DAVIS sequences from its first mask, and score J and F as DAVIS 2017 does.
 
@@ -94,20 +105,108 @@ def davis(
         raise ColorTrackError(
             f"max_frames is {max_frames}; the first and last frame are not scored, so take 3"
         )
+
+    def score(sequence: DavisSequence, network: str | Embedder, stopwatch: Stopwatch) -> list[ObjectScore]:
+        return _score_davis(sequence, max_frames, network, config, stopwatch)
+
+    found = {sequence.name: sequence for sequence in read_davis(root, split, sequences)}
+    return _run("davis", found, score, _summary, model, device, on_sequence)
+
+
+def jhmdb(
+    root: str | Path,
+    *,
+    split: str | None = None,
+    clips: Sequence[str] | None = None,
+    model: str | Embedder = "fast",
+    config: TrackerConfig | None = None,
+    device: str | None = None,
+    on_sequence: OnSequence | None = None,
+) -> Result:
+    """Track the 15 joints of JHMDB clips from the first frame, and score PCK.
+
+    "PCK@a" is the legacy score, which the field's papers report; "strict PCK@a" counts lost joints as wrong.
+
+    Args:
+        root: a JHMDB folder
+        split: like "split1-test"; all clips by default
+        clips: names, to take only these
+        model, config, device, on_sequence: see `davis`
+
+    Raises:
+        ColorTrackError: if the folder is no JHMDB, or has none of these clips
+    """
+
+    def score(clip: JhmdbClip, network: str | Embedder, stopwatch: Stopwatch) -> list[PointErrors]:
+        truth = clip.read_joints()
+        frames = open_frames(clip.source)
+        predicted = _track_points(frames, 0, truth[0], network, config, stopwatch)[: len(truth)]
+        return [{mode: point_errors(predicted, truth, mode)[1:] for mode in ("legacy", "strict")}]
+
+    found = {clip.name: clip for clip in read_jhmdb(root, split, clips)}
+    return _run("jhmdb", found, score, _pck, model, device, on_sequence)
+
+
+def badja(
+    root: str | Path,
+    annotations: str | Path,
+    *,
+    sequences: Sequence[str] | None = None,
+    model: str | Embedder = "fast",
+    config: TrackerConfig | None = None,
+    device: str | None = None,
+    on_sequence: OnSequence | None = None,
+) -> Result:
+    """Track the joints of BADJA's animals from their first annotated frame, and score PCK.
+
+    A joint is correct at a within a times the square root of the animal's area (Biggs et al. 2018). Only
+    visible joints count, and lost ones are wrong.
+
+    Args:
+        root: the DAVIS folder with the videos
+        annotations: the folder with `<sequence>.json`
+        sequences, model, config, device, on_sequence: see `davis`
+
+    Raises:
+        ColorTrackError: if there are no such annotations
+    """
+
+    def score(sequence: BadjaSequence, network: str | Embedder, stopwatch: Stopwatch) -> list[PointErrors]:
+        first, *later = sequence.annotated
+        truth = np.where(sequence.visible[..., None], sequence.points, np.nan)
+        frames = open_frames(list(sequence.davis.frames))
+        predicted = _track_points(frames, first, truth[first], network, config, stopwatch)
+        known = np.where(np.isnan(truth[first]), np.nan, truth[later])  # a joint without a start has no track
+        lengths = sequence.reference_lengths()[later]
+        return [{"strict": point_errors(predicted[later], known, reference=lengths)}]
+
+    found = {sequence.davis.name: sequence for sequence in read_badja(annotations, root, sequences)}
+    return _run("badja", found, score, _pck, model, device, on_sequence)
+
+
+def _run(
+    dataset: str,
+    sequences: Mapping[str, Any],
+    score: Callable[[Any, str | Embedder, Stopwatch], list[Any]],
+    summary: Callable[[Sequence[Any]], Scores],
+    model: str | Embedder,
+    device: str | None,
+    on_sequence: OnSequence | None,
+) -> Result:
+    """Score every sequence, and all that was scored together."""
     network, name = _load(model, device)
     total = Stopwatch()
+    everything: list[Any] = []
     scores: dict[str, Scores] = {}
-    objects: list[ObjectScore] = []
-    for sequence in read_davis(root, split, sequences):
+    for sequence_name, sequence in sequences.items():
         stopwatch = Stopwatch()
-        found = _score_davis(sequence, max_frames, network, config, stopwatch)
-        objects += found
-        scores[sequence.name] = {**_summary(found), "fps": stopwatch.fps}
-        total.frames += stopwatch.frames
-        total.seconds += stopwatch.seconds
+        found = score(sequence, network, stopwatch)
+        everything += found
+        total.add(stopwatch)
+        scores[sequence_name] = {**summary(found), "fps": stopwatch.fps}
         if on_sequence:
-            on_sequence(sequence.name, scores[sequence.name])
-    return Result("davis", name, scores, {**_summary(objects), **_cost(total)})
+            on_sequence(sequence_name, scores[sequence_name])
+    return Result(dataset, name, scores, {**summary(everything), **_cost(total)})
 
 
 def _score_davis(
@@ -130,6 +229,33 @@ def _score_davis(
         tracked = Tracker(list(frames), first, model=model, config=config)
         predicted = np.stack([np.asarray(frame.labels) for frame in tracked])
     return list(score_sequence(predicted, truth, void).values())
+
+
+def _track_points(
+    frames: Frames,
+    start: int,
+    points: np.ndarray,
+    model: str | Embedder,
+    config: TrackerConfig | None,
+    stopwatch: Stopwatch,
+) -> np.ndarray:
+    """Tracks [T, P, 2] of points [P, 2], NaN before the frame they start from."""
+    tracks = np.full((len(frames), *points.shape), np.nan)
+    with stopwatch.running(len(frames) - start):
+        seed = Seed(start, {1: points})
+        for tracked in Tracker(frames, seed, kind="points", model=model, direction="forward", config=config):
+            tracks[tracked.frame] = tracked.labels[1]
+    return tracks
+
+
+def _pck(clips: Sequence[PointErrors]) -> Scores:
+    """PCK at 0.1 to 0.5 over all clips, in percent."""
+    scores: Scores = {}
+    for mode in clips[0]:
+        pooled = PCKScore.of([clip[mode] for clip in clips])
+        name = "strict PCK" if mode == "strict" and "legacy" in clips[0] else "PCK"
+        scores |= {f"{name}@{a:g}": 100 * v for a, v in zip(pooled.alphas, pooled.mean, strict=True)}
+    return scores
 
 
 def _summary(objects: Sequence[ObjectScore]) -> Scores:
