@@ -152,7 +152,10 @@ class MaskCodec(Codec):
         for object_id, channels in self.channels.items():
             hit = (mask == object_id).float()
             if hit.any():
-                soft[..., channels] = (self._averaging[0] @ hit @ self._averaging[1].T)[..., None]
+                share = self._averaging[0] @ hit @ self._averaging[1].T
+                peak = share.max()
+                # An object that fills no cell to the half would lose everywhere to the background.
+                soft[..., channels] = (share / peak if peak < 0.5 else share)[..., None]
         return self._with_background(soft)
 
     def decode(self, soft: Tensor) -> tuple[Labels, Confidence]:

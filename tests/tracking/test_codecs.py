@@ -58,6 +58,16 @@ def test_at_full_resolution_masks_are_exact():
     assert torch.equal(soft, before)
 
 
+def test_tiny_objects_are_not_lost():
+    ids = np.zeros(SIZE, np.uint8)
+    ids[70:74, 100:105] = 1
+    codec = MaskCodec.create([Seed(0, ids)], GRIDS[0], CPU)
+    decoded, confidence = codec.decode(codec.encode(ids))
+    assert 1 in confidence
+    assert (decoded[ids == 1] == 1).mean() > 0.5
+    assert (decoded == 1).sum() < 150
+
+
 def test_regions_give_what_whole_maps_give():
     generator = torch.Generator().manual_seed(0)
     soft = (torch.randn(*GRIDS[0].cells, 5, generator=generator) * 3).softmax(-1)
