@@ -139,8 +139,8 @@ def _provide(archive: Archive, folder: Path, page: str, progress: Progress | Non
         _fetch(archive, path, progress)
     except (OSError, http.client.HTTPException) as error:
         raise ColorTrackError(
-            f"{archive.url} cannot be downloaded ({error}). Without a network: get {archive.name} from {page}, "
-            f"put it into {folder}, and do this again; or load a folder that you have"
+            f"{archive.url} cannot be downloaded ({error}). Without a network: get {archive.name} from "
+            f"{page}, put it into {folder}, and do this again; or load a folder that you have"
         ) from error
     unpack(path, folder)
     path.unlink()

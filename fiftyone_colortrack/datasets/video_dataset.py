@@ -49,8 +49,7 @@ def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) 
     dataset = fo.Dataset(f"{name}-loading-{uuid.uuid4().hex[:8]}")
     try:
         dataset.media_type = fo.core.media.VIDEO
-        dataset.app_config.color_scheme = fo.ColorScheme(color_by="instance")  # one colour for each object
-        dataset.save()
+        color_by_instance(dataset)
         yield dataset
         if fo.dataset_exists(name):
             fo.delete_dataset(name)
@@ -59,6 +58,12 @@ def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) 
     except BaseException:
         dataset.delete()
         raise
+
+
+def color_by_instance(dataset: fo.Dataset) -> None:
+    """Make the App give every object a colour of its own, instead of one to each field."""
+    dataset.app_config.color_scheme = fo.ColorScheme(color_by="instance")
+    dataset.save()
 
 
 def unused_name(name: str) -> str:
