@@ -1,20 +1,18 @@
-"""The command `colortrack`: thin, over `api`, `training` and `benchmark`. Imports stand where they are used."""
+"""The command `colortrack`, thin over `api`, `training` and `benchmark`; commands import what they use."""
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.terminal import console, progress_bar, score_table
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -33,7 +31,6 @@ benchmark_app = typer.Typer(
 )
 app.add_typer(load_app, name="load")
 app.add_typer(benchmark_app, name="benchmark")
-console = Console()
 
 
 MODEL = "A name that `colortrack models` prints, a weights file, or the baselines identity and flow."
@@ -87,7 +84,7 @@ def load_davis(
     """DAVIS 2016 or 2017."""
     from fiftyone_colortrack.datasets.davis import load_davis
 
-    with _progress() as update:
+    with progress_bar() as update:
         dataset = load_davis(
             folder,
             name,
@@ -95,6 +92,60 @@ def load_davis(
             sequences=_names(sequences),
             overwrite=overwrite,
             on_error="skip" if skip_errors else "raise",
+            persistent=True,
+            progress=update,
+        )
+    _print_dataset(dataset)
+
+
+@load_app.command("jhmdb")
+def load_jhmdb(
+    folder: Annotated[
+        Path, typer.Argument(help="With Rename_Images or ReCompress_Videos, and joint_positions.")
+    ],
+    name: Name = None,
+    split: Split = None,
+    overwrite: Overwrite = False,
+    skip_errors: SkipErrors = False,
+) -> None:
+    """JHMDB: joints of people."""
+    from fiftyone_colortrack.datasets.jhmdb import load_jhmdb
+
+    with progress_bar() as update:
+        dataset = load_jhmdb(
+            folder,
+            name,
+            split=split,
+            overwrite=overwrite,
+            on_error="skip" if skip_errors else "raise",
+            persistent=True,
+            progress=update,
+        )
+    _print_dataset(dataset)
+
+
+@load_app.command("kinetics")
+def load_kinetics(
+    source: Annotated[
+        str, typer.Argument(help="A folder of clips, or kinetics-400, -600, -700 to download.")
+    ],
+    name: Name = None,
+    split: Split = None,
+    classes: Annotated[str | None, typer.Option(help="Only these actions, separated by commas.")] = None,
+    max_samples: Annotated[int | None, typer.Option(help="At most so many clips.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Kinetics: clips of actions, for training. Broken ones are left out."""
+    from fiftyone_colortrack.datasets.kinetics import load_kinetics
+
+    with progress_bar() as update:
+        dataset = load_kinetics(
+            source,
+            name,
+            split=split,
+            classes=_names(classes),
+            max_samples=max_samples,
+            overwrite=overwrite,
             persistent=True,
             progress=update,
         )
@@ -123,7 +174,7 @@ def propagate(
     from fiftyone_colortrack.api import propagate
 
     view = _dataset(dataset)
-    with _progress() as update:
+    with progress_bar() as update:
         report = propagate(
             view,
             seed_field,
@@ -137,9 +188,9 @@ def propagate(
             progress=lambda step: update(step.done, step.total, f"{step.name}, {step.fps:.1f} frames/s"),
         )
     for warning in report.warnings:
-        console.print(f"[yellow]{warning}")
+        _warn(warning)
     for video in report.with_status("failed"):
-        console.print(f"[red]{video.filepath}: {video.reason}")
+        _warn(f"{video.filepath} failed: {video.reason}")
     console.print(str(report))
 
 
@@ -148,13 +199,15 @@ def evaluate(
     dataset: Annotated[str, typer.Argument(help="Name of a FiftyOne dataset of videos.")],
     predictions: Annotated[str, typer.Argument(help="The frame field with tracks, such as frames.tracks.")],
     truth: Annotated[str, typer.Argument(help="The frame field with ground truth.")] = "frames.ground_truth",
-    eval_key: Annotated[str | None, typer.Option(help="The evaluation's name in the App.")] = None,
+    eval_key: Annotated[str, typer.Option(help="The evaluation's name in the App.")] = "eval",
+    overwrite: Overwrite = False,
 ) -> None:
-    """Score tracks against ground truth, as the Model Evaluation panel then shows."""
+    """Score tracks against ground truth; the App shows the scores in its Model Evaluation panel."""
     from fiftyone_colortrack.api import evaluate_tracks
 
-    scores = evaluate_tracks(_dataset(dataset), predictions, truth, eval_key)
-    console.print(_table("", {predictions: scores}))
+    results = evaluate_tracks(_dataset(dataset), predictions, truth, eval_key, overwrite=overwrite)
+    scores = {metric["label"]: 100 * metric["value"] for metric in results.custom_metrics.values()}
+    console.print(score_table("percent", {predictions: scores}))
 
 
 @app.command()
@@ -195,8 +248,8 @@ def train(
         progress_bar=True,
     )
     for file, reason in result.unreadable.items():
-        console.print(f"[yellow]left out {file}: {reason}")
-    console.print(_table("", {"after training": {**result.losses, **result.scores}}))
+        _warn(f"left out {file}: {reason}")
+    console.print(score_table("", {"after training": {**result.losses, **result.scores}}))
     console.print(
         f"{result.seconds:.0f} s, {result.waiting:.0%} of them waiting for data; weights: {result.weights}"
     )
@@ -215,18 +268,57 @@ def benchmark_davis(
     """J and F in percent, from the first mask of each sequence."""
     from fiftyone_colortrack.benchmark import davis
 
-    _report(
-        davis(
-            root,
-            split=split,
-            sequences=_names(sequences),
-            model=model,
-            max_frames=max_frames,
-            device=device,
-            on_sequence=_print_scores,
-        ),
-        json,
+    result = davis(
+        root,
+        split=split,
+        sequences=_names(sequences),
+        model=model,
+        max_frames=max_frames,
+        device=device,
+        on_sequence=_print_scores,
     )
+    _report(result, json)
+
+
+@benchmark_app.command("jhmdb")
+def benchmark_jhmdb(
+    root: Annotated[Path, typer.Option(help="A JHMDB folder.")],
+    split: Split = None,
+    clips: Sequences = None,
+    model: Model = "fast",
+    device: Device = None,
+    json: Json = None,
+) -> None:
+    """PCK in percent, from the joints of each clip's first frame."""
+    from fiftyone_colortrack.benchmark import jhmdb
+
+    result = jhmdb(
+        root, split=split, clips=_names(clips), model=model, device=device, on_sequence=_print_scores
+    )
+    _report(result, json)
+
+
+@benchmark_app.command("badja")
+def benchmark_badja(
+    root: Annotated[Path, typer.Option(help="A DAVIS folder.")],
+    annotations: Annotated[Path, typer.Option(help="The folder with BADJA's joint annotations.")],
+    sequences: Sequences = None,
+    model: Model = "fast",
+    device: Device = None,
+    json: Json = None,
+) -> None:
+    """PCK in percent, from the joints of each sequence's first annotated frame."""
+    from fiftyone_colortrack.benchmark import badja
+
+    result = badja(
+        root,
+        annotations,
+        sequences=_names(sequences),
+        model=model,
+        device=device,
+        on_sequence=_print_scores,
+    )
+    _report(result, json)
 
 
 @app.command()
@@ -257,16 +349,11 @@ def _dataset(name: str) -> fo.Dataset:
 def _print_dataset(dataset: fo.Dataset) -> None:
     console.print(f"{dataset.name}: {len(dataset)} videos; open it with: fiftyone app launch {dataset.name}")
     for name, reason in dataset.info.get("skipped", {}).items():
-        console.print(f"[yellow]left out {name}: {reason}")
+        _warn(f"left out {name}: {reason}")
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on the terminal; it is moved by a call with the number done, the number of all, and a text."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda done, total, text: progress.update(task, completed=done, total=total, description=text)
+def _warn(text: str) -> None:
+    console.print(text, style="yellow", markup=False, highlight=False)
 
 
 def _print_scores(name: str, scores: Mapping[str, float]) -> None:
@@ -275,21 +362,6 @@ def _print_scores(name: str, scores: Mapping[str, float]) -> None:
 
 def _report(result: Result, json: Path | None) -> None:
     rows = {**result.sequences, "mean": result.mean}
-    console.print(_table(f"{result.dataset}, {result.model}", rows))
+    console.print(score_table(f"{result.dataset}, {result.model}", rows))
     if json:
         result.save(json)
-
-
-def _table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
-    """Numbers in the order in which the rows name their columns."""
-    columns = list(dict.fromkeys(column for scores in rows.values() for column in scores))
-    table = Table("", title=title or None)
-    for column in columns:
-        table.add_column(column, justify="right")
-    for name, scores in rows.items():
-        table.add_row(name, *(_number(scores.get(column, math.nan)) for column in columns))
-    return table
-
-
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.1f}"

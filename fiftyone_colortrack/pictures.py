@@ -33,17 +33,17 @@ def draw_masks(frame: np.ndarray, ids: np.ndarray, opacity: float = 0.45) -> np.
     Returns:
         a new frame
     """
-    picture = frame.copy()
+    picture, thickness = frame.copy(), max(1, len(frame) // 240)
     for id in np.unique(ids[ids > 0]):
         mask = ids == id
         color = COLORS[(int(id) - 1) % len(COLORS)]
         picture[mask] = np.rint((1 - opacity) * frame[mask] + opacity * color)
         outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, outlines, -1, color.tolist(), thickness=2)
+        cv2.drawContours(picture, outlines, -1, color.tolist(), thickness)
     return picture
 
 
-def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], height: int = 180, margin: int = 4) -> np.ndarray:
+def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], height: int = 240, margin: int = 4) -> np.ndarray:
     """Lay out pictures in rows, each under its title.
 
     Args:

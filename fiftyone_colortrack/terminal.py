@@ -1,0 +1,39 @@
+"""What the commands print: a bar that moves, and tables of scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console()
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar; it is moved by a call with the number done, the number of all, and a text."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, total, text: progress.update(task, completed=done, total=total, description=text)
+
+
+def score_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
+    """A table with a row for every name, and columns in the order in which the rows first name them."""
+    columns = list(dict.fromkeys(column for scores in rows.values() for column in scores))
+    table = Table("", title=title or None)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, scores in rows.items():
+        table.add_row(name, *(_number(scores.get(column, math.nan)) for column in columns))
+    return table
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return "" if math.isnan(value) else f"{value:.1f}"
