@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -214,7 +215,7 @@ class Tracker:
             yield index, prepared, self._propagator.step(prepared)
 
     def _read(self, indices: range) -> Iterator[np.ndarray]:
-        return self.frames.read(indices, short_side=min(self._grid.input_size))
+        return _ahead(self.frames.read(indices, short_side=min(self._grid.input_size)))
 
     def _anchor(self, seed: Seed) -> _Anchor:
         (frame,) = self._read(range(seed.frame, seed.frame + 1))
@@ -270,6 +271,15 @@ class StreamTracker:
             )
         soft = self._propagator.step(self._propagator.prepare(frame, self._grid))
         return TrackedFrame(self._frame, *self._codec.decode(soft))
+
+
+def _ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Decode the next frame while the last one is worked on."""
+    with ThreadPoolExecutor(1, "colortrack-decoder") as decoder:
+        coming = decoder.submit(next, frames, None)
+        while (frame := coming.result()) is not None:
+            coming = decoder.submit(next, frames, None)
+            yield frame
 
 
 class _SoftLabels:
