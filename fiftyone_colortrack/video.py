@@ -292,44 +292,81 @@ def write_video(
     Raises:
         ColorTrackError: if there is no frame, or one has another size or type
     """
-    path = Path(path)
-    if not frame_rate > 0:
-        raise ColorTrackError(f"the frame rate of {path} must be positive, not {frame_rate}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.mp4")
-    try:
-        info = _encode(unfinished, frames, Fraction(frame_rate).limit_denominator(1001), crf)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return info
+    with VideoWriter(path, frame_rate, crf) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return writer.info
 
 
-def _encode(path: Path, frames: Iterable[np.ndarray], rate: Fraction, crf: int) -> VideoInfo:
-    source = iter(frames)
-    first = next(source, None)
-    if first is None:
-        raise ColorTrackError(f"no frames to write to {path.parent}: a video needs at least one")
-    _check_frame(first, 0, first.shape)
-    pad = ((0, first.shape[0] % 2), (0, first.shape[1] % 2), (0, 0))
-    height, width = first.shape[0] + pad[0][1], first.shape[1] + pad[1][1]
-    count = 0
-    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+class VideoWriter:
+    """`write_video` for frames that come one by one: a context manager.
+
+        with VideoWriter(path, 25) as writer:
+            writer.write(frame)
+
+    An error inside the block, or a block without a frame, leaves no file.
+
+    Args:
+        path, frame_rate, crf: see `write_video`
+    """
+
+    info: VideoInfo  # what was written; after the block
+
+    def __init__(self, path: str | Path, frame_rate: float, crf: int = 16) -> None:
+        self.path = Path(path)
+        if not frame_rate > 0:
+            raise ColorTrackError(f"the frame rate of {self.path} must be positive, not {frame_rate}")
+        self._rate = Fraction(frame_rate).limit_denominator(1001)
+        self._crf = crf
+        self._shape: tuple[int, ...] = ()
+        self._count = 0
+
+    def __enter__(self) -> VideoWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._unfinished = self.path.with_name(f".{self.path.stem}.{uuid.uuid4().hex}.mp4")
+        self._container: Any = av.open(str(self._unfinished), "w", options={"movflags": "+faststart"})
+        return self
+
+    def write(self, frame: np.ndarray) -> None:
+        """Add a frame."""
+        if not self._count:
+            _check_frame(frame, 0, frame.shape)
+            self._open_stream(frame.shape)
+        _check_frame(frame, self._count, self._shape)
+        padded = np.pad(frame, self._pad, mode="edge") if any(sum(self._pad, ())) else frame
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), "rgb24")
+        self._container.mux(self._stream.encode(picture))
+        self._count += 1
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        try:
+            if error is None:
+                self._finish()
+        finally:
+            self._container.close()
+            self._unfinished.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        if not self._count:
+            raise ColorTrackError(f"no frames to write to {self.path}: a video needs at least one")
+        self._container.mux(self._stream.encode())
+        self._container.close()
+        os.replace(self._unfinished, self.path)
+        duration = float(self._count / self._rate)
+        size = self._stream.width, self._stream.height
+        self.info = VideoInfo(*size, self._count, float(self._rate), duration, "h264")
+
+    def _open_stream(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._pad = ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0))
+        stream = self._stream = self._container.add_stream("libx264", rate=self._rate)
+        stream.height, stream.width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
+        stream.pix_fmt = "yuv420p"
         # veryfast takes 40 % of the default's time here, at the same size and quality
-        stream.options = {"crf": str(crf), "g": str(KEY_FRAME_INTERVAL), "preset": "veryfast"}
-        stream.codec_context.colorspace = (
-            Colorspace.ITU601
-        )  # what the conversion from RGB uses; players guess
+        stream.options = {"crf": str(self._crf), "g": str(KEY_FRAME_INTERVAL), "preset": "veryfast"}
+        # what the conversion from RGB uses; players guess
+        stream.codec_context.colorspace = Colorspace.ITU601
         stream.codec_context.color_range = ColorRange.MPEG
-        for frame in chain((first,), source):
-            _check_frame(frame, count, first.shape)
-            padded = np.pad(frame, pad, mode="edge") if any(sum(pad, ())) else frame
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), "rgb24")))
-            count += 1
-        container.mux(stream.encode())
-    return VideoInfo(width, height, count, float(rate), float(count / rate), "h264")
 
 
 def _check_frame(frame: np.ndarray, number: int, shape: tuple[int, ...]) -> None:

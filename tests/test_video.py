@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from fiftyone_colortrack import video
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.video import ArrayFrames, ImageSequence, VideoFile, open_frames, probe, write_video
+from fiftyone_colortrack.video import (
+    ArrayFrames,
+    ImageSequence,
+    VideoFile,
+    VideoWriter,
+    open_frames,
+    probe,
+    write_video,
+)
 
 
 def numbered_frames(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
@@ -259,3 +267,15 @@ def test_scaled_size(height: int, width: int, short_side: int) -> None:
     assert abs(max(h, w) - max(height, width) * min(h, w) / min(height, width)) <= 0.5
     assert (h <= w) == (height <= width) or h == w
     assert video.scaled_size(w, h, short_side) == (w, h)
+
+
+def test_frames_are_written_one_by_one(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "v.mp4", 25) as writer:
+        for frame in numbered_frames(3):
+            writer.write(frame)
+        assert not (tmp_path / "v.mp4").exists()
+    assert writer.info == probe(tmp_path / "v.mp4")
+    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "stopped.mp4", 25) as writer:
+        writer.write(numbered_frames(1)[0])
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
