@@ -3,16 +3,16 @@
 Importing this package does not import torch.
 """
 
-from fiftyone_colortrack.api.evaluation import check_evaluation, evaluate_iter, evaluate_tracks
-from fiftyone_colortrack.api.propagation import check_propagation, propagate, propagate_iter
+from fiftyone_colortrack.api.evaluation import evaluate_iter, evaluate_tracks
+from fiftyone_colortrack.api.propagation import check_propagation, check_videos, propagate, propagate_iter
 from fiftyone_colortrack.api.report import Progress, PropagationReport, VideoResult
 
 __all__ = [
     "Progress",
     "PropagationReport",
     "VideoResult",
-    "check_evaluation",
     "check_propagation",
+    "check_videos",
     "evaluate_iter",
     "evaluate_tracks",
     "propagate",

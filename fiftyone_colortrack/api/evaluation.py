@@ -40,8 +40,8 @@ def evaluate_tracks(
         results.custom_metrics
 
     Masks are scored by J, F and J&F as in DAVIS, boxes by J, key points by PCK. Objects are paired by
-    instance or index, not by where they lie. Each video and frame gets its scores in fields `{eval_key}_J` and so on.
-    The usual figures (precision, recall, ...) and matches of `evaluate_detections` are there, too.
+    instance or index, not by where they lie. Each video and frame gets its scores in fields `{eval_key}_J`
+    and so on. The usual figures (precision, recall, ...) and matches of `evaluate_detections` are there, too.
 
     Args:
         view: videos; those without a frame that can be scored are left out
@@ -71,9 +71,10 @@ def evaluate_iter(
     view: SampleCollection, pred_field: str, gt_field: str, eval_key: str, *, overwrite: bool = False
 ) -> Generator[Progress, None, DetectionResults]:
     """`evaluate_tracks` as a generator of its progress; it returns the results."""
-    check_evaluation(view, pred_field, gt_field, eval_key, overwrite=overwrite)
+    check_compared(view, pred_field, gt_field)
+    check_eval_key(view._root_dataset, eval_key, overwrite)
     pred, gt = field_name(pred_field), field_name(gt_field)
-    scorer = make_scorer(view, pred, gt)
+    scorer = _make_scorer(view, pred, gt)
     scores = yield from _score_videos(view, scorer, pred, gt)
     dataset = view._root_dataset
     if eval_key in dataset.list_evaluations():
@@ -86,41 +87,60 @@ def evaluate_iter(
         classwise=False,
         **({"use_masks": True} if type(scorer) is MaskScorer else {}),
     )
-    write_scores(dataset, eval_key, scorer, scores)
-    results.custom_metrics = custom_metrics(scorer)
+    _attach(dataset, results, scorer, scores)
     results.config.custom_metrics = [METRIC_URI]
     results.save_config()
     results.save()
     return results
 
 
-def check_evaluation(
-    view: SampleCollection, pred_field: str, gt_field: str, eval_key: str, *, overwrite: bool = False
-) -> None:
-    """Raise a ColorTrackError that says why tracks cannot be evaluated so, if that is the case."""
+def add_scores(view: SampleCollection, results: DetectionResults) -> None:
+    """Score the fields that `evaluate_detections` compared, and add the scores to its results."""
+    pred, gt = field_name(results.config.pred_field), field_name(results.config.gt_field)
+    scorer = _make_scorer(view, pred, gt)
+    steps = _score_videos(view, scorer, pred, gt)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            _attach(view._root_dataset, results, scorer, end.value)
+            return
+
+
+def score_fields(samples: SampleCollection, eval_key: str) -> list[str]:
+    """The sample and frame fields that an evaluation's scores are in."""
+    scorers = (MaskScorer, BoxScorer, PointScorer)
+    names = dict.fromkeys(f"{eval_key}_{metric}" for scorer in scorers for metric in scorer.metrics)
+    fields = [name for name in names if samples.has_sample_field(name)]
+    return fields + [f"frames.{name}" for name in names if samples.has_frame_field(name)]
+
+
+def check_compared(view: SampleCollection, pred_field: str, gt_field: str) -> None:
+    """Raise a ColorTrackError if two frame fields cannot be compared."""
     check_videos(view)
+    pred, gt = field_name(pred_field), field_name(gt_field)
     types = seed_fields(view)
-    for path in (pred_field, gt_field):
-        if types.get(field_name(path)) not in (fo.Detections, fo.Keypoints):
-            raise ColorTrackError(f"frames.{field_name(path)} has no detections or key points to compare")
-    if types[field_name(pred_field)] is not types[field_name(gt_field)]:
+    for name in (pred, gt):
+        if types.get(name) not in (fo.Detections, fo.Keypoints):
+            raise ColorTrackError(f"frames.{name} has no detections or key points to compare")
+    if types[pred] is not types[gt]:
         raise ColorTrackError(
-            f"frames.{field_name(pred_field)} and frames.{field_name(gt_field)} are of different types; "
-            "compare detections with detections, or key points with key points"
+            f"frames.{pred} and frames.{gt} are of different types; compare detections with detections, or "
+            "key points with key points"
         )
-    if field_name(pred_field) == field_name(gt_field):
+    if pred == gt:
         raise ColorTrackError("the tracks and the ground truth are the same field; choose two")
+
+
+def check_eval_key(dataset: fo.Dataset, eval_key: str, overwrite: bool = False) -> None:
+    """Raise a ColorTrackError if an evaluation cannot have this name."""
     if not eval_key.isidentifier():
-        raise ColorTrackError(
-            f"{eval_key!r} is no name for an evaluation; use letters, digits and underscores"
-        )
-    if eval_key in view._root_dataset.list_evaluations() and not overwrite:
-        raise ColorTrackError(
-            f"an evaluation {eval_key!r} exists; replace it (overwrite) or choose another name"
-        )
+        raise ColorTrackError(f"{eval_key!r} cannot name an evaluation; use letters, digits and underscores")
+    if eval_key in dataset.list_evaluations() and not overwrite:
+        raise ColorTrackError(f"{eval_key!r} exists; replace it (overwrite) or choose another name")
 
 
-def make_scorer(view: SampleCollection, pred: str, gt: str) -> Scorer:
+def _make_scorer(view: SampleCollection, pred: str, gt: str) -> Scorer:
     """The scorer for two frame fields of one type, by what they hold."""
     if seed_fields(view)[gt] is fo.Keypoints:
         return PointScorer(gt, pred)
@@ -155,41 +175,33 @@ def _score_videos(
     return scores
 
 
-def write_scores(dataset: fo.Dataset, eval_key: str, scorer: Scorer, scores: dict[str, VideoScores]) -> None:
-    """Write the scores of videos and frames to the fields `score_fields` names."""
-    for metric in scorer.metrics:
-        name = f"{eval_key}_{metric}"
-        dataset.add_sample_field(name, fo.FloatField)
-        dataset.add_frame_field(name, fo.FloatField)
-        videos = {id: video.video[metric] for id, video in scores.items()}
-        frames = {id: video.frames[metric] for id, video in scores.items()}
-        dataset.set_values(name, {id: _or_none(score) for id, score in videos.items()}, key_field="id")
-        dataset.set_values(
-            f"frames.{name}",
-            {id: {n: _or_none(score) for n, score in by_frame.items()} for id, by_frame in frames.items()},
-            key_field="id",
-        )
-
-
-def score_fields(samples: SampleCollection, eval_key: str) -> list[str]:
-    """The sample and frame fields that an evaluation wrote."""
-    names = [f"{eval_key}_{m}" for scorer in (MaskScorer, BoxScorer, PointScorer) for m in scorer.metrics]
-    fields = [name for name in dict.fromkeys(names) if samples.has_sample_field(name)]
-    return fields + [f"frames.{name}" for name in dict.fromkeys(names) if samples.has_frame_field(name)]
-
-
-def custom_metrics(scorer: Scorer) -> dict[str, dict[str, Any]]:
-    """Rows of the Model Evaluation panel's summary, as FiftyOne stores them."""
+def _attach(
+    dataset: fo.Dataset, results: DetectionResults, scorer: Scorer, scores: dict[str, VideoScores]
+) -> None:
+    """Write the scores to the rows of the Model Evaluation panel, and to fields of videos and frames."""
     totals = scorer.totals()
-    return {
-        METRIC_URI if i == 0 else f"{METRIC_URI}#{name}": {
-            "key": name,
+    results.custom_metrics = {
+        METRIC_URI if i == 0 else f"{METRIC_URI}#{metric}": {
+            "key": metric,
             "label": label,
-            "value": _or_none(totals[name]),
+            "value": _or_none(totals[metric]),
             "lower_is_better": False,
         }
-        for i, (name, label) in enumerate(scorer.metrics.items())
+        for i, (metric, label) in enumerate(scorer.metrics.items())
     }
+    if results.key is None:
+        return
+    for metric in scorer.metrics:
+        name = f"{results.key}_{metric}"
+        dataset.add_sample_field(name, fo.FloatField)
+        dataset.add_frame_field(name, fo.FloatField)
+        videos = {id: _or_none(video.video[metric]) for id, video in scores.items()}
+        frames = {
+            id: {number: _or_none(score) for number, score in video.frames[metric].items()}
+            for id, video in scores.items()
+        }
+        dataset.set_values(name, videos, key_field="id")
+        dataset.set_values(f"frames.{name}", frames, key_field="id")
 
 
 def _or_none(score: float) -> float | None:

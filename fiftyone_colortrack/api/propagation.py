@@ -28,6 +28,7 @@ from fiftyone_colortrack.fields import (
     seed_fields,
     tracks_type,
 )
+from fiftyone_colortrack.tracking.config import Direction, TrackerConfig
 from fiftyone_colortrack.version import __version__
 from fiftyone_colortrack.video import probe
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     import torch
 
     from fiftyone_colortrack.model.colorizer import Embedder
-    from fiftyone_colortrack.tracking import Direction, TrackerConfig
 
 logger = logging.getLogger(__name__)
 
@@ -282,7 +282,7 @@ class _Job:
     def _load_model(self) -> None:
         """Load the model once for all videos."""
         from fiftyone_colortrack.model import load_model
-        from fiftyone_colortrack.tracking import BASELINES, TrackerConfig
+        from fiftyone_colortrack.tracking import BASELINES
 
         options = self.tracker_options
         options["config"] = options["config"] or TrackerConfig()
@@ -321,9 +321,10 @@ class _Job:
         video = read_seeds(sample, self.seed_field, self.seeds, fill_boxes=self.output == "masks")
         tracker = Tracker(video.frames, video.seeds, kind=video.kind, **self.tracker_options)
         writer = TrackWriter(sample, self.out_field, video, run_key, self.output)
-        for count, tracked in enumerate(tracker, 1):
-            writer.add(tracked)
-            yield clock.step(count, len(tracker))
+        for step, tracked in enumerate(tracker.steps(), 1):
+            if tracked is not None:
+                writer.add(tracked)
+            yield clock.step(step * len(tracker) // tracker.step_count, len(tracker))
             if stop():
                 return None
         frames = writer.commit()

@@ -98,7 +98,7 @@ class Progress:
     def __str__(self) -> str:
         text = f"{self.name}: frame {self.frame} of {self.frames}"
         text = f"video {self.video} of {self.videos}, {text}" if self.videos > 1 else text
-        return f"{text}, {self.fps:.1f} frames/s, {_duration(self.seconds_left)} left"
+        return f"{text}, {self.fps:.1f} frames/s, {duration(self.seconds_left)} left"
 
 
 class Clock:
@@ -141,6 +141,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

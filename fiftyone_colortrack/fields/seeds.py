@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import fiftyone as fo
 import numpy as np
@@ -20,11 +19,8 @@ from fiftyone_colortrack.fields.shapes import (
     points_in_pixels,
     split,
 )
+from fiftyone_colortrack.tracking.labels import LabelKind, Seed
 from fiftyone_colortrack.video import Frames, ImageSequence, VideoFile
-
-if TYPE_CHECKING:
-    from fiftyone_colortrack.tracking import LabelKind, Seed
-
 
 Drawn = list[tuple[int, fo.Label]]
 """Labels of a frame as drawn, with the ids of their objects."""
@@ -172,8 +168,6 @@ def _seed(
     size: Size,
     warnings: list[str],
 ) -> Seed:
-    from fiftyone_colortrack.tracking import Seed
-
     if kind == "points":
         return Seed(frame, {id: points_in_pixels(label, canvas) for id, label in drawn})
     if kind == "boxes":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fiftyone as fo
 import numpy as np
@@ -13,9 +13,7 @@ from fiftyone_colortrack.fields.objects import TrackedObject
 from fiftyone_colortrack.fields.schema import OUTPUT_TYPES, OutputKind, field_name, run_field
 from fiftyone_colortrack.fields.seeds import SeededVideo
 from fiftyone_colortrack.fields.shapes import Region, Size, paint, regions, relative_box
-
-if TYPE_CHECKING:
-    from fiftyone_colortrack.tracking import TrackedFrame
+from fiftyone_colortrack.tracking.labels import TrackedFrame
 
 FRAMES_PER_WRITE = 200
 
@@ -23,9 +21,9 @@ FRAMES_PER_WRITE = 200
 class TrackWriter:
     """Writes one video's labels, all at once, and then the mark that the video is finished.
 
-    Nothing is written before `commit`, which replaces earlier labels of the field in the whole video. The seeds
-    are copied as they were drawn, with `keyframe=True`; all labels of an object share its index and instance,
-    and those that are not drawn its class, tags and attributes.
+    Nothing is written before `commit`, which replaces earlier labels of the field in the whole video. The
+    seeds are copied as they were drawn, with `keyframe=True`; all labels of an object share its index and
+    instance, and those that are not drawn its class, tags and attributes.
 
     Args:
         sample: the video, in a dataset

@@ -1,0 +1,103 @@
+"""Parts that the operators' forms share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import inf
+from typing import Any
+
+import fiftyone as fo
+from fiftyone.core.collections import SampleCollection
+from fiftyone.operators import types
+from fiftyone.operators.executor import ExecutionContext
+from fiftyone.operators.store import ExecutionStore
+
+from fiftyone_colortrack.api.report import duration as duration
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.fields import field_name, labelled_frames, run_field, seed_fields
+
+Choice = tuple[str, str, str]
+"""Value, label and description."""
+
+NOUNS = {fo.Detections: "detections", fo.Keypoints: "key points", fo.Segmentation: "segmentation"}
+
+
+def store(ctx: ExecutionContext) -> ExecutionStore:
+    """What this plugin remembers about a dataset."""
+    return ctx.store("colortrack")
+
+
+def choose(
+    inputs: types.Object,
+    name: str,
+    choices: Iterable[Choice],
+    *,
+    default: str | None = None,
+    radio: bool = False,
+    **kwargs: Any,
+) -> types.Property:
+    """Add a choice of one of several values; the first one is the default."""
+    choices = list(choices)
+    view = types.RadioGroup(orientation="vertical") if radio else types.Dropdown()
+    for value, label, description in choices:
+        view.add_choice(value, label=label, description=description)
+    values = [value for value, _, _ in choices]
+    default = default if default in values else values[0]
+    return inputs.enum(name, values, view=view, default=default, required=True, **kwargs)
+
+
+def message(inputs: types.Object, name: str, text: str, *, severity: str = "info", title: str = "") -> None:
+    """Add a box with a text: `info`, `warning` or `error`, which keeps the form from being executed."""
+    view = types.AlertView(severity=severity, label=title or text, description=text if title else None)
+    prop = inputs.view(name, view)
+    if severity == "error":
+        prop.invalid = True
+        prop.error_message = text
+
+
+def validate(prop: types.Property, check: Callable[[], object]) -> bool:
+    """Mark an input with the reason, if the check raises a ColorTrackError; returns whether it is valid."""
+    try:
+        check()
+    except ColorTrackError as error:
+        prop.invalid = True
+        prop.error_message = str(error)
+        return False
+    return True
+
+
+def field_choices(view: SampleCollection, *kinds: type[fo.Label]) -> list[Choice]:
+    """Frame fields with labels of some types; fewest labelled frames first, but empty fields last."""
+    labelled = {
+        name: [len(numbers) for numbers in labelled_frames(view, name).values()]
+        for name, kind in seed_fields(view).items()
+        if kind in kinds
+    }
+    types = seed_fields(view)
+    return [
+        (f"frames.{name}", f"frames.{name}", f"{NOUNS[types[name]]} in {frames_of_videos(counts)}")
+        for name, counts in sorted(labelled.items(), key=lambda item: sum(item[1]) or inf)
+    ]
+
+
+def frames_of_videos(counts: list[int]) -> str:
+    """How many frames of how many videos, from the number in each video."""
+    return f"{plural(sum(counts), 'frame')} of {plural(sum(map(bool, counts)), 'video')}"
+
+
+def is_tracks(view: SampleCollection, name: str) -> bool:
+    """Whether a run of `propagate` wrote a field."""
+    return view.has_sample_field(run_field(field_name(name)))
+
+
+def unused_name(stem: str, used: Iterable[str]) -> str:
+    """A name that is not used yet: the stem, or with a number behind it."""
+    used, name, number = set(used), stem, 2
+    while name in used:
+        name, number = f"{stem}_{number}", number + 1
+    return name
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 frame`, `2 frames`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,0 +1,1 @@
+"""One operator per module: a form, its progress and its summary; the work is in `api` and `datasets`."""

@@ -1,0 +1,105 @@
+"""Evaluate tracks."""
+
+from __future__ import annotations
+
+import fiftyone as fo
+import fiftyone.operators as foo
+from fiftyone.operators import types
+from fiftyone.operators.executor import ExecutionContext
+
+from fiftyone_colortrack.api import evaluate_iter
+from fiftyone_colortrack.api.evaluation import check_compared, check_eval_key
+from fiftyone_colortrack.fields import field_name, labelled_frames
+from fiftyone_colortrack.plugin import forms
+from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, show
+
+LABEL = "Evaluate tracks"
+PANEL = "model_evaluation_panel_builtin"
+
+
+class EvaluateTracks(WorkOperator):
+    """Scores tracks against ground truth and shows the scores in the Model Evaluation panel."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        return foo.OperatorConfig(
+            name="evaluate_tracks",
+            label=LABEL,
+            description="Score tracks against ground truth: J, F and J&F of masks, PCK of key points",
+            icon="/assets/icons/evaluate.svg",
+            dynamic=True,
+            execute_as_generator=True,
+            allow_delegated_execution=True,
+            risk_level=types.RiskLevel.MEDIUM,
+        )
+
+    def resolve_input(self, ctx: ExecutionContext) -> types.Property:
+        inputs = types.Object()
+        inputs.view_target(ctx, action_description="Evaluate")
+        view = ctx.target_view()
+        choices = forms.field_choices(view, fo.Detections, fo.Keypoints)
+        names = [name for name, _, _ in choices]
+        if len(choices) < 2:
+            text = "Tracks and ground truth are two frame fields of detections or of key points."
+            forms.message(inputs, "no_fields", text, severity="error", title="Nothing to compare")
+            return types.Property(inputs, view=types.View(label=LABEL))
+        tracks = [name for name in names if forms.is_tracks(view, name)]
+        pred = ctx.params.get("pred_field", (tracks or names)[-1])
+        others = [name for name in names if name != pred]
+        gt = ctx.params.get("gt_field", [*tracks, *(name for name in others if name not in tracks)][-1])
+        forms.choose(inputs, "pred_field", choices, default=pred, label="Tracks")
+        gt_prop = forms.choose(inputs, "gt_field", choices, default=gt, label="Ground truth")
+        key = ctx.params.get("eval_key", f"{field_name(pred)}_eval")
+        key_prop = inputs.str(
+            "eval_key",
+            default=key,
+            required=True,
+            label="Name of the evaluation",
+            description="In the Model Evaluation panel, and of the fields with the scores",
+        )
+        exists = key in ctx.dataset.list_evaluations()
+        if exists:
+            label = f"Replace the evaluation {key}"
+            inputs.bool("overwrite", default=False, label=label, view=types.SwitchView())
+        overwrite = exists and bool(ctx.params.get("overwrite"))
+        forms.validate(key_prop, lambda: check_eval_key(ctx.dataset, key, overwrite))
+        if forms.validate(gt_prop, lambda: check_compared(view, pred, gt)):
+            self._estimate(inputs, gt_prop, labelled_frames(view, gt))
+        return types.Property(inputs, view=types.View(label=LABEL))
+
+    def _estimate(
+        self, inputs: types.Object, gt_prop: types.Property, labelled: dict[str, list[int]]
+    ) -> None:
+        """Say what will be scored; the first frame, which trackers are given, never is."""
+        counts = [sum(number > 1 for number in numbers) for numbers in labelled.values()]
+        if any(counts):
+            forms.message(inputs, "estimate", f"{forms.frames_of_videos(counts)} have ground truth.")
+        else:
+            gt_prop.invalid = True
+            gt_prop.error_message = "Only first frames are labelled here; ground truth needs others, too"
+
+    def resolve_output(self, ctx: ExecutionContext) -> types.Property:
+        outputs = types.Object()
+        outputs.str("summary", label="Scores")
+        return types.Property(outputs, view=types.View(label=LABEL))
+
+    def resolve_run_name(self, ctx: ExecutionContext) -> str:
+        return f"Evaluate {ctx.params.get('pred_field')} against {ctx.params.get('gt_field')}"
+
+    def work(self, ctx: ExecutionContext) -> Messages[Results]:
+        params = ctx.params
+        steps = evaluate_iter(
+            ctx.target_view(),
+            params["pred_field"],
+            params["gt_field"],
+            params["eval_key"],
+            overwrite=bool(params.get("overwrite")),
+        )
+        results = yield from show(ctx, steps)
+        scores = {row["label"]: row["value"] for row in results.custom_metrics.values()}
+        text = ", ".join(f"{label} {value:.3f}" for label, value in scores.items() if value is not None)
+        return {"summary": f"{params['eval_key']}: {text}", "scores": scores}
+
+    def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
+        yield ctx.ops.reload_dataset()
+        yield ctx.ops.open_panel(PANEL, layout="horizontal", is_active=True)

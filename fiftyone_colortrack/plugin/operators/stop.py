@@ -1,0 +1,46 @@
+"""Stop tracking."""
+
+from __future__ import annotations
+
+import fiftyone.operators as foo
+from fiftyone.operators import types
+from fiftyone.operators.executor import ExecutionContext
+
+from fiftyone_colortrack.plugin import forms
+from fiftyone_colortrack.plugin.work import request_stop, running
+
+
+class StopTracking(foo.Operator):
+    """Stops runs on the dataset; finished videos stay."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        return foo.OperatorConfig(
+            name="stop_tracking",
+            label="Stop tracking",
+            description="Stop a run of this dataset; the videos that it has finished keep their tracks",
+            icon="/assets/icons/stop.svg",
+            dynamic=True,
+            risk_level=types.RiskLevel.LOW,
+        )
+
+    def resolve_input(self, ctx: ExecutionContext) -> types.Property:
+        inputs = types.Object()
+        runs = running(forms.store(ctx))
+        if not runs:
+            forms.message(inputs, "none", "Nothing is running on this dataset", severity="error")
+        else:
+            choices = [(id, title, "") for id, title in runs.items()]
+            forms.choose(inputs, "run", choices, radio=True, label="Run")
+        return types.Property(inputs, view=types.View(label="Stop tracking"))
+
+    def resolve_output(self, ctx: ExecutionContext) -> types.Property:
+        outputs = types.Object()
+        outputs.str("stopped", label="Stopping")
+        return types.Property(outputs, view=types.View(label="Stop tracking"))
+
+    def execute(self, ctx: ExecutionContext) -> dict[str, str]:
+        store = forms.store(ctx)
+        title = running(store).get(ctx.params["run"], "It had ended already")
+        request_stop(store, ctx.params["run"])
+        return {"stopped": title}

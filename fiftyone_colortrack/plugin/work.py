@@ -1,0 +1,124 @@
+"""Operators whose work takes a while: progress in the App, stopping, a summary at the end."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from abc import abstractmethod
+from collections.abc import Generator
+from typing import Any, Protocol, TypeVar
+
+import fiftyone.operators as foo
+from fiftyone.operators.executor import ExecutionContext
+from fiftyone.operators.store import ExecutionStore
+
+from fiftyone_colortrack.errors import ColorTrackError
+
+T = TypeVar("T")
+Results = dict[str, Any]
+Messages = Generator[Any, None, T]
+"""Yields messages to the App."""
+
+SECONDS_BETWEEN_MESSAGES = 0.25
+SECONDS_BETWEEN_POLLS = 0.5
+RUN_EXPIRES = 24 * 3600
+
+
+class Step(Protocol):
+    """Progress that can be shown: `str` describes it, `fraction` is the share of the work that is done."""
+
+    @property
+    def fraction(self) -> float: ...
+
+
+class WorkOperator(foo.Operator):
+    """An operator whose work yields progress.
+
+    In the App it is a generator of messages, which is the only way that FiftyOne shows progress. Delegated it
+    runs to its end, and its results are kept with the delegated operation.
+    """
+
+    @abstractmethod
+    def work(self, ctx: ExecutionContext) -> Messages[Results]:
+        """Do the work; returns what `resolve_output` shows, with the key `summary` for the notification."""
+
+    def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
+        """What the App does when the work is done."""
+        yield ctx.ops.reload_dataset()
+
+    def execute(self, ctx: ExecutionContext) -> Results | Messages[None]:
+        if not ctx.delegated:
+            return self._execute_in_app(ctx)
+        work = self.work(ctx)
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                return end.value
+
+    def _execute_in_app(self, ctx: ExecutionContext) -> Messages[None]:
+        try:
+            results = yield from self.work(ctx)
+        except ColorTrackError as error:
+            yield ctx.ops.notify(str(error), variant="error")
+            return
+        yield ctx.ops.set_progress(progress=1.0, label=results["summary"])
+        yield from self.after(ctx, results)
+        yield ctx.ops.notify(results["summary"], variant=results.get("variant", "success"))
+
+
+def show(ctx: ExecutionContext, steps: Generator[Step, None, T]) -> Messages[T]:
+    """Show the progress of some steps; returns what they return."""
+    last = -SECONDS_BETWEEN_MESSAGES
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value
+        if time.monotonic() - last < SECONDS_BETWEEN_MESSAGES:
+            continue
+        last = time.monotonic()
+        if ctx.delegated:
+            ctx.set_progress(step.fraction, label=str(step))
+        else:
+            yield ctx.ops.set_progress(progress=step.fraction, label=str(step))
+
+
+class StopSignal:
+    """Whether a person asked a run to stop; while the run lasts it is listed by `running`.
+
+    Args:
+        store: the dataset's store of this plugin
+        title: of the run, as people read it
+    """
+
+    def __init__(self, store: ExecutionStore, title: str) -> None:
+        self._store = store
+        self._id = secrets.token_hex(4)
+        self._stopped = False
+        self._polled = time.monotonic()
+        store.set(f"running:{self._id}", title, ttl=RUN_EXPIRES)
+
+    def __call__(self) -> bool:
+        if not self._stopped and time.monotonic() - self._polled > SECONDS_BETWEEN_POLLS:
+            self._polled = time.monotonic()
+            self._stopped = self._store.get(f"stop:{self._id}") is not None
+        return self._stopped
+
+    def __enter__(self) -> StopSignal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.delete(f"running:{self._id}")
+        self._store.delete(f"stop:{self._id}")
+
+
+def running(store: ExecutionStore) -> dict[str, str]:
+    """The runs on a dataset that can be stopped, and their titles."""
+    keys = [key for key in store.list_keys() if key.startswith("running:")]
+    return {key.removeprefix("running:"): store.get(key) for key in keys}
+
+
+def request_stop(store: ExecutionStore, id: str) -> None:
+    """Ask a run of `running` to stop; it does so after the frame in hand."""
+    store.set(f"stop:{id}", True, ttl=RUN_EXPIRES)
