@@ -58,6 +58,12 @@ def render_views(windows: Tensor, grid: Tensor, views: list[View]) -> Tensor:
     ).contiguous(memory_format=torch.channels_last)
 
 
+def covers(views: list[View], crop: int, device: torch.device) -> Tensor:
+    """Which pixels of each view another image covers: bool `[N, 1, crop, crop]`."""
+    noise = _stack([view.cover for view in views], device)[:, None].clamp(min=-9)
+    return F.interpolate(noise, (crop, crop), mode="bicubic", align_corners=True) > 0
+
+
 def cell_positions(grid: Tensor, stride: int) -> Tensor:
     """Where the centre of each cell lies in the window: `[N, crop, crop, 2]` -> `[N, cells, 2]`."""
     return F.avg_pool2d(grid.permute(0, 3, 1, 2), stride).flatten(2).transpose(1, 2)
@@ -75,6 +81,12 @@ def partners(first: Tensor, second: Tensor, extent: Tensor) -> Tensor:
     """
     distance, nearest = torch.cdist(first, second).min(2)
     return torch.where(distance <= 0.71 * extent[:, None], nearest, -1)
+
+
+def without_hidden(partner: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """`partners` without those of which a cell is hidden: bool `first`, `second` `[N, cells]`."""
+    hidden = first | second.gather(1, partner.clamp(min=0))
+    return torch.where(hidden, -1, partner)
 
 
 def _stack(values: list, device: torch.device) -> Tensor:

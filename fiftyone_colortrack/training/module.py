@@ -15,7 +15,14 @@ from torch import Tensor
 
 from fiftyone_colortrack.model.color import quantise
 from fiftyone_colortrack.model.colorizer import Embedder, PaperEmbedder
-from fiftyone_colortrack.training.augmentation import cell_positions, partners, render_views, view_grid
+from fiftyone_colortrack.training.augmentation import (
+    cell_positions,
+    covers,
+    partners,
+    render_views,
+    view_grid,
+    without_hidden,
+)
 from fiftyone_colortrack.training.data import FrameCache
 from fiftyone_colortrack.training.losses import CorrespondenceLoss, PointerLoss, ReconstructionLoss
 from fiftyone_colortrack.training.recipe import Recipe
@@ -57,7 +64,8 @@ class TrackerTraining(L.LightningModule):
 
     def _pair_losses(self, lab: Tensor, grid: Tensor, batch: Batch) -> dict[str, Tensor]:
         pairs, twins = batch.frame_pairs, batch.view_pairs
-        features = self.network(self._hide(lab, batch)).float()
+        seen, hidden = self._cover(self._hide(lab, batch), batch)
+        features = self.network(seen).float()
         losses: dict[str, Tensor] = {"loss": lab.new_zeros(())}
         if pairs:
             dropped = torch.from_numpy(batch.dropped).to(self.device) | self.recipe.grey
@@ -71,6 +79,9 @@ class TrackerTraining(L.LightningModule):
             first, second = features[2 * pairs :].flatten(2).chunk(2)
             here, there = cell_positions(grid[2 * pairs :], self.network.stride).chunk(2)
             forth, back = (partners(a, b, _cell_extent(b)) for a, b in ((here, there), (there, here)))
+            first_hidden, second_hidden = hidden.chunk(2)
+            forth = without_hidden(forth, first_hidden, second_hidden)
+            back = without_hidden(back, second_hidden, first_hidden)
             losses["correspondence"] = (
                 self.correspondence(first, second, forth) + self.correspondence(second, first, back)
             ) / 2
@@ -86,6 +97,23 @@ class TrackerTraining(L.LightningModule):
         if batch.frame_pairs:
             shown[: 2 * batch.frame_pairs, 1:, 0, 0] *= (~dropped).float().repeat(2, 1)
         return lab * shown
+
+    def _cover(self, lab: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Covers parts of the view pairs' views, each by views of another pair.
+
+        Returns:
+            the views, and which cells of the view pairs' views are covered, bool `[2 * view_pairs, cells]`.
+        """
+        pairs = 2 * batch.frame_pairs
+        cover = covers(batch.views[pairs:], batch.crop, self.device)
+        if not len(cover):
+            return lab, cover.flatten(1)
+        first, second = lab[pairs:].chunk(2)
+        others = torch.cat([first.roll(1, 0), second.roll(-1, 0)])
+        covered = torch.where(cover, others, lab[pairs:])
+        hidden = F.avg_pool2d(cover.float(), self.network.stride).flatten(1) > 0.25
+        seen = torch.cat([lab[:pairs], covered]).contiguous(memory_format=torch.channels_last)
+        return seen, hidden
 
     def _clip_losses(self, lab: Tensor) -> dict[str, Tensor]:
         network = self.network

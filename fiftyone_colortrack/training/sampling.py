@@ -33,6 +33,7 @@ class View:
     flip: bool
     angle: float  # radians
     warp: np.ndarray  # [2, WARP_POINTS, WARP_POINTS], displacements (y, x) as shares of the extent
+    cover: np.ndarray  # [WARP_POINTS, WARP_POINTS], another image covers the view where this is above 0
     jitter: np.ndarray  # [5]: contrast, brightness, saturation, and hue's cosine and sine
 
 
@@ -168,6 +169,7 @@ class Sampler(IterableDataset):
             flip=bool(rng.random() < 0.5) and recipe.clips == 0,
             angle=float(rng.uniform(-angle, angle)),
             warp=rng.normal(0, strength, (2, WARP_POINTS, WARP_POINTS)),
+            cover=_draw_cover(rng, recipe.cover if distorted else 0.0),
             jitter=_draw_jitter(rng, recipe.jitter if distorted else 0.0),
         )
 
@@ -186,6 +188,12 @@ def _draw_jitter(rng: np.random.Generator, strength: float) -> np.ndarray:
     hue = rng.uniform(-0.4, 0.4) * strength
     contrast, saturation = np.exp(rng.uniform([-0.3, -0.5], [0.3, 0.5]) * strength)
     return np.array([contrast, rng.uniform(-0.25, 0.25) * strength, saturation, np.cos(hue), np.sin(hue)])
+
+
+def _draw_cover(rng: np.random.Generator, share: float) -> np.ndarray:
+    """Noise, lowered so that half of the view is covered or less; for `1 - share` of the views, nothing."""
+    lowered = rng.uniform(0, 1.5) if rng.random() < share else np.inf
+    return rng.normal(size=(WARP_POINTS, WARP_POINTS)) - lowered
 
 
 class _Choice:
