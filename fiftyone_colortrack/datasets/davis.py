@@ -206,6 +206,7 @@ class DavisFolder:
     def __init__(self, root: str | Path, split: str | None = None) -> None:
         self.root = Path(root)
         self.year, lists = _find_lists(self.root)
+        self.splits = list(lists)
         if split is not None and split not in lists:
             raise ColorTrackError(f"{self.root} has no split {split!r}; there are: {', '.join(lists)}")
         # A sequence belongs to the first list that names it, and trainval comes behind train and val.

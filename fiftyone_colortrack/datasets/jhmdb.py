@@ -201,9 +201,10 @@ class JhmdbFolder:
                 "there is no joint_positions/<class>/<clip>/joint_positions.mat"
             )
         self._splits = self._read_splits()
-        if split is not None and split not in (known := {s for tags in self._splits.values() for s in tags}):
+        self.splits = sorted({tag for tags in self._splits.values() for tag in tags})
+        if split is not None and split not in self.splits:
             raise ColorTrackError(
-                f"{self.root} has no {split!r}; there are: {', '.join(sorted(known)) or 'no splits'}"
+                f"{self.root} has no {split!r}; there are: {', '.join(self.splits) or 'no splits'}"
             )
         self.names = [name for name in self._joints if split is None or split in self._splits.get(name, ())]
 

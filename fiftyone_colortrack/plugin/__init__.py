@@ -2,8 +2,22 @@
 
 from fiftyone_colortrack.plugin.metrics import TrackScores
 from fiftyone_colortrack.plugin.operators.evaluate import EvaluateTracks
+from fiftyone_colortrack.plugin.operators.load_davis import LoadDavis
+from fiftyone_colortrack.plugin.operators.load_jhmdb import LoadJhmdb
+from fiftyone_colortrack.plugin.operators.load_kinetics import LoadKinetics
+from fiftyone_colortrack.plugin.operators.load_scenes import LoadScenes
 from fiftyone_colortrack.plugin.operators.propagate import PropagateLabels, PropagateLabelsInVideo
 from fiftyone_colortrack.plugin.operators.stop import StopTracking
 
-CLASSES = [PropagateLabels, PropagateLabelsInVideo, StopTracking, EvaluateTracks, TrackScores]
+CLASSES = [
+    PropagateLabels,
+    PropagateLabelsInVideo,
+    StopTracking,
+    EvaluateTracks,
+    TrackScores,
+    LoadDavis,
+    LoadJhmdb,
+    LoadKinetics,
+    LoadScenes,
+]
 """What the plugin registers; `fiftyone.yml` names the same."""

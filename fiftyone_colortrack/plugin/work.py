@@ -5,7 +5,10 @@ from __future__ import annotations
 import secrets
 import time
 from abc import abstractmethod
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import fiftyone.operators as foo
@@ -122,3 +125,36 @@ def running(store: ExecutionStore) -> dict[str, str]:
 def request_stop(store: ExecutionStore, id: str) -> None:
     """Ask a run of `running` to stop; it does so after the frame in hand."""
     store.set(f"stop:{id}", True, ttl=RUN_EXPIRES)
+
+
+@dataclass(frozen=True)
+class Count:
+    """Progress by numbers: `done` of `total`, the last one being `name`."""
+
+    done: int
+    total: int
+    name: str
+
+    @property
+    def fraction(self) -> float:
+        return self.done / self.total if self.total else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.done} of {self.total}: {self.name}"
+
+
+def counted(function: Callable[[Callable[[int, int, str], None]], T]) -> Generator[Count, None, T]:
+    """Run a function that reports its progress to a callback, as a generator of that progress."""
+    steps: SimpleQueue[Count | None] = SimpleQueue()
+
+    def run() -> T:
+        try:
+            return function(lambda done, total, name: steps.put(Count(done, total, name)))
+        finally:
+            steps.put(None)
+
+    with ThreadPoolExecutor(1) as thread:
+        result = thread.submit(run)
+        while (step := steps.get()) is not None:
+            yield step
+    return result.result()

@@ -1,0 +1,145 @@
+"""What the operators that load datasets share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.operators as foo
+from fiftyone.operators import types
+from fiftyone.operators.executor import ExecutionContext
+
+from fiftyone_colortrack.datasets.video_dataset import unused_name
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.plugin import forms
+from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, counted, show
+
+ALL = "all"
+Progress = Callable[[int, int, str], None]
+
+
+class LoadOperator(WorkOperator):
+    """Makes a persistent dataset of a folder, and opens it."""
+
+    folder_help = ""
+
+    @abstractmethod
+    def add_choices(self, ctx: ExecutionContext, inputs: types.Object, folder: Path) -> tuple[str, str]:
+        """Add what can be chosen from a folder; returns a name for the dataset, and what will be loaded.
+
+        Raises:
+            ColorTrackError: if there is nothing to load from it
+        """
+
+    @abstractmethod
+    def load(self, folder: Path, params: dict[str, Any], progress: Progress) -> fo.Dataset:
+        """Make the dataset `params["name"]`, persistent."""
+
+    def resolve_input(self, ctx: ExecutionContext) -> types.Property:
+        inputs = types.Object()
+        view = types.FileExplorerView(button_label="Choose a folder", choose_dir=True)
+        folder_input = inputs.file(
+            "folder", required=True, label="Folder", description=self.folder_help, view=view
+        )
+        folder = chosen_folder(ctx.params)
+        if folder is not None:
+            try:
+                name, content = self.add_choices(ctx, inputs, folder)
+            except ColorTrackError as error:
+                forms.message(inputs, "wrong_folder", str(error), severity="error")
+                folder_input.invalid = True
+            else:
+                add_name(ctx, inputs, name)
+                forms.message(inputs, "estimate", content)
+        return types.Property(inputs, view=types.View(label=self.config.label))
+
+    def resolve_output(self, ctx: ExecutionContext) -> types.Property:
+        outputs = types.Object()
+        outputs.str("summary", label="Done")
+        return types.Property(outputs, view=types.View(label=self.config.label))
+
+    def work(self, ctx: ExecutionContext) -> Messages[Results]:
+        folder, params = chosen_folder(ctx.params), ctx.params
+        if folder is None:
+            raise ColorTrackError("no folder was chosen")
+        dataset = yield from show(ctx, counted(lambda progress: self.load(folder, params, progress)))
+        return loaded(dataset)
+
+    def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
+        yield ctx.ops.open_dataset(results["dataset"])
+
+
+def config(name: str, label: str, description: str) -> foo.OperatorConfig:
+    """The configuration of an operator that loads a dataset."""
+    return foo.OperatorConfig(
+        name=name,
+        label=label,
+        description=description,
+        icon="/assets/icons/load.svg",
+        dynamic=True,
+        execute_as_generator=True,
+        allow_delegated_execution=True,
+        risk_level=types.RiskLevel.MEDIUM,
+    )
+
+
+def chosen_folder(params: dict[str, Any]) -> Path | None:
+    """The folder of the form: a path, or what FiftyOne's file explorer makes of one."""
+    value = params.get("folder")
+    path = value.get("absolute_path") if isinstance(value, dict) else value
+    return Path(path).expanduser() if path else None
+
+
+def add_name(ctx: ExecutionContext, inputs: types.Object, default: str) -> None:
+    """Add the name of the dataset that is made, one that does not exist yet."""
+    prop = inputs.str("name", default=unused_name(default), required=True, label="Name of the dataset")
+    name = ctx.params.get("name")
+    if name and fo.dataset_exists(name):
+        prop.invalid = True
+        prop.error_message = f"A dataset {name} exists; choose another name"
+
+
+def add_split(inputs: types.Object, splits: list[str]) -> None:
+    """Add the choice of a split, or of all."""
+    if splits:
+        choices = [(ALL, "All", ""), *((split, split, "") for split in splits)]
+        forms.choose(inputs, "split", choices, label="Split")
+
+
+def add_skip(inputs: types.Object) -> None:
+    """Add the choice to leave out videos that cannot be loaded."""
+    inputs.bool(
+        "skip_broken",
+        default=False,
+        label="Leave out videos with missing or broken files",
+        description="Otherwise the first one ends the loading, and no dataset is made",
+        view=types.SwitchView(),
+    )
+
+
+def chosen_split(params: dict[str, Any]) -> str | None:
+    """The split to load; None for all."""
+    return None if params.get("split", ALL) == ALL else params["split"]
+
+
+def loader_options(params: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """The arguments that all loaders of folders take."""
+    return {
+        "name": params["name"],
+        "split": chosen_split(params),
+        "on_error": "skip" if params.get("skip_broken") else "raise",
+        "persistent": True,
+        "progress": progress,
+    }
+
+
+def loaded(dataset: fo.Dataset) -> Results:
+    """What is said of a new dataset."""
+    skipped = dataset.info.get("skipped", {})
+    summary = f"{forms.plural(len(dataset), 'video')} loaded into {dataset.name}"
+    if skipped:
+        summary += f"; {len(skipped)} left out: {'; '.join(skipped.values())}"
+    return {"summary": summary, "dataset": dataset.name, "variant": "warning" if skipped else "success"}

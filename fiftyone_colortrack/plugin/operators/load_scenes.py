@@ -1,0 +1,64 @@
+"""Load rendered scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import fiftyone as fo
+import fiftyone.operators as foo
+from fiftyone.operators import types
+from fiftyone.operators.executor import ExecutionContext
+
+from fiftyone_colortrack.datasets.scenes import Difficulty, load_scenes
+from fiftyone_colortrack.plugin import forms
+from fiftyone_colortrack.plugin.operators.load import add_name, config, loaded
+from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, counted, show
+
+DESCRIPTIONS: dict[str, str] = {
+    "easy": "Slow, in colours of their own",
+    "hard": "Fast, alike, hiding each other",
+}
+
+
+class LoadScenes(WorkOperator):
+    """Renders videos with exact labels: something to try the tracker on."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        description = "Render videos with exact masks, boxes and key points, to try tracking on"
+        return config("load_scenes", "Render demo scenes", description)
+
+    def resolve_input(self, ctx: ExecutionContext) -> types.Property:
+        inputs = types.Object()
+        inputs.int("count", min=1, max=100, default=4, required=True, label="Number of videos")
+        difficulties = [(name, name.capitalize(), DESCRIPTIONS[name]) for name in get_args(Difficulty)]
+        forms.choose(inputs, "difficulty", difficulties, radio=True, label="Moving things")
+        add_name(ctx, inputs, "colortrack-scenes")
+        return types.Property(inputs, view=types.View(label="Render demo scenes"))
+
+    def resolve_output(self, ctx: ExecutionContext) -> types.Property:
+        outputs = types.Object()
+        outputs.str("summary", label="Done")
+        return types.Property(outputs, view=types.View(label="Render demo scenes"))
+
+    def work(self, ctx: ExecutionContext) -> Messages[Results]:
+        params = ctx.params
+        folder = Path(fo.config.default_dataset_dir) / params["name"]
+        dataset = yield from show(
+            ctx,
+            counted(
+                lambda progress: load_scenes(
+                    folder,
+                    params["name"],
+                    params["count"],
+                    difficulty=params["difficulty"],
+                    persistent=True,
+                    progress=progress,
+                )
+            ),
+        )
+        return loaded(dataset)
+
+    def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
+        yield ctx.ops.open_dataset(results["dataset"])
