@@ -347,7 +347,8 @@ def _dataset(name: str) -> fo.Dataset:
 
 
 def _print_dataset(dataset: fo.Dataset) -> None:
-    console.print(f"{dataset.name}: {len(dataset)} videos; open it with: fiftyone app launch {dataset.name}")
+    videos = "1 video" if len(dataset) == 1 else f"{len(dataset)} videos"
+    console.print(f"{dataset.name}: {videos}; open it with: fiftyone app launch {dataset.name}")
     for name, reason in dataset.info.get("skipped", {}).items():
         _warn(f"left out {name}: {reason}")
 
@@ -357,7 +358,8 @@ def _warn(text: str) -> None:
 
 
 def _print_scores(name: str, scores: Mapping[str, float]) -> None:
-    console.print(f"{name}: " + ", ".join(f"{measure} {value:.1f}" for measure, value in scores.items()))
+    measure, value = next(iter(scores.items()))
+    console.print(f"{name}: {measure} {value:.1f}, {scores['fps']:.1f} frames/s", highlight=False)
 
 
 def _report(result: Result, json: Path | None) -> None:

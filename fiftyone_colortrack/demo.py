@@ -48,8 +48,9 @@ def run(
     else:
         dataset = load_demo(out / "videos")
     model = model or ("fast" if any(info.name == "fast" for info in list_models()) else "lab")
+    console.print(f"tracking {len(dataset)} videos from their first frame with {model} ...")
     rows = _track(dataset, "tracks", model) | _track(dataset, "identity", "identity")
-    console.print(score_table("tracked from the first frame, scores in percent", dict(sorted(rows.items()))))
+    console.print(score_table("scores in percent", dict(sorted(rows.items()))))
     for path in draw(dataset, "tracks", out):
         console.print(f"wrote {path}")
     if app:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = Path(tempfile.mkdtemp(prefix="colortrack-tests-"))
@@ -116,3 +117,18 @@ def squares_file(squares: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> Path
     path = tmp_path / "squares.mp4"
     write_video(path, squares[0], frame_rate=10)
     return path
+
+
+@pytest.fixture
+def davis_squares(tmp_path: Path, squares: tuple[np.ndarray, np.ndarray]) -> Path:
+    """A DAVIS 2017 folder with one sequence: the video of `squares`."""
+    root = tmp_path / "DAVIS"
+    for folder in ("JPEGImages/480p/squares", "Annotations/480p/squares", "ImageSets/2017"):
+        (root / folder).mkdir(parents=True)
+    (root / "ImageSets/2017/val.txt").write_text("squares\n")
+    for t, (frame, ids) in enumerate(zip(*squares, strict=True)):
+        Image.fromarray(frame).save(root / f"JPEGImages/480p/squares/{t:05}.jpg", quality=95)
+        mask = Image.fromarray(ids)
+        mask.putpalette([0, 0, 0, 200, 0, 0, 0, 0, 200])  # makes it a palette image
+        mask.save(root / f"Annotations/480p/squares/{t:05}.png")
+    return root

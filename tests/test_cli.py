@@ -1,0 +1,103 @@
+"""The command: its help, its errors, and that each command reaches the code behind it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import fiftyone as fo
+import pytest
+from typer.testing import CliRunner
+
+from fiftyone_colortrack.cli import app, main
+from fiftyone_colortrack.datasets.video_dataset import Instances, video_sample
+from fiftyone_colortrack.video import write_video
+
+
+def run(*arguments: object) -> str:
+    """What a command prints; its exceptions are not caught."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_help_is_fast_and_imports_neither_torch_nor_fiftyone():
+    code = (
+        "import sys; from typer.testing import CliRunner; from fiftyone_colortrack.cli import app\n"
+        "print(CliRunner().invoke(app, ['--help']).output)\n"
+        "sys.exit('torch' in sys.modules or 'fiftyone' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    for command in ("demo", "load", "propagate", "evaluate", "train", "benchmark", "models"):
+        assert command in result.stdout
+
+
+def test_an_error_is_one_line_and_exit_status_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+):
+    monkeypatch.setattr(sys, "argv", ["colortrack", "benchmark", "davis", "--root", str(tmp_path)])
+    with pytest.raises(SystemExit) as exit:
+        main()
+    error = capsys.readouterr().err
+    assert exit.value.code == 2
+    assert error.startswith("colortrack: ")
+    assert str(tmp_path) in error
+    assert error.count("\n") == 1
+
+
+def test_models_lists_lab():
+    assert "lab" in run("models")
+
+
+def test_benchmark_davis_writes_what_it_prints(davis_squares: Path, tmp_path: Path):
+    file = tmp_path / "scores.json"
+    printed = run("benchmark", "davis", "--root", davis_squares, "--model", "identity", "--json", file)
+    scores = json.loads(file.read_text())
+    assert scores["model"] == "identity"
+    assert set(scores["sequences"]) == {"squares"}
+    assert {"J", "F", "J&F", "fps", "peak_rss_mb"} <= set(scores["mean"])
+    assert 0 < scores["mean"]["J"] < 60  # the squares move away from their first place
+    assert f"{scores['mean']['J']:.1f}" in printed
+
+
+def test_benchmark_davis_takes_the_named_sequences_and_frames(davis_squares: Path, tmp_path: Path):
+    file = tmp_path / "scores.json"
+    options = ("--sequences", "squares", "--max-frames", 3, "--model", "identity", "--json", file)
+    run("benchmark", "davis", "--root", davis_squares, *options)
+    short = json.loads(file.read_text())["mean"]["J"]
+    run("benchmark", "davis", "--root", davis_squares, "--model", "identity", "--json", file)
+    assert short > json.loads(file.read_text())["mean"]["J"]
+
+
+def test_load_propagate_evaluate(davis_squares: Path, database: None):
+    name = "test-cli-davis"
+    try:
+        assert "1 video" in run("load", "davis", davis_squares, "--name", name)
+        truth, tracks = "frames.ground_truth", "frames.tracks"
+        assert "8 frames" in run("propagate", name, truth, tracks, "--model", "identity")
+        printed = run("evaluate", name, tracks, "--eval-key", "first")
+        dataset = fo.load_dataset(name)
+        assert dataset.persistent
+        assert dataset.list_evaluations() == ["first"]
+        assert f"{100 * dataset.first()['first_J']:.1f}" in printed
+    finally:
+        fo.delete_dataset(name)
+
+
+def test_propagate_prints_what_was_left_out(dataset: fo.Dataset, squares: tuple, tmp_path: Path):
+    frames, ids = squares
+    path = tmp_path / "good.mp4"
+    info = write_video(path, frames, 10)
+    good = video_sample(path, info)
+    good.frames[1] = fo.Frame(seed=Instances().detections(ids[0], info))
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    bad = fo.Sample(filepath=str(tmp_path / "bad.mp4"))
+    bad.frames[1] = fo.Frame(seed=Instances().detections(ids[0], info))
+    dataset.add_samples([good, bad])
+    printed = run("propagate", dataset.name, "frames.seed", "frames.tracks", "--model", "identity")
+    assert "bad.mp4 failed" in printed
+    assert "1 failed" in printed
+    assert dataset.count("frames.tracks") == 8
