@@ -194,7 +194,7 @@ def _read_tensors(info: ModelInfo) -> dict[str, torch.Tensor]:
 
 
 def _digest(tensors: dict[str, torch.Tensor], facts: str) -> str:
-    """sha256 over the metadata and, in the order of their names, the tensors' names, types, shapes and bytes."""
+    """sha256 over the metadata and each tensor's name, type, shape and bytes, in the order of the names."""
     import torch
 
     digest = hashlib.sha256(facts.encode())

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.model.colorizer import copy_colors, positions
+from fiftyone_colortrack.model.colorizer import copy_colors, lab_patches, positions
 from fiftyone_colortrack.model.presets import build
 
 
@@ -38,6 +38,30 @@ def test_stride_4_samples_stride_8_more_densely() -> None:
     assert fine.shape == (1, 128, 64, 64)
     inner = slice(10, -10)  # zero padding at the border has another width
     torch.testing.assert_close(fine[:, :, ::2, ::2][..., inner, inner], rough[..., inner, inner])
+
+
+def test_fast_adds_raw_lab_by_its_weight() -> None:
+    torch.manual_seed(0)
+    fused = build("fast", lab_weight=0.75).eval()
+    network = build("fast", lab_weight=0).eval()
+    network.load_state_dict(fused.state_dict())
+    image = frames(32, 40)
+    similarity = torch.einsum("chw,chw->hw", *fused.embed(image))
+    learned = torch.einsum("chw,chw->hw", *network.embed(image))
+    raw = torch.einsum("chw,chw->hw", *build("lab").embed(image))
+    torch.testing.assert_close(similarity, 0.25 * learned + 0.75 * raw, atol=1e-4, rtol=0)
+    with pytest.raises(ColorTrackError, match="lab_weight"):
+        build("fast", lab_weight=1)
+
+
+def test_lab_patches_are_those_of_the_cells() -> None:
+    lab = torch.randn(1, 3, 48, 64)
+    assert lab_patches(lab, 8).shape == (1, 108, 6, 8)
+    assert lab_patches(lab, 4).shape == (1, 108, 12, 16)
+    flat = torch.ones(1, 3, 16, 16) * torch.tensor([0.5, 0.1, -0.2])[:, None, None]
+    for stride in (4, 8):
+        patches = lab_patches(flat, stride)
+        torch.testing.assert_close(patches[:, :, :1, :1].expand_as(patches), patches)
 
 
 def test_lab_is_invariant_to_nothing_but_its_cell() -> None:

@@ -82,11 +82,11 @@ def test_foreign_files_are_refused(weights: Path, tmp_path: Path) -> None:
 
 
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
-    path = save_model(build("fast", dim=32), tmp_path / "small.safetensors")
+    path = save_model(build("fast", channels=32), tmp_path / "small.safetensors")
     with pytest.raises(ColorTrackError, match="does not fit preset 'fast'"):
         load_model(path)
-    path = save_model(build("fast", dim=32), tmp_path / "small.safetensors", options={"dim": 32})
-    assert load_model(path).dim == 32
+    path = save_model(build("fast", channels=32), tmp_path / "small.safetensors", options={"channels": 32})
+    assert load_model(path, lab_weight=0).dim == 32
 
 
 def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:

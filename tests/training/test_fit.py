@@ -71,7 +71,7 @@ def test_a_short_run_lowers_colour_error_and_raises_j(videos: Path, scene: Calla
     )
     assert steps == list(range(1, 41))
     assert set(result.losses) == {"loss", "reconstruction", "correspondence"}
-    assert result.scores == {"dim": 128.0}
+    assert result.scores == {"dim": 236.0}
     assert 0 <= result.waiting < 0.5
     log = (tmp_path / "logs" / "csv" / "metrics.csv").read_text()
     assert "reconstruction" in log
