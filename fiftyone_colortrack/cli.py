@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -262,18 +263,26 @@ def benchmark_davis(
     split: Split = None,
     model: Model = "fast",
     max_frames: MaxFrames = None,
+    protocol: Annotated[
+        Literal["field", "paper"],
+        typer.Option(help="field: first frame + last 7, 480 pixels; paper: last 3, 256 x 256 pixels, T 0.5."),
+    ] = "field",
+    temperature: Annotated[float | None, typer.Option(help="Instead of the model's or protocol's T.")] = None,
     device: Device = None,
     json: Json = None,
 ) -> None:
     """J and F in percent, from the first mask of each sequence."""
     from fiftyone_colortrack.benchmark import davis
+    from fiftyone_colortrack.tracking import TrackerConfig
 
+    config = TrackerConfig.paper() if protocol == "paper" else TrackerConfig()
     result = davis(
         root,
         split=split,
         sequences=_names(sequences),
         model=model,
         max_frames=max_frames,
+        config=replace(config, temperature=temperature or config.temperature),
         device=device,
         on_sequence=_print_scores,
     )
