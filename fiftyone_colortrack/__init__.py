@@ -12,12 +12,14 @@ from fiftyone_colortrack.version import __version__
 
 if TYPE_CHECKING:
     from fiftyone_colortrack.api import PropagationReport, evaluate_tracks, propagate
+    from fiftyone_colortrack.api.films import FilmReport, colorize, embed, film
     from fiftyone_colortrack.datasets.davis import load_davis
     from fiftyone_colortrack.model import list_models, load_model
     from fiftyone_colortrack.tracking import Seed, StreamTracker, TrackedFrame, Tracker, TrackerConfig
 
 _MODULES = {
     "api": ("PropagationReport", "evaluate_tracks", "propagate"),
+    "api.films": ("FilmReport", "colorize", "embed", "film"),
     "datasets.davis": ("load_davis",),
     "model": ("list_models", "load_model"),
     "tracking": ("Seed", "StreamTracker", "TrackedFrame", "Tracker", "TrackerConfig"),
@@ -26,6 +28,7 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "ColorTrackError",
+    "FilmReport",
     "PropagationReport",
     "Seed",
     "StreamTracker",
@@ -33,7 +36,10 @@ __all__ = [
     "Tracker",
     "TrackerConfig",
     "__version__",
+    "colorize",
+    "embed",
     "evaluate_tracks",
+    "film",
     "list_models",
     "load_davis",
     "load_model",

@@ -100,6 +100,7 @@ class EmbeddingBasis:
     @classmethod
     def fit(cls, embeddings: Tensor) -> EmbeddingBasis:
         """Principal components of embeddings [N, C]; their signs are fixed, so that colours do not flip."""
+        torch.manual_seed(0)  # pca_lowrank projects at random
         mean = embeddings.mean(0)
         _, _, axes = torch.pca_lowrank(embeddings - mean, q=3, center=False, niter=4)
         largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
@@ -124,15 +125,18 @@ def fit_embedding_basis(
     """
     if not videos:
         raise ColorTrackError("there is no video to show the embeddings of")
+    return EmbeddingBasis.fit(torch.cat([sample_embeddings(video, embedder, config) for video in videos]))
+
+
+def sample_embeddings(video: Frames, embedder: Embedder, config: TrackerConfig | None = None) -> Tensor:
+    """Embeddings [N, C] of some cells of some frames of a video, for a basis."""
     config = config or TrackerConfig()
-    torch.manual_seed(0)  # pca_lowrank projects at random
+    grid = Grid.fit((video.height, video.width), config.input_size, embedder.stride)
     samples = []
-    for video in videos:
-        grid = Grid.fit((video.height, video.width), config.input_size, embedder.stride)
-        for index in np.linspace(0, len(video) - 1, min(SAMPLED_FRAMES, len(video))).round().astype(int):
-            (frame,) = video.read(range(index, index + 1))
-            samples.append(_embed(frame, embedder, grid).flatten(0, 1)[::3])
-    return EmbeddingBasis.fit(torch.cat(samples))
+    for index in np.linspace(0, len(video) - 1, min(SAMPLED_FRAMES, len(video))).round().astype(int):
+        (frame,) = video.read(range(index, index + 1))
+        samples.append(_embed(frame, embedder, grid).flatten(0, 1)[::3])
+    return torch.cat(samples)
 
 
 def embedding_film(
@@ -161,7 +165,7 @@ def side_by_side(films: dict[str, Iterable[np.ndarray]]) -> Iterator[np.ndarray]
     for pictures in zip(*films.values(), strict=True):
         titled = []
         for title, picture in zip(films, pictures, strict=True):
-            picture = np.ascontiguousarray(picture)
+            picture = picture.copy()
             scale = picture.shape[0] / 480
             for color, thickness in ((0, 4), (255, 1)):
                 place, font = (round(12 * scale), round(32 * scale)), cv2.FONT_HERSHEY_SIMPLEX
@@ -169,6 +173,38 @@ def side_by_side(films: dict[str, Iterable[np.ndarray]]) -> Iterator[np.ndarray]
                 cv2.putText(picture, title, place, font, 0.9 * scale, (color,) * 3, width, cv2.LINE_AA)
             titled.append(picture)
         yield np.hstack(titled)
+
+
+def overview(
+    frames: Any,
+    tracks: Iterable[np.ndarray] | None,
+    embedder: Embedder,
+    *,
+    config: TrackerConfig | None = None,
+    height: int = 360,
+) -> Iterator[np.ndarray]:
+    """A film of the frames, their tracks, their predicted colours and their embeddings, side by side.
+
+    Args:
+        frames: see `colorize`
+        tracks: pictures of the tracks, one for every frame; without them the film has three columns
+        embedder: the network
+        config: settings of the tracker
+        height: of the film in pixels; smaller videos are not enlarged
+    """
+    video = open_frames(frames)
+    films: dict[str, Iterable[np.ndarray]] = {"frame": video.read(range(len(video)))}
+    if tracks is not None:
+        films["tracks"] = tracks
+    films["predicted colours"] = (frame.image for frame in colorize(video, model=embedder, config=config))
+    films["embedding"] = embedding_film(video, embedder, config=config)
+    height = min(height, video.height)
+    size = (round(video.width * height / video.height), height)
+    return side_by_side({title: (_scale(picture, size) for picture in film) for title, film in films.items()})
+
+
+def _scale(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 @torch.inference_mode()
