@@ -16,7 +16,7 @@ from fiftyone_colortrack.fields.shapes import (
     box_in_pixels,
     is_visible,
     paint,
-    points_in_pixels,
+    points_inside,
     split,
 )
 from fiftyone_colortrack.tracking.labels import LabelKind, Seed
@@ -169,7 +169,7 @@ def _seed(
     warnings: list[str],
 ) -> Seed:
     if kind == "points":
-        return Seed(frame, {id: points_in_pixels(label, canvas) for id, label in drawn})
+        return Seed(frame, {id: points_inside(label, canvas) for id, label in drawn})
     if kind == "boxes":
         boxes = {id: box_in_pixels(label, canvas) for id, label in drawn}
         return Seed(frame, {id: box for id, box in boxes.items() if box is not None})

@@ -119,8 +119,13 @@ def region_in_pixels(detection: fo.Detection, canvas: Size) -> Region | None:
 
 
 def points_in_pixels(keypoint: fo.Keypoint, canvas: Size) -> np.ndarray:
-    """[P, 2] (x, y); NaN for points that are not there or not inside the canvas."""
-    points = np.array(keypoint.points, dtype=float).reshape(-1, 2) * [canvas[1], canvas[0]]
+    """[P, 2] (x, y); NaN for points that are not there."""
+    return np.array(keypoint.points, dtype=float).reshape(-1, 2) * [canvas[1], canvas[0]]
+
+
+def points_inside(keypoint: fo.Keypoint, canvas: Size) -> np.ndarray:
+    """[P, 2] (x, y) in pixels; NaN for points that are not there or not inside the canvas."""
+    points = points_in_pixels(keypoint, canvas)
     inside = ((points >= 0) & (points <= [canvas[1], canvas[0]])).all(axis=1, keepdims=True)  # False for NaN
     return np.where(inside, points, np.nan)
 
@@ -128,7 +133,7 @@ def points_in_pixels(keypoint: fo.Keypoint, canvas: Size) -> np.ndarray:
 def is_visible(label: fo.Label, canvas: Size) -> bool:
     """Whether anything of a detection or key point lies inside the canvas."""
     if isinstance(label, fo.Keypoint):
-        return bool(np.isfinite(points_in_pixels(label, canvas)).any())
+        return bool(np.isfinite(points_inside(label, canvas)).any())
     return region_in_pixels(label, canvas) is not None
 
 

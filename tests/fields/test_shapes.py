@@ -74,7 +74,7 @@ def test_the_smaller_of_two_overlapping_masks_is_on_top():
 
 
 def test_points_outside_or_missing_are_nan():
-    points = shapes.points_in_pixels(fo.Keypoint(points=[(0.5, 0.5), (NAN, NAN), (1.2, 0.5), (0, 1)]), CANVAS)
+    points = shapes.points_inside(fo.Keypoint(points=[(0.5, 0.5), (NAN, NAN), (1.2, 0.5), (0, 1)]), CANVAS)
     np.testing.assert_array_equal(points, [[20, 10], [NAN, NAN], [NAN, NAN], [0, 20]])
 
 

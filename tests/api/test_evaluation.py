@@ -1,0 +1,191 @@
+import fiftyone as fo
+import numpy as np
+import pytest
+from fiftyone import ViewField as F
+
+import fiftyone_colortrack as ct
+from fiftyone_colortrack.api.evaluation import METRIC_URI
+from fiftyone_colortrack.api.scores import pair_objects
+from fiftyone_colortrack.fields import TrackedObject
+from fiftyone_colortrack.fields.shapes import regions, relative_box
+from fiftyone_colortrack.metrics import pck, score_sequence
+
+NAN = float("nan")
+
+
+def detections(id_map, index=lambda id: id, boxes=False, **attributes):
+    return fo.Detections(
+        detections=[
+            fo.Detection(
+                label="square",
+                index=index(id),
+                bounding_box=relative_box(region, id_map.shape),
+                mask=None if boxes else region.mask,
+                **attributes,
+            )
+            for id, region in regions(id_map)
+        ]
+    )
+
+
+@pytest.fixture
+def predicted(squares):
+    """The squares' id maps, shifted; object 2 is lost in the last frames."""
+    maps = np.roll(squares[1], 3, axis=2)
+    maps[5:][maps[5:] == 2] = 0
+    return maps
+
+
+def add_video(dataset, path, gt, pred):
+    sample = fo.Sample(filepath=str(path))
+    for number, (true, found) in enumerate(zip(gt, pred, strict=True), 1):
+        sample.frames[number] = fo.Frame(gt=true, pred=found)
+    dataset.add_sample(sample)
+    dataset.add_dynamic_frame_fields()
+    return dataset.last()
+
+
+@pytest.fixture
+def masks(dataset, squares, squares_file, predicted):
+    add_video(dataset, squares_file, map(detections, squares[1]), map(detections, predicted))
+    return dataset
+
+
+def scores(results):
+    return {row["label"]: row["value"] for row in results.custom_metrics.values()}
+
+
+def test_j_and_f_are_those_of_davis(masks, squares, predicted):
+    found = scores(ct.evaluate_tracks(masks, "frames.pred", "frames.gt", "eval"))
+    expected = score_sequence(predicted, squares[1])
+    j = np.mean([score.J.mean for score in expected.values()])
+    f = np.mean([score.F.mean for score in expected.values()])
+    assert found == pytest.approx({"J&F": (j + f) / 2, "J": j, "F": f})
+    sample = masks.first()
+    assert sample.eval_J == pytest.approx(j)
+    per_frame = [sample.frames[n].eval_J for n in range(1, 9)]
+    assert per_frame[0] is per_frame[-1] is None
+    values = np.mean([score.J.values for score in expected.values()], 0)
+    np.testing.assert_allclose(per_frame[1:-1], values)
+
+
+def test_the_mean_is_over_the_objects_of_all_videos(masks, squares, squares_file, predicted, tmp_path):
+    other = tmp_path / "other.mp4"
+    other.symlink_to(squares_file)
+    only_one = np.where(squares[1] == 1, 1, 0)
+    add_video(masks, other, map(detections, only_one), map(detections, only_one))
+    found = scores(ct.evaluate_tracks(masks, "pred", "gt", "eval"))
+    objects = [*(score.J.mean for score in score_sequence(predicted, squares[1]).values()), 1.0]
+    assert found["J"] == pytest.approx(np.mean(objects))
+
+
+def test_objects_are_paired_by_index_not_by_overlap(dataset, squares, squares_file):
+    swapped = [detections(id_map, index=lambda id: 3 - id) for id_map in squares[1]]
+    add_video(dataset, squares_file, map(detections, squares[1]), swapped)
+    assert scores(ct.evaluate_tracks(dataset, "pred", "gt", "eval"))["J"] == 0
+
+
+def test_only_frames_with_truth_and_without_keyframes_are_scored(masks):
+    sample = masks.first()
+    for number in (2, 4, 5):
+        sample.frames[number]["gt"] = None
+    for label in sample.frames[3].pred.detections:
+        label["keyframe"] = True
+    sample.save()
+    results = ct.evaluate_tracks(masks, "pred", "gt", "eval")
+    sample.reload()
+    scored = [n for n in range(1, 9) if sample.frames[n].eval_J is not None]
+    assert scored == [6, 7]
+    assert results.metrics()["support"] == 2 * 5  # the frames with truth
+
+
+def test_boxes_are_scored_without_contours(dataset, squares, squares_file, predicted):
+    gt = [detections(id_map, boxes=True) for id_map in squares[1]]
+    add_video(dataset, squares_file, gt, [detections(id_map, boxes=True) for id_map in predicted])
+    expected = score_sequence(predicted, squares[1])  # squares fill their boxes
+    j = np.mean([score.J.mean for score in expected.values()])
+    assert scores(ct.evaluate_tracks(dataset, "pred", "gt", "eval")) == pytest.approx({"J of boxes": j})
+
+
+def test_key_points(dataset, squares_file):
+    rng = np.random.default_rng(0)
+    gt = rng.uniform(20, 60, (8, 4, 2))
+    pred = gt + rng.normal(0, 6, gt.shape)
+    gt[2, 1] = pred[3, 2] = NAN
+
+    def keypoints(points):
+        return fo.Keypoints(keypoints=[fo.Keypoint(label="a", index=1, points=(points / [96, 64]).tolist())])
+
+    add_video(dataset, squares_file, map(keypoints, gt), map(keypoints, pred))
+    found = scores(ct.evaluate_tracks(dataset, "pred", "gt", "eval"))
+    for mode, suffix in (("strict", ""), ("legacy", " (legacy)")):
+        expected = pck([pred], [gt], mode=mode)
+        for alpha, value in zip(expected.alphas, expected.mean, strict=True):
+            assert found[f"PCK@{alpha}{suffix}"] == pytest.approx(value)
+    assert 0 < found["PCK@0.1"] < found["PCK@0.5"]
+    assert dataset.first().eval_PCK20 == pytest.approx(found["PCK@0.2"])
+
+
+def test_evaluations_are_replaced_only_on_demand_and_leave_nothing_behind(masks):
+    ct.evaluate_tracks(masks, "pred", "gt", "eval")
+    with pytest.raises(ct.ColorTrackError, match="'eval' exists; replace it"):
+        ct.evaluate_tracks(masks, "pred", "gt", "eval")
+    ct.evaluate_tracks(masks, "pred", "gt", "eval", overwrite=True)
+    masks.rename_evaluation("eval", "final")
+    assert masks.first().final_J is not None
+    masks.delete_evaluation("final")
+    leftovers = [*masks.get_field_schema(), *masks.get_frame_field_schema()]
+    assert not [name for name in leftovers if name.startswith(("eval", "final"))]
+
+
+def test_scores_are_stored_with_the_evaluation(masks):
+    results = ct.evaluate_tracks(masks, "pred", "gt", "eval")
+    masks._evaluation_cache.clear()  # as in another session
+    loaded = masks.load_evaluation_results("eval")
+    assert loaded.custom_metrics == results.custom_metrics
+    assert not any(row["lower_is_better"] for row in loaded.custom_metrics.values())
+    worst = masks.match_frames(F("eval_J").exists() & (F("eval_J") < 0.5), omit_empty=True)
+    assert worst.count("frames") == 2  # where object 2 is lost
+
+
+def test_fiftyones_own_evaluation_can_use_the_metric(masks):
+    results = masks.evaluate_detections(
+        "frames.pred", gt_field="frames.gt", eval_key="own", use_masks=True, custom_metrics=[METRIC_URI]
+    )
+    assert [row["label"] for row in results.custom_metrics.values()] == ["J&F", "J", "F"]
+    assert masks.first().own_J is not None
+
+
+@pytest.mark.parametrize(
+    ("pred", "gt", "key", "message"),
+    [
+        ("gt", "gt", "eval", "the same field"),
+        ("pred", "nothing", "eval", "frames.nothing has no detections or key points"),
+        ("pred", "points", "eval", "of different types"),
+        ("pred", "gt", "my eval", "cannot name an evaluation"),
+        ("pred", "empty", "eval", "no video has a frame to score"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(masks, pred, gt, key, message):
+    masks.add_frame_field("points", fo.EmbeddedDocumentField, embedded_doc_type=fo.Keypoints)
+    masks.add_frame_field("empty", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    with pytest.raises(ct.ColorTrackError, match=message):
+        ct.evaluate_tracks(masks, pred, gt, key)
+    assert masks.list_evaluations() == []
+
+
+def test_pairs_by_instance_then_index_and_class_then_index():
+    shared = fo.Instance()
+    gt = {
+        1: TrackedObject(1, "cat", 1, shared),
+        2: TrackedObject(2, "cat", 2, None),
+        3: TrackedObject(3, "dog", 2, None),
+        4: TrackedObject(4, "cow", 5, None),
+    }
+    pred = {
+        1: TrackedObject(1, "dog", 2, None),
+        2: TrackedObject(2, "cat", 9, shared),
+        3: TrackedObject(3, "calf", 5, None),
+        4: TrackedObject(4, "cat", 7, None),
+    }
+    assert pair_objects(pred, gt) == {2: 1, 1: 3, 3: 4}
