@@ -17,7 +17,7 @@ from fiftyone_colortrack.fields.shapes import paint
 from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.pictures import contact_sheet, draw_masks
 from fiftyone_colortrack.terminal import console, progress_bar, score_table
-from fiftyone_colortrack.video import write_video
+from fiftyone_colortrack.video import VideoWriter
 
 TRUTH = "frames.ground_truth"
 SHEET_ASPECT = 9.5  # width of a row of pictures, by its height
@@ -95,21 +95,27 @@ def draw(dataset: fo.Dataset, field: str, out: Path) -> list[Path]:
     """
     files, rows = [], {}
     for sample in dataset:
-        frames, canvas = open_video(sample)
-        drawn = [
-            draw_masks(
-                picture, _id_map(sample.frames[number + 1][field], canvas)[: frames.height, : frames.width]
-            )
-            for number, picture in enumerate(frames.read(range(len(frames))))
-        ]
         files.append(out / f"{_name(sample.filepath)}.mp4")
-        write_video(files[-1], drawn, sample.metadata.frame_rate)
-        columns = max(2, round(SHEET_ASPECT * frames.height / frames.width))
-        shown = np.linspace(0, len(drawn) - 1, columns, dtype=int)
-        rows[_name(sample.filepath)] = [drawn[i] for i in shown]
+        rows[files[-1].stem] = _draw_film(sample, field, files[-1])
     sheet = out / f"{field}.png"
     cv2.imwrite(str(sheet), contact_sheet(rows)[..., ::-1])
     return [sheet, *files]
+
+
+def _draw_film(sample: fo.Sample, field: str, path: Path) -> list[np.ndarray]:
+    """Write a video's film, and return those of its frames that go onto the sheet."""
+    frames, canvas = open_video(sample)
+    columns = max(2, round(SHEET_ASPECT * frames.height / frames.width))
+    shown = set(np.linspace(0, len(frames) - 1, columns, dtype=int).tolist())
+    pictures = []
+    with VideoWriter(path, sample.metadata.frame_rate) as writer:
+        for index, picture in enumerate(frames.read(range(len(frames)))):
+            ids = _id_map(sample.frames[index + 1][field], canvas)[: frames.height, : frames.width]
+            drawn = draw_masks(picture, ids)
+            writer.write(drawn)
+            if index in shown:
+                pictures.append(drawn)
+    return pictures
 
 
 def _id_map(label: fo.Detections | None, canvas: tuple[int, int]) -> np.ndarray:
