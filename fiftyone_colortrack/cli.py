@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,8 +17,11 @@ from fiftyone_colortrack.terminal import console, progress_bar, score_table
 
 if TYPE_CHECKING:
     import fiftyone as fo
+    import numpy as np
 
     from fiftyone_colortrack.benchmark import Result
+    from fiftyone_colortrack.model.colorizer import Embedder
+    from fiftyone_colortrack.video import Frames
 
 app = typer.Typer(
     help="Label one frame of a video, get every frame labelled.",
@@ -34,6 +37,7 @@ app.add_typer(load_app, name="load")
 app.add_typer(benchmark_app, name="benchmark")
 
 
+IMAGE_FRAME_RATE = 24.0  # of films of folders of images
 MODEL = "A name that `colortrack models` prints, a weights file, or the baselines identity and flow."
 Model = Annotated[str, typer.Option(help=MODEL)]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best one there is by default.")]
@@ -45,6 +49,10 @@ SkipErrors = Annotated[
     bool, typer.Option("--skip-errors", help="Leave out videos with bad files, and say which.")
 ]
 MaxFrames = Annotated[int | None, typer.Option(help="Cut videos after this many frames.")]
+Videos = Annotated[
+    list[Path], typer.Argument(help="Video files, or folders with the images of one video each.")
+]
+Films = Annotated[Path, typer.Option(help="Folder of the films.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the scores to this file as well.")]
 
 
@@ -331,6 +339,81 @@ def benchmark_badja(
 
 
 @app.command()
+def colorize(
+    videos: Videos, out: Films = Path("runs/films"), model: Model = "fast", device: Device = None
+) -> None:
+    """Predict the colours of videos from their first frames, and print how wrong they are."""
+    from fiftyone_colortrack.films import colorize, mean_errors
+
+    network, rows = _network(model, device), {}
+
+    def pictures(frames: Frames, name: str) -> Iterator[np.ndarray]:
+        errors = []
+        for colored in colorize(frames, model=network, device=device):
+            if colored.frame > 0:
+                errors.append((colored.error, colored.still_error))
+            yield colored.image
+        rows[name] = mean_errors(errors)
+
+    _write_films(videos, out, "colors", pictures)
+    console.print(score_table("", rows))
+
+
+@app.command()
+def embed(
+    videos: Videos,
+    out: Films = Path("runs/films"),
+    model: Model = "fast",
+    basis: Annotated[
+        Literal["video", "dataset"], typer.Option(help="What has one colour: within a video, or in all.")
+    ] = "video",
+    device: Device = None,
+) -> None:
+    """Show the embeddings of videos in false colours."""
+    from fiftyone_colortrack.films import embedding_film, fit_embedding_basis
+    from fiftyone_colortrack.model import load_model
+    from fiftyone_colortrack.video import open_frames
+
+    network = load_model(model, device)
+    shared = fit_embedding_basis([open_frames(v) for v in videos], network) if basis == "dataset" else None
+    _write_films(videos, out, "embedding", lambda frames, _: embedding_film(frames, network, shared))
+
+
+@app.command()
+def film(
+    videos: Videos,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="PNG with the numbers of the objects in the first frame, to track them."),
+    ] = None,
+    out: Films = Path("runs/films"),
+    model: Model = "fast",
+    device: Device = None,
+) -> None:
+    """Show videos, their tracks, predicted colours and embeddings side by side."""
+    import numpy as np
+
+    from fiftyone_colortrack.datasets.davis import read_mask
+    from fiftyone_colortrack.films import overview
+    from fiftyone_colortrack.model import load_model
+    from fiftyone_colortrack.pictures import draw_masks
+    from fiftyone_colortrack.tracking import Tracker
+
+    network = load_model(model, device)
+    ids = read_mask(mask, 2017) if mask else None
+
+    def tracks(frames: Frames, ids: np.ndarray) -> Iterator[np.ndarray]:
+        tracker = Tracker(frames, ids, model=network)
+        for picture, tracked in zip(frames.read(range(len(frames))), tracker, strict=True):
+            yield draw_masks(picture, np.asarray(tracked.labels))
+
+    def pictures(frames: Frames, _: str) -> Iterator[np.ndarray]:
+        return overview(frames, None if ids is None else tracks(frames, ids), network)
+
+    _write_films(videos, out, "film", pictures)
+
+
+@app.command()
 def models() -> None:
     """List the models that can be named."""
     from fiftyone_colortrack.model.weights import list_models
@@ -353,6 +436,41 @@ def _dataset(name: str) -> fo.Dataset:
         known = ", ".join(fo.list_datasets()) or "none yet"
         raise ColorTrackError(f"there is no dataset {name!r}; there are: {known}")
     return fo.load_dataset(name)
+
+
+def _network(model: str, device: str | None) -> str | Embedder:
+    from fiftyone_colortrack.model import load_model
+    from fiftyone_colortrack.tracking import BASELINES
+
+    return model if model in BASELINES else load_model(model, device)
+
+
+def _write_films(
+    videos: list[Path], out: Path, kind: str, pictures: Callable[[Frames, str], Iterator[np.ndarray]]
+) -> None:
+    """Write a film of every video; those that fail are named, and an error only if all do."""
+    from fiftyone_colortrack.video import VideoFile, VideoWriter, open_frames
+
+    paths = [out / f"{video.stem}-{kind}.mp4" for video in videos]
+    if len(set(paths)) < len(paths):
+        raise ColorTrackError("two of the videos have one name; make their films in separate folders (--out)")
+    written = []
+    with progress_bar() as update:
+        for video, path in zip(videos, paths, strict=True):
+            try:
+                frames = open_frames(video)
+                rate = frames.info.frame_rate if isinstance(frames, VideoFile) else IMAGE_FRAME_RATE
+                with VideoWriter(path, rate) as writer:
+                    for done, picture in enumerate(pictures(frames, video.name), 1):
+                        writer.write(picture)
+                        update(done, len(frames), video.name)
+                written.append(path)
+            except ColorTrackError as error:
+                _warn(f"left out {video}: {error}")
+    if not written:
+        raise ColorTrackError("no film was made")
+    for path in written:
+        console.print(str(path), highlight=False, soft_wrap=True)
 
 
 def _print_dataset(dataset: fo.Dataset) -> None:

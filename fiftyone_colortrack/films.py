@@ -81,6 +81,17 @@ def colorize(
         )
 
 
+def mean_errors(errors: Sequence[tuple[ColorError, ColorError]]) -> dict[str, float]:
+    """Means of frames' (`error`, `still_error`), top-1 in percent."""
+    columns = {
+        "top-1": [100 * error.top1 for error, _ in errors],
+        "distance": [error.distance for error, _ in errors],
+        "top-1 in place": [100 * still.top1 for _, still in errors],
+        "distance in place": [still.distance for _, still in errors],
+    }
+    return {name: float(np.mean(values)) for name, values in columns.items() if values}
+
+
 @dataclass(frozen=True)
 class EmbeddingBasis:
     """Three directions of the embedding space that are shown as red, green and blue.

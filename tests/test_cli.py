@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 
 import fiftyone as fo
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from fiftyone_colortrack.cli import app, main
 from fiftyone_colortrack.datasets.video_dataset import Instances, video_sample
-from fiftyone_colortrack.video import write_video
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.video import VideoFile, write_video
 
 
 def run(*arguments: object) -> str:
@@ -101,3 +104,20 @@ def test_propagate_prints_what_was_left_out(dataset: fo.Dataset, squares: tuple,
     assert "bad.mp4 failed" in printed
     assert "1 failed" in printed
     assert dataset.count("frames.tracks") == 8
+
+
+def test_films_of_plain_files(squares_file: Path, squares: tuple[np.ndarray, np.ndarray], tmp_path: Path):
+    broken, mask, out = tmp_path / "broken.mp4", tmp_path / "mask.png", tmp_path / "films"
+    broken.write_bytes(b"no video")
+    Image.fromarray(squares[1][0]).save(mask)
+    printed = run("colorize", squares_file, broken, "--model", "lab", "--out", out)
+    assert "left out" in printed
+    assert "distance in place" in printed
+    run("embed", squares_file, "--model", "lab", "--basis", "dataset", "--out", out)
+    run("film", squares_file, "--model", "lab", "--mask", mask, "--out", out)
+    widths = {path.name: VideoFile(path).width for path in out.iterdir()}
+    assert widths == {"squares-colors.mp4": 96, "squares-embedding.mp4": 96, "squares-film.mp4": 4 * 96}
+    with pytest.raises(ColorTrackError, match="no film was made"):
+        run("colorize", broken, "--model", "lab", "--out", out)
+    with pytest.raises(ColorTrackError, match="one name"):
+        run("embed", squares_file, squares_file, "--model", "lab", "--out", out)

@@ -69,7 +69,8 @@ class FilmReport:
 
     def __str__(self) -> str:
         done, skipped, failed = (len(self.with_status(status)) for status in get_args(Status))
-        text = f"{done} film{'' if done == 1 else 's'} in {self.seconds:.0f} s, in the dataset {self.dataset}"
+        text = f"{done} film{'' if done == 1 else 's'} in {self.seconds:.0f} s"
+        text += f", in the dataset {self.dataset}" if done or skipped else ""
         text += f"; {skipped} there already" if skipped else ""
         text += f"; {failed} failed" if failed else ""
         return text + ("; stopped early" if self.stopped else "")

@@ -2,6 +2,7 @@
 
 from fiftyone_colortrack.plugin.metrics import TrackScores
 from fiftyone_colortrack.plugin.operators.evaluate import EvaluateTracks
+from fiftyone_colortrack.plugin.operators.films import ColorizeVideos, EmbedVideos
 from fiftyone_colortrack.plugin.operators.load_davis import LoadDavis
 from fiftyone_colortrack.plugin.operators.load_jhmdb import LoadJhmdb
 from fiftyone_colortrack.plugin.operators.load_kinetics import LoadKinetics
@@ -19,5 +20,7 @@ CLASSES = [
     LoadJhmdb,
     LoadKinetics,
     LoadScenes,
+    ColorizeVideos,
+    EmbedVideos,
 ]
 """What the plugin registers; `fiftyone.yml` names the same."""

@@ -1,0 +1,111 @@
+"""Colorize videos, and show their embeddings, as films."""
+
+from __future__ import annotations
+
+import os
+
+import fiftyone.operators as foo
+from fiftyone.operators import types
+from fiftyone.operators.executor import ExecutionContext
+
+from fiftyone_colortrack.api import check_videos
+from fiftyone_colortrack.api.films import FilmKind, films_iter
+from fiftyone_colortrack.model.weights import list_models
+from fiftyone_colortrack.plugin import forms
+from fiftyone_colortrack.plugin.forms import Choice
+from fiftyone_colortrack.plugin.work import Messages, Results, StopSignal, WorkOperator, show
+
+BASES: list[Choice] = [
+    ("video", "For each video", "Shows the most within a video"),
+    ("dataset", "One for all videos", "A colour means the same in all films"),
+]
+
+
+class _FilmOperator(WorkOperator):
+    kind: FilmKind
+
+    def resolve_input(self, ctx: ExecutionContext) -> types.Property:
+        inputs = types.Object()
+        view_prop = inputs.view_target(ctx, action_description="Make films of")
+        view = ctx.target_view()
+        if forms.validate(view_prop, lambda: check_videos(view)):
+            models = [(info.name, info.name, info.description) for info in list_models()]
+            models.sort(key=lambda model: model[0] != "fast")
+            forms.choose(inputs, "model", models, label="Model")
+            self._add_settings(inputs)
+            inputs.bool(
+                "overwrite", default=False, label="Make films again that are there", view=types.SwitchView()
+            )
+            text = (
+                f"Films of {forms.plural(len(view), 'video')}, beside their files and in a dataset of films."
+            )
+            forms.message(inputs, "estimate", text)
+        return types.Property(inputs, view=types.View(label=self.config.label))
+
+    def resolve_output(self, ctx: ExecutionContext) -> types.Property:
+        outputs = types.Object()
+        outputs.str("summary", label="Done", view=types.MarkdownView())
+        return types.Property(outputs, view=types.View(label=self.config.label))
+
+    def work(self, ctx: ExecutionContext) -> Messages[Results]:
+        options = {name: ctx.params[name] for name in ("model", "basis", "overwrite") if name in ctx.params}
+        with StopSignal(forms.store(ctx), self.config.label) as stop:
+            steps = films_iter(ctx.target_view(), self.kind, stop=stop, **options)
+            report = yield from show(ctx, steps)
+        failed = [f"{os.path.basename(v.filepath)}: {v.reason}" for v in report.with_status("failed")]
+        return {
+            "summary": "\n\n".join([str(report), *failed]),
+            "variant": "warning" if failed else "success",
+            "dataset": report.dataset if len(failed) < len(report.videos) else None,
+        }
+
+    def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
+        if results["dataset"]:
+            yield ctx.ops.open_dataset(results["dataset"])
+
+    def _add_settings(self, inputs: types.Object) -> None:
+        pass
+
+
+class ColorizeVideos(_FilmOperator):
+    """Predicts the colours of videos from their first frames, and shows how well it went."""
+
+    kind: FilmKind = "colors"
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        return _config(
+            "colorize_videos",
+            "Colorize videos",
+            "Predict colours from each video's first frame: where this fails, tracking fails",
+        )
+
+
+class EmbedVideos(_FilmOperator):
+    """Shows what the tracker sees: embeddings in false colours."""
+
+    kind: FilmKind = "embedding"
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        return _config(
+            "embed_videos",
+            "Show embeddings",
+            "Show the embeddings of videos in false colours: what has one colour is one thing to the tracker",
+        )
+
+    def _add_settings(self, inputs: types.Object) -> None:
+        forms.choose(inputs, "basis", BASES, radio=True, label="Colours")
+
+
+def _config(name: str, label: str, description: str) -> foo.OperatorConfig:
+    return foo.OperatorConfig(
+        name=name,
+        label=label,
+        description=description,
+        icon="/assets/icons/film.svg",
+        dynamic=True,
+        execute_as_generator=True,
+        allow_delegated_execution=True,
+        risk_level=types.RiskLevel.MEDIUM,
+    )

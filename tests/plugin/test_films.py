@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import fiftyone as fo
+import fiftyone.operators as foo
+import pytest
+from fiftyone.operators.executor import ExecutionContext, Executor
+
+from fiftyone_colortrack.plugin.operators.films import ColorizeVideos, EmbedVideos
+from fiftyone_colortrack.video import VideoFile
+
+
+@pytest.fixture
+def videos(dataset: fo.Dataset, squares_file: Path) -> Iterator[fo.Dataset]:
+    dataset.add_sample(fo.Sample(filepath=str(squares_file)))
+    yield dataset
+    if fo.dataset_exists(f"{dataset.name}-films"):
+        fo.delete_dataset(f"{dataset.name}-films")
+
+
+def form(operator: foo.Operator, dataset: fo.Dataset, **params: object) -> foo.types.Property:
+    context = ExecutionContext({"dataset_name": dataset.name, "params": params}, operator_uri=operator.uri)
+    return operator.resolve_input(context)
+
+
+def execute(operator: type[foo.Operator], dataset: fo.Dataset, **params: object) -> list[dict]:
+    """Runs an operator as the App does; returns what it sent there."""
+    request = {"dataset_name": dataset.name, "params": params}
+    context = ExecutionContext(request, executor=Executor(), operator_uri="test")
+    return [message.body.to_json() for message in operator().execute(context)]
+
+
+def test_they_are_registered_under_the_names_of_the_manifest(database: None) -> None:
+    for name in ("colorize_videos", "embed_videos"):
+        assert foo.operator_exists(f"@colortrack/fiftyone-colortrack/{name}")
+
+
+@pytest.mark.parametrize(("operator", "kind"), [(ColorizeVideos, "colors"), (EmbedVideos, "embedding")])
+def test_films_are_made_and_opened(operator: type[foo.Operator], kind: str, videos: fo.Dataset) -> None:
+    inputs = form(operator(), videos).type
+    assert "1 video," in inputs.get_property("estimate").view.label
+    assert ("basis" in inputs.properties) == (kind == "embedding")
+    messages = execute(operator, videos, model="lab")
+    names = [message["operator_uri"].split("/")[-1] for message in messages]
+    assert names[0] == "set_progress"
+    assert names[-1] == "notify"
+    assert messages[-1]["params"]["variant"] == "success"
+    (made,) = fo.load_dataset(messages[names.index("open_dataset")]["params"]["dataset"])
+    assert made.film == kind
+    assert VideoFile(made.filepath).info.codec == "h264"
+
+
+def test_what_went_wrong_is_said(videos: fo.Dataset) -> None:
+    Path(videos.first().filepath).write_bytes(b"")
+    *_, message = execute(ColorizeVideos, videos, model="lab")
+    assert message["params"]["variant"] == "warning"
+    assert "squares.mp4" in message["params"]["message"]
+
+
+def test_images_are_refused(dataset: fo.Dataset, tmp_path: Path) -> None:
+    dataset.add_sample(fo.Sample(filepath=str(tmp_path / "image.png")))
+    inputs = form(ColorizeVideos(), dataset).type
+    assert any(prop.invalid for prop in inputs.properties.values())
