@@ -42,6 +42,7 @@ def run(
     Returns:
         the dataset, with the tracks in `frames.tracks` and the baseline's in `frames.identity`
     """
+    fo.config.show_progress_bars = False  # the demo has its own
     if davis:
         name = "colortrack-demo-davis"
         dataset = load_davis(davis, name, sequences=sequences, video_dir=out / "videos", overwrite=True)
@@ -52,7 +53,7 @@ def run(
     rows = _track(dataset, "tracks", model) | _track(dataset, "identity", "identity")
     console.print(score_table("scores in percent", dict(sorted(rows.items()))))
     for path in draw(dataset, "tracks", out):
-        console.print(f"wrote {path}")
+        console.print(f"wrote {path.resolve()}", soft_wrap=True)
     if app:
         _show(dataset)
     return dataset
