@@ -1,9 +1,10 @@
-"""What each ingredient of the recipe gives: short runs at equal compute, scored on held-out sequences.
+"""What each ingredient of the recipe gives: short runs of equal cost, scored on held-out sequences.
 
     python benchmarks/recipes.py --videos DIR --images DIR --davis DIR --out DIR [--steps N] [NAME ...]
 
 Runs that are finished are not made again, so that the table can grow. Under `torchrun` several processes
-train, each on its share of the pairs, and the first one scores.
+train, each on its share of the pairs, and nothing is scored; run it again alone for that. The network is
+scored alone, without the raw Lab that `fast` puts beside it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from fiftyone_colortrack.benchmark import davis
 from fiftyone_colortrack.model import load_model
+from fiftyone_colortrack.model.colorizer import Embedder, FastEmbedder
+from fiftyone_colortrack.tracking import TrackerConfig
 from fiftyone_colortrack.training import RECIPES, TrainingData, fit
 
 HELD_OUT = (
@@ -30,20 +35,28 @@ HELD_OUT = (
     "motorbike",
     "soccerball",
 )
-PAIRS = 4  # of both kinds together, in a batch of one step
+PAIRS = 8  # of both kinds together, in a batch of one step
 VARIANTS: dict[str, dict[str, Any]] = {
     "mixture": {},
     "grey input": {"grey": True},
     "reconstruction alone": {"frame_pairs": PAIRS, "view_pairs": 0},
     "correspondence alone": {"frame_pairs": 0, "view_pairs": PAIRS},
     "without photographs": {"photographs": 0.0},
-    "crops of 96": {"crops": (96,), "frame_pairs": 4, "view_pairs": 3},
-    "crops of 192": {"crops": (192,), "frame_pairs": 1, "view_pairs": 1},
+    "crops of 96": {"crops": (96,), "steps": 1.78},
+    "crops of 160": {"crops": (160,), "steps": 0.64},
     "temperature 0.05": {"temperature": 0.05},
     "temperature 0.1": {"temperature": 0.1},
     "no averaged weights": {"ema": 0.0},
+    "views not covered": {"cover": 0.0},
     "harder views": {"rescale": 3.3, "warp": 0.06, "jitter": 1.0},
 }
+
+
+class GreyEmbedder(FastEmbedder):
+    """`fast` as it sees what it was trained on without colours."""
+
+    def forward(self, lab: Tensor) -> Tensor:
+        return super().forward(lab * lab.new_tensor([1, 0, 0])[:, None, None])
 
 
 def main() -> None:
@@ -54,7 +67,7 @@ def main() -> None:
     names = arguments.names or list(VARIANTS)
     for name in names:
         train(name, data, arguments)
-    if int(os.environ.get("RANK", 0)) == 0:
+    if "WORLD_SIZE" not in os.environ:
         for name in names:
             score(name, arguments)
         print_table(arguments.out)
@@ -80,8 +93,12 @@ def train(name: str, data: TrainingData, arguments: argparse.Namespace) -> None:
     out = arguments.out / name.replace(" ", "-")
     if (out / "run.json").exists():
         return
-    recipe = replace(RECIPES["fast"], frame_pairs=PAIRS // 2, view_pairs=PAIRS // 2, warm_up=30, ema=0.98)
-    recipe = replace(recipe, **VARIANTS[name])
+    recipe = replace(
+        RECIPES["fast"], frame_pairs=PAIRS // 2, view_pairs=PAIRS // 2, crops=(128,), warm_up=30, ema=0.98
+    )
+    changes = dict(VARIANTS[name])
+    steps = round(arguments.steps * changes.pop("steps", 1))
+    recipe = replace(recipe, **changes)
     processes = int(os.environ.get("WORLD_SIZE", 1))
     recipe = replace(
         recipe,
@@ -90,7 +107,7 @@ def train(name: str, data: TrainingData, arguments: argparse.Namespace) -> None:
     )
     result = fit(
         data,
-        steps=arguments.steps,
+        steps=steps,
         out_dir=out,
         recipe=recipe,
         seed=arguments.seed,
@@ -106,10 +123,16 @@ def score(name: str, arguments: argparse.Namespace) -> None:
     if (out / "scores.json").exists():
         return
     start = time.monotonic()
-    model = load_model(out / "fast.safetensors")
-    davis(arguments.davis, sequences=HELD_OUT, model=model, max_frames=arguments.max_frames).save(
-        out / "scores.json"
+    network: Embedder = load_model(out / "fast.safetensors", lab_weight=0)
+    if VARIANTS[name].get("grey"):
+        grey = GreyEmbedder(lab_weight=0).to(network.device).eval()
+        grey.load_state_dict(network.state_dict())
+        network = grey
+    config = TrackerConfig(temperature=0.07)
+    result = davis(
+        arguments.davis, sequences=HELD_OUT, model=network, max_frames=arguments.max_frames, config=config
     )
+    result.save(out / "scores.json")
     print(f"{name}: scored in {time.monotonic() - start:.0f} s", flush=True)
 
 
