@@ -43,7 +43,7 @@ def choose(
         view.add_choice(value, label=label, description=description)
     values = [value for value, _, _ in choices]
     default = default if default in values else values[0]
-    return inputs.enum(name, values, view=view, default=default, required=True, **kwargs)
+    return inputs.enum(name, values, view=view, default=default, **kwargs)
 
 
 def message(inputs: types.Object, name: str, text: str, *, severity: str = "info", title: str = "") -> None:

@@ -60,6 +60,7 @@ class WorkOperator(foo.Operator):
                 return end.value
 
     def _execute_in_app(self, ctx: ExecutionContext) -> Messages[None]:
+        yield ctx.ops.set_progress(progress=0.0, label="Preparing")
         try:
             results = yield from self.work(ctx)
         except ColorTrackError as error:

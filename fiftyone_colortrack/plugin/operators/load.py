@@ -87,15 +87,14 @@ def config(name: str, label: str, description: str) -> foo.OperatorConfig:
 
 
 def chosen_folder(params: dict[str, Any]) -> Path | None:
-    """The folder of the form: a path, or what FiftyOne's file explorer makes of one."""
-    value = params.get("folder")
-    path = value.get("absolute_path") if isinstance(value, dict) else value
+    """The folder that was chosen in FiftyOne's file explorer."""
+    path = (params.get("folder") or {}).get("absolute_path")
     return Path(path).expanduser() if path else None
 
 
 def add_name(ctx: ExecutionContext, inputs: types.Object, default: str) -> None:
     """Add the name of the dataset that is made, one that does not exist yet."""
-    prop = inputs.str("name", default=unused_name(default), required=True, label="Name of the dataset")
+    prop = inputs.str("name", default=unused_name(default), label="Name of the dataset")
     name = ctx.params.get("name")
     if name and fo.dataset_exists(name):
         prop.invalid = True
@@ -128,7 +127,7 @@ def chosen_split(params: dict[str, Any]) -> str | None:
 def loader_options(params: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """The arguments that all loaders of folders take."""
     return {
-        "name": params["name"],
+        "name": params.get("name"),
         "split": chosen_split(params),
         "on_error": "skip" if params.get("skip_broken") else "raise",
         "persistent": True,

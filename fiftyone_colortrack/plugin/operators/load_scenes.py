@@ -11,10 +11,12 @@ from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.datasets.scenes import Difficulty, load_scenes
+from fiftyone_colortrack.datasets.video_dataset import unused_name
 from fiftyone_colortrack.plugin import forms
 from fiftyone_colortrack.plugin.operators.load import add_name, config, loaded
 from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, counted, show
 
+NAME = "colortrack-scenes"
 DESCRIPTIONS: dict[str, str] = {
     "easy": "Slow, in colours of their own",
     "hard": "Fast, alike, hiding each other",
@@ -31,10 +33,10 @@ class LoadScenes(WorkOperator):
 
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
         inputs = types.Object()
-        inputs.int("count", min=1, max=100, default=4, required=True, label="Number of videos")
+        inputs.int("count", min=1, max=100, default=4, label="Number of videos")
         difficulties = [(name, name.capitalize(), DESCRIPTIONS[name]) for name in get_args(Difficulty)]
         forms.choose(inputs, "difficulty", difficulties, radio=True, label="Moving things")
-        add_name(ctx, inputs, "colortrack-scenes")
+        add_name(ctx, inputs, NAME)
         return types.Property(inputs, view=types.View(label="Render demo scenes"))
 
     def resolve_output(self, ctx: ExecutionContext) -> types.Property:
@@ -43,20 +45,15 @@ class LoadScenes(WorkOperator):
         return types.Property(outputs, view=types.View(label="Render demo scenes"))
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
-        params = ctx.params
-        folder = Path(fo.config.default_dataset_dir) / params["name"]
+        name = ctx.params.get("name") or unused_name(NAME)
+        options = {
+            "count": ctx.params.get("count") or 4,
+            "difficulty": ctx.params.get("difficulty", "easy"),
+            "persistent": True,
+        }
+        folder = Path(fo.config.default_dataset_dir) / name
         dataset = yield from show(
-            ctx,
-            counted(
-                lambda progress: load_scenes(
-                    folder,
-                    params["name"],
-                    params["count"],
-                    difficulty=params["difficulty"],
-                    persistent=True,
-                    progress=progress,
-                )
-            ),
+            ctx, counted(lambda progress: load_scenes(folder, name, progress=progress, **options))
         )
         return loaded(dataset)
 

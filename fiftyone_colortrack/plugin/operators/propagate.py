@@ -12,7 +12,8 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
-from fiftyone_colortrack.api import PropagationReport, check_propagation, propagate_iter
+from fiftyone_colortrack.api import PropagationReport, check_propagation, check_videos, propagate_iter
+from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import field_name, labelled_frames, run_field, seed_fields
 from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.plugin import forms
@@ -99,10 +100,11 @@ class PropagateLabels(WorkOperator):
         return f"Propagate {ctx.params.get('seed_field')} to {ctx.params.get('out_field')}"
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
-        options, store = _options(ctx.params), forms.store(ctx)
+        view, store = self._target(ctx), forms.store(ctx)
+        options = _options(view, ctx.params)
         store.set(REMEMBERED, {key: value for key, value in ctx.params.items() if key != "estimate"})
         with StopSignal(store, f"{LABEL} to frames.{field_name(options['out_field'])}") as stop:
-            report = yield from show(ctx, propagate_iter(self._target(ctx), stop=stop, **options))
+            report = yield from show(ctx, propagate_iter(view, stop=stop, **options))
         if report.frames:
             _remember_speed(ctx, options["model"], report)
         return {
@@ -152,6 +154,11 @@ class _Form:
         self._last: dict[str, Any] = forms.store(ctx).get(REMEMBERED) or {}
 
     def build(self) -> None:
+        try:
+            check_videos(self._view)
+        except ColorTrackError as error:
+            forms.message(self._inputs, "no_videos", str(error), severity="error")
+            return
         choices = forms.field_choices(self._view, *SEED_TYPES)
         if not choices:
             text = (
@@ -178,7 +185,9 @@ class _Form:
         seeds = self._value("seeds", "first")
         if seeds == "keyframes" and not keyframes:
             seeds = "first"
-        prop = forms.choose(self._inputs, "seed_field", choices, default=field, label="Labels to start from")
+        prop = forms.choose(
+            self._inputs, "seed_field", choices, default=field, required=True, label="Labels to start from"
+        )
         options = SEEDS if keyframes else SEEDS[:2]
         forms.choose(self._inputs, "seeds", options, default=seeds, radio=True, label="Frames to start from")
         labelled = labelled_frames(self._view, field, seeds)
@@ -222,7 +231,7 @@ class _Form:
                 self._seed_field,
                 name,
                 seeds=self._seed_frames,
-                output=_output(self._value("output")),
+                output=_output(self._ctx.params.get("output")),
                 overwrite=overwrite,
                 skip_existing=skip,
             ),
@@ -274,9 +283,7 @@ class _Form:
             forms.choose(self._inputs, "output", outputs, default=self._value("output"), label="Write as")
         for name, low, high, label, description in TRACKER_SETTINGS:
             default = self._value(name, getattr(TrackerConfig(), name))
-            self._inputs.int(
-                name, min=low, max=high, default=default, required=True, label=label, description=description
-            )
+            self._inputs.int(name, min=low, max=high, default=default, label=label, description=description)
 
     def _estimate(self, labelled: dict[str, list[int]], finished: int) -> None:
         """Say how much work it is, before the button is pressed."""
@@ -317,10 +324,10 @@ def _models() -> list[Choice]:
     return models + BASELINES
 
 
-def _options(params: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of `propagate_iter` from the form's values."""
-    settings = {name: params[name] for name, *_ in TRACKER_SETTINGS if name in params}
-    existing = params.get("existing")
+def _options(view: SampleCollection, params: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of `propagate_iter` from the form's values; what the form did not ask for does not count."""
+    settings = {name: params[name] for name, *_ in TRACKER_SETTINGS if params.get(name) is not None}
+    asked = "existing" if forms.is_tracks(view, params["out_field"]) else "replace"
     return {
         "seed_field": params["seed_field"],
         "out_field": params["out_field"],
@@ -329,8 +336,8 @@ def _options(params: dict[str, Any]) -> dict[str, Any]:
         "model": params.get("model") or _models()[0][0],
         "output": _output(params.get("output")),
         "config": TrackerConfig(**settings),
-        "overwrite": existing == "overwrite" or bool(params.get("replace")),
-        "skip_existing": existing == "skip_existing",
+        "overwrite": params.get(asked) in ("overwrite", True),
+        "skip_existing": params.get(asked) != "overwrite",
     }
 
 

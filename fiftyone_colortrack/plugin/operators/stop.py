@@ -24,6 +24,12 @@ class StopTracking(foo.Operator):
             risk_level=types.RiskLevel.LOW,
         )
 
+    def resolve_placement(self, ctx: ExecutionContext) -> types.Placement | None:
+        if ctx.dataset is None or not running(forms.store(ctx)):
+            return None
+        button = types.Button(label="Stop tracking", prompt=True)
+        return types.Placement(types.Places.SAMPLES_GRID_SECONDARY_ACTIONS, button)
+
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
         inputs = types.Object()
         runs = running(forms.store(ctx))

@@ -1,0 +1,80 @@
+import fiftyone as fo
+import fiftyone.operators as foo
+import pytest
+from fiftyone.operators.delegated import DelegatedOperationService
+
+import fiftyone_colortrack as ct
+
+PLUGIN = "@colortrack/fiftyone-colortrack"
+PANEL = "@voxel51/panels/model_evaluation_panel_builtin"
+PARAMS = {"pred_field": "frames.tracks", "gt_field": "frames.gt", "eval_key": "eval"}
+
+
+@pytest.fixture
+def tracked(videos):
+    ct.propagate(videos, "frames.gt", "frames.tracks", model="identity")
+    return videos
+
+
+def test_the_first_click_works(form, tracked):
+    first = form("evaluate_tracks", tracked, {})
+    assert first.errors == {}
+    assert (first.default("pred_field"), first.default("gt_field")) == ("frames.tracks", "frames.gt")
+    assert first.default("eval_key") == "tracks_eval"
+    assert first.text("estimate") == "14 frames of 2 videos have ground truth."
+
+
+@pytest.mark.parametrize(
+    ("params", "errors"),
+    [
+        ({"gt_field": "frames.tracks"}, {"gt_field": "the same field"}),
+        ({"gt_field": "frames.seed"}, {"gt_field": "Only first frames are labelled"}),
+        ({"gt_field": "frames.joints"}, {"gt_field": "different types"}),
+        ({"eval_key": "my eval"}, {"eval_key": "letters, digits and underscores"}),
+        ({"eval_key": "taken"}, {"eval_key": "'taken' exists"}),
+        ({"eval_key": "taken", "overwrite": True}, {}),
+    ],
+)
+def test_wrong_choices_are_marked_with_the_reason(form, tracked, params, errors):
+    tracked.add_frame_field("joints", fo.EmbeddedDocumentField, embedded_doc_type=fo.Keypoints)
+    ct.evaluate_tracks(tracked, "tracks", "gt", "taken")
+    found = form("evaluate_tracks", tracked, {**PARAMS, **params}).errors
+    assert found.keys() == errors.keys()
+    for name, reason in errors.items():
+        assert reason in found[name]
+
+
+def test_one_field_alone_cannot_be_compared(form, dataset, squares_file):
+    dataset.add_sample(fo.Sample(filepath=str(squares_file)))
+    assert "two frame fields" in form("evaluate_tracks", dataset, {}).errors["no_fields"]
+
+
+def test_scores_are_shown_in_the_panel(execute, tracked):
+    messages = execute("evaluate_tracks", tracked, PARAMS)
+    opened = [params for name, params in messages if name == "open_panel"]
+    assert opened[0]["name"] == "model_evaluation_panel_builtin"
+    (note,) = [params["message"] for name, params in messages if name == "notify"]
+    assert note.startswith("eval: J&F 0.")
+
+    view = {"key": "eval", "id": str(tracked._doc.evaluations["eval"].id)}
+    params = {"panel_id": "p", "__method__": "load_evaluation", "panel_state": {"view": view}}
+    result = foo.execute_operator(
+        PANEL, {"dataset": tracked, "params": params | {"state": {}, "event_args": {}}}
+    )
+    requests = result.executor.to_json()["requests"]
+    patches = [str(r["params"]["data"]) for r in requests if r["operator_uri"] == "patch_panel_data"]
+    (shown,) = [patch for patch in patches if "custom_metrics" in patch]
+    for label in ("J&F", "J", "F"):
+        assert f"'label': '{label}'" in shown
+    assert shown.count("'lower_is_better': False") == 3
+
+
+def test_delegated(tracked):
+    uri = f"{PLUGIN}/evaluate_tracks"
+    foo.execute_operator(uri, {"dataset": tracked, "params": PARAMS}, request_delegation=True)
+    service = DelegatedOperationService()
+    (result,) = service.execute_queued_operations(operator=uri, dataset_name=tracked.name)
+    assert result.error is None
+    assert set(result.result["scores"]) == {"J&F", "J", "F"}
+    tracked.reload()
+    assert tracked.list_evaluations() == ["eval"]

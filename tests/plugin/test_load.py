@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import fiftyone as fo
+import fiftyone.operators as foo
+import pytest
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def folder(name):
+    path = SHARED / name
+    if not path.is_dir():
+        pytest.skip(f"{path} is not there")
+    return {"absolute_path": str(path)}
+
+
+@pytest.fixture
+def loaded(execute, tmp_path, monkeypatch):
+    """Runs an operator that loads a dataset; returns the dataset that it opens, to be deleted later."""
+    monkeypatch.setattr(fo.config, "default_dataset_dir", str(tmp_path))
+    names = []
+
+    def load(operator, params):
+        messages = execute(operator, None, params)
+        (name,) = [args["dataset"] for uri, args in messages if uri == "open_dataset"]
+        names.append(name)
+        return fo.load_dataset(name)
+
+    yield load
+    for name in names:
+        fo.delete_dataset(name)
+
+
+def test_rendered_scenes(form, loaded):
+    assert form("load_scenes", None, {}).default("name") == "colortrack-scenes"
+    dataset = loaded("load_scenes", {"count": 2, "difficulty": "easy", "name": "two-scenes"})
+    assert (dataset.name, len(dataset), dataset.persistent) == ("two-scenes", 2, True)
+    assert form("load_scenes", None, {"name": "two-scenes"}).errors.keys() == {"name"}
+
+
+@pytest.mark.parametrize("operator", ["load_davis", "load_jhmdb", "load_kinetics"])
+def test_a_wrong_folder_is_marked_with_the_reason(form, operator, tmp_path):
+    assert set(form(operator, None, {}).inputs) == {"folder"}
+    errors = form(operator, None, {"folder": {"absolute_path": str(tmp_path)}}).errors
+    assert errors.keys() == {"folder", "wrong_folder"}
+    assert str(tmp_path) in errors["wrong_folder"]
+
+
+def test_davis(form, loaded):
+    root = folder("davis2016-dev")
+    opened = form("load_davis", None, {"folder": root})
+    assert opened.choices("split") == ["all", "train"]
+    assert opened.default("name") == "davis-2016"
+    assert opened.text("estimate") == "12 sequences of DAVIS 2016."
+    dataset = loaded("load_davis", {"folder": root, "split": "train", "sequences": ["soccerball"]})
+    assert dataset.values("sequence") == ["soccerball"]
+    assert dataset.count("frames.ground_truth.detections") > 40
+
+
+def test_jhmdb(form, loaded):
+    root = folder("jhmdb-sample")
+    opened = form("load_jhmdb", None, {"folder": root, "split": "split3-test"})
+    assert opened.text("estimate") == "1 clip with joints."
+    dataset = loaded("load_jhmdb", {"folder": root})
+    assert dataset.count("frames.keypoints.keypoints") == 40
+
+
+def test_kinetics(form, loaded):
+    root = folder("kinetics-sample")
+    opened = form("load_kinetics", None, {"folder": root, "max_samples": 1})
+    assert opened.text("estimate") == "1 clip; broken ones are left out."
+    assert len(loaded("load_kinetics", {"folder": root, "max_samples": 1})) == 1
+
+
+def test_errors_are_shown_and_leave_no_dataset(execute, tmp_path, database):
+    with pytest.raises(foo.executor.ExecutionError, match="folder"):
+        execute("load_davis", None, {"folder": {"absolute_path": str(tmp_path)}})
+    assert not fo.dataset_exists("davis-2016")

@@ -1,0 +1,150 @@
+import fiftyone as fo
+import fiftyone.operators as foo
+import pytest
+from fiftyone.operators.delegated import DelegatedOperationService
+from fiftyone.operators.executor import ExecutionError, resolve_placement
+from fiftyone.operators.registry import OperatorRegistry
+
+PLUGIN = "@colortrack/fiftyone-colortrack"
+PARAMS = {"seed_field": "frames.seed", "seeds": "first", "out_field": "tracks", "direction": "both"}
+PARAMS |= {"model": "lab", "advanced": True, "memory": 2, "radius": 12, "top_k": 10, "input_size": 128}
+
+
+def notifications(messages):
+    return [params["message"] for name, params in messages if name.endswith("notify")]
+
+
+def test_the_first_click_works(form, videos):
+    first = form("propagate_labels", videos, {})
+    assert first.errors == {}
+    assert first.default("seed_field") == "frames.seed"
+    assert first.choices("seed_field") == ["frames.seed", "frames.gt"]
+    assert first.default("out_field") == "tracks"
+    assert first.text("estimate") == "1 video to track, 8 frames. Left out: 1 without labels in frames.seed."
+    assert "memory" not in first.inputs
+    assert first.choices("seeds") == ["first", "all"]
+    assert first.choices("model")[-2:] == ["identity", "flow"]
+
+
+@pytest.mark.parametrize(
+    ("params", "errors"),
+    [
+        ({"out_field": "seed"}, {"out_field": "write the tracks to another field"}),
+        ({"out_field": "a b"}, {"out_field": "letters, digits and underscores"}),
+        ({"out_field": "gt"}, {"out_field": "frames.gt exists"}),
+        ({"out_field": "gt", "replace": True}, {}),
+        ({"out_field": "frames.fine"}, {}),
+    ],
+)
+def test_wrong_choices_are_marked_with_the_reason(form, videos, params, errors):
+    found = form("propagate_labels", videos, {"seed_field": "frames.seed", **params}).errors
+    assert found.keys() == errors.keys()
+    for name, reason in errors.items():
+        assert reason in found[name]
+
+
+def test_without_labels_the_form_says_what_to_do(form, dataset, squares_file):
+    dataset.add_sample(fo.Sample(filepath=str(squares_file)))
+    assert "Annotate" in form("propagate_labels", dataset, {}).errors["no_labels"]
+
+
+def test_images_are_refused(form, dataset):
+    dataset.add_sample(fo.Sample(filepath="image.png"))
+    assert "videos" in form("propagate_labels", dataset, {}).errors["no_videos"]
+
+
+def test_keyframes_are_offered_where_there_are_some(form, videos):
+    sample = videos.first()
+    sample.frames[3].gt.detections[0]["keyframe"] = True
+    sample.save()
+    assert "keyframes" in form("propagate_labels", videos, {"seed_field": "frames.gt"}).choices("seeds")
+
+
+def test_labels_are_written_and_the_app_is_told(execute, videos):
+    messages = execute("propagate_labels", videos, PARAMS)
+    assert videos.count("frames.tracks.detections") == 16
+    names = [name for name, _ in messages]
+    assert names[0] == "set_progress"
+    assert names.index("reload_dataset") < names.index("notify")
+    assert "1 video (8 frames) tracked" in notifications(messages)[0]
+    progress = [params for name, params in messages if name == "set_progress"]
+    assert "frames/s" in progress[1]["label"]
+    assert progress[-1]["progress"] == 1
+
+
+def test_what_was_chosen_is_remembered_and_continued(form, execute, videos):
+    execute("propagate_labels", videos, {**PARAMS, "out_field": "found", "direction": "forward"})
+    again = form("propagate_labels", videos, {})
+    assert again.default("direction") == "forward"
+    assert again.default("out_field") == "tracks"  # nothing is left to do in `found`
+    assert "at the speed of the last run" in again.text("estimate")
+    finished = form("propagate_labels", videos, {"out_field": "found"})
+    assert finished.choices("existing") == ["skip_existing", "overwrite"]
+    assert "All these videos are finished" in finished.errors["finished"]
+    assert form("propagate_labels", videos, {"out_field": "found", "existing": "overwrite"}).errors == {}
+    unfinished = form("propagate_labels", videos, {"seed_field": "frames.gt"})
+    assert unfinished.default("out_field") == "found"
+    assert "1 finished by earlier runs" in unfinished.text("estimate")
+
+
+def test_a_failed_video_is_reported(execute, videos, tmp_path):
+    (tmp_path / "video0.mp4").unlink()
+    messages = execute("propagate_labels", videos, {**PARAMS, "seed_field": "frames.gt"})
+    (text,) = notifications(messages)
+    assert "1 failed" in text
+    assert "video0.mp4 is not a file" in text
+
+
+def test_invalid_input_is_not_executed(execute, videos):
+    with pytest.raises(ExecutionError, match="out_field"):
+        execute("propagate_labels", videos, {**PARAMS, "out_field": "seed"})
+    assert "seed_run" not in videos.get_field_schema()
+
+
+def test_the_open_video_alone_is_tracked(form, execute, videos):
+    last = videos.last().id
+    params = {**PARAMS, "seed_field": "frames.gt"}
+    opened = form("propagate_labels_in_video", videos, params, current_sample=last)
+    assert opened.text("estimate") == "1 video to track, 8 frames."
+    assert "view_target" not in opened.inputs
+    execute("propagate_labels_in_video", videos, params, current_sample=last)
+    assert [run is None for run in videos.values("tracks_run")] == [True, False]
+
+
+def test_the_selected_labels_alone_are_tracked(form, execute, videos):
+    sample = videos.first()
+    label = sample.frames[1].seed.detections[1]
+    selected = [{"label_id": label.id, "sample_id": sample.id, "field": "frames.seed", "frame_number": 1}]
+    context = {"current_sample": sample.id, "selected_labels": selected}
+    assert form("propagate_labels_in_video", videos, PARAMS, **context).default("only_selected") is True
+    execute("propagate_labels_in_video", videos, PARAMS, **context)
+    assert videos.distinct("frames.tracks.detections.index") == [2]
+
+
+def test_delegated(videos):
+    uri = f"{PLUGIN}/propagate_labels"
+    foo.execute_operator(uri, {"dataset": videos, "params": PARAMS}, request_delegation=True)
+    assert not videos.has_frame_field("tracks")
+    service = DelegatedOperationService()
+    (result,) = service.execute_queued_operations(operator=uri, dataset_name=videos.name)
+    assert result.error is None
+    assert "1 video (8 frames) tracked" in result.result["summary"]
+    videos.reload()
+    assert videos.count("frames.tracks.detections") == 16
+    (operation,) = service.list_operations(operator=uri, dataset_name=videos.name)
+    assert "frames/s" in operation.status.label
+    assert operation.label == "Propagate frames.seed to tracks"
+
+
+def test_buttons(database, videos):
+    registry = OperatorRegistry()
+    places = {}
+    for name in ("propagate_labels", "propagate_labels_in_video", "stop_tracking"):
+        operator = registry.get_operator(f"{PLUGIN}/{name}")
+        placement = resolve_placement(operator, {"dataset_name": videos.name, "params": {}})
+        places[name] = placement and (placement.place.value, placement.view.label)
+    assert places == {
+        "propagate_labels": ("samples-grid-secondary-actions", "Propagate labels"),
+        "propagate_labels_in_video": ("samples-viewer-actions", "Propagate labels"),
+        "stop_tracking": None,
+    }
