@@ -18,7 +18,7 @@ from fiftyone_colortrack.fields.schema import (
     tracks_type,
 )
 from fiftyone_colortrack.fields.seeds import SeededVideo, open_video, read_seeds
-from fiftyone_colortrack.fields.tracks import TrackWriter
+from fiftyone_colortrack.fields.tracks import TrackWriter, frame_label
 
 __all__ = [
     "OUTPUT_TYPES",
@@ -31,6 +31,7 @@ __all__ = [
     "TrackedObject",
     "create_tracks_field",
     "field_name",
+    "frame_label",
     "labelled_frames",
     "open_video",
     "read_seeds",

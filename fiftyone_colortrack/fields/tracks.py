@@ -52,7 +52,7 @@ class TrackWriter:
 
     def add(self, frame: TrackedFrame) -> None:
         """Take a frame's labels, of the kind of the seeds; the frames may come in any order."""
-        self._packed[frame.frame + 1] = _frame_label(frame, self._video, self._output).to_dict()
+        self._packed[frame.frame + 1] = frame_label(frame, self._video, self._output).to_dict()
 
     def commit(self) -> int:
         """Write the labels; returns the number of frames."""
@@ -79,7 +79,8 @@ def _frames_with_field(dataset: fo.Dataset, sample_id: str, name: str) -> list[i
     return [number for number, there in zip(numbers or [], exists or [], strict=True) if there]
 
 
-def _frame_label(frame: TrackedFrame, video: SeededVideo, output: OutputKind) -> fo.Label:
+def frame_label(frame: TrackedFrame, video: SeededVideo, output: OutputKind) -> fo.Label:
+    """The label of a tracked frame: see `TrackWriter`."""
     drawn = video.drawn.get(frame.frame, [])
     if output == "segmentation":
         assert isinstance(frame.labels, np.ndarray)

@@ -1,0 +1,82 @@
+"""The tracker as a model of FiftyOne's zoo."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.core.models as fom
+
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.fields import OutputKind, SeedFrames, frame_label, read_seeds
+from fiftyone_colortrack.tracking.config import Direction, TrackerConfig
+
+
+class ColorTrackModel(fom.SamplesMixin, fom.Model):
+    """Tracks what some frames of a video are labelled with: called as FiftyOne's SAM 2 video models are.
+
+        model = foz.load_zoo_model("colortrack-fast")
+        dataset.apply_model(model, label_field="tracks", prompt_field="frames.seed")
+
+    Args:
+        model: name or file of a model
+        seeds: which labelled frames to start from, see `propagate_iter`
+        direction: in time, see `propagate_iter`
+        output: `masks`, `boxes` or `segmentation`; by default as the prompts are
+        config: the tracker's settings
+        device: torch device; default: the best one there is
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] = "fast",
+        *,
+        seeds: SeedFrames = "all",
+        direction: Direction = "both",
+        output: OutputKind | None = None,
+        config: TrackerConfig | None = None,
+        device: str | None = None,
+    ) -> None:
+        from fiftyone_colortrack.model import load_model
+
+        super().__init__()
+        self._embedder = load_model(model, device)
+        self._seeds, self._direction, self._output = seeds, direction, output
+        self._config = config
+
+    @property
+    def media_type(self) -> str:
+        return "video"
+
+    def predict(self, arg: Any, sample: fo.Sample | None = None) -> dict[int, fo.Label]:
+        """Track one video.
+
+        Args:
+            arg: FiftyOne's reader of the video, which is not used: the tracker reads both ways
+            sample: the video, with labels in the frame field `prompt_field`
+
+        Returns:
+            {frame number, from 1: detections, key points or segmentation}
+
+        Raises:
+            ColorTrackError: if there is no `prompt_field`, or nothing to track in it
+        """
+        from fiftyone_colortrack.tracking import Tracker
+
+        field = self.needs_fields.get("prompt_field")
+        if sample is None or not field or not field.startswith("frames."):
+            raise ColorTrackError(
+                'which labels to track? Name their field: apply_model(..., prompt_field="frames.<field>")'
+            )
+        video = read_seeds(sample, field, self._seeds, fill_boxes=self._output == "masks")
+        tracker = Tracker(
+            video.frames,
+            video.seeds,
+            kind=video.kind,
+            model=self._embedder,
+            direction=self._direction,
+            config=self._config,
+        )
+        output = self._output or video.kind
+        return {tracked.frame + 1: frame_label(tracked, video, output) for tracked in tracker}
