@@ -7,9 +7,8 @@ CHECK := import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 1
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c '$(CHECK)' 2>/dev/null && echo $$p && break; done)
 
-# Everything that FiftyOne writes stays under .venv; the user's own configuration and database are left alone.
+# Everything that FiftyOne writes stays under .venv or in a temporary folder: the user's own ~/.fiftyone is left alone.
 export FIFTYONE_CONFIG_PATH := $(CURDIR)/$(VENV)/fiftyone/config.json
-export FIFTYONE_DATABASE_DIR := $(CURDIR)/$(VENV)/fiftyone/database
 export FIFTYONE_DEFAULT_DATASET_DIR := $(CURDIR)/$(VENV)/fiftyone/datasets
 export FIFTYONE_PLUGINS_DIR := $(CURDIR)
 export FIFTYONE_DATABASE_VALIDATION := false
@@ -17,7 +16,7 @@ export FIFTYONE_DO_NOT_TRACK := true
 
 .PHONY: demo test lint docs
 demo: $(VENV)/.demo
-	$(BIN)/colortrack demo $(DEMO_ARGS)
+	$(BIN)/python scripts/with_mongod.py $(VENV)/fiftyone/database $(BIN)/colortrack demo $(DEMO_ARGS)
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(TEST_ARGS)
 lint: $(VENV)/.dev

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,7 +46,9 @@ def run(
     fo.config.show_progress_bars = False  # the demo has its own
     if davis:
         name = "colortrack-demo-davis"
-        dataset = load_davis(davis, name, sequences=sequences, video_dir=out / "videos", overwrite=True)
+        dataset = load_davis(
+            davis, name, sequences=sequences, video_dir=out / "videos", persistent=True, overwrite=True
+        )
     else:
         dataset = load_demo(out / "videos")
     model = model or ("fast" if any(info.name == "fast" for info in list_models()) else "lab")
@@ -129,6 +132,7 @@ def _name(filepath: str) -> str:
 
 
 def _show(dataset: fo.Dataset) -> None:
-    # FiftyOne notes in the user's own folder that it has greeted; the demo leaves that folder alone.
-    fo.constants.WELCOME_PATH = str(Path(fo.config.database_dir).parent / "welcome.json")
+    settings = os.environ.get("FIFTYONE_CONFIG_PATH")
+    if settings:  # FiftyOne would note in the user's own folder that it has greeted
+        fo.constants.WELCOME_PATH = str(Path(settings).with_name("welcome.json"))
     fo.launch_app(dataset).wait()

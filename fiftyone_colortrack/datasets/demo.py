@@ -30,7 +30,7 @@ def load_demo(video_dir: Path, name: str = NAME) -> fo.Dataset:
     Raises:
         ColorTrackError: if the demo's files are not installed
     """
-    with build_dataset(name, overwrite=True) as dataset:
+    with build_dataset(name, persistent=True, overwrite=True) as dataset:
         dataset.add_sample(cyclist(video_dir))
         for seed, difficulty in enumerate(get_args(Difficulty), 1):
             scene = render_scene(difficulty=difficulty, seed=seed)
