@@ -104,10 +104,10 @@ class TrackerTraining(L.LightningModule):
         Returns:
             the views, and which cells of the view pairs' views are covered, bool `[2 * view_pairs, cells]`.
         """
+        if not batch.view_pairs:
+            return lab, torch.zeros(0, dtype=torch.bool, device=self.device)
         pairs = 2 * batch.frame_pairs
         cover = covers(batch.views[pairs:], batch.crop, self.device)
-        if not len(cover):
-            return lab, cover.flatten(1)
         first, second = lab[pairs:].chunk(2)
         others = torch.cat([first.roll(1, 0), second.roll(-1, 0)])
         covered = torch.where(cover, others, lab[pairs:])
