@@ -13,6 +13,7 @@ from fiftyone_colortrack.version import __version__
 if TYPE_CHECKING:
     from fiftyone_colortrack.api import PropagationReport, evaluate_tracks, propagate
     from fiftyone_colortrack.api.films import FilmReport, colorize, embed, film
+    from fiftyone_colortrack.api.suggestion import Suggestion, suggest
     from fiftyone_colortrack.datasets.davis import load_davis
     from fiftyone_colortrack.model import list_models, load_model
     from fiftyone_colortrack.tracking import Seed, StreamTracker, TrackedFrame, Tracker, TrackerConfig
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "api": ("PropagationReport", "evaluate_tracks", "propagate"),
     "api.films": ("FilmReport", "colorize", "embed", "film"),
+    "api.suggestion": ("Suggestion", "suggest"),
     "datasets.davis": ("load_davis",),
     "model": ("list_models", "load_model"),
     "tracking": ("Seed", "StreamTracker", "TrackedFrame", "Tracker", "TrackerConfig"),
@@ -32,6 +34,7 @@ __all__ = [
     "PropagationReport",
     "Seed",
     "StreamTracker",
+    "Suggestion",
     "TrackedFrame",
     "Tracker",
     "TrackerConfig",
@@ -44,6 +47,7 @@ __all__ = [
     "load_davis",
     "load_model",
     "propagate",
+    "suggest",
 ]
 
 

@@ -9,6 +9,7 @@ from fiftyone_colortrack.plugin.operators.load_kinetics import LoadKinetics
 from fiftyone_colortrack.plugin.operators.load_scenes import LoadScenes
 from fiftyone_colortrack.plugin.operators.propagate import PropagateLabels, PropagateLabelsInVideo
 from fiftyone_colortrack.plugin.operators.stop import StopTracking
+from fiftyone_colortrack.plugin.operators.suggest_frame import SuggestFrame
 
 CLASSES = [
     PropagateLabels,
@@ -22,5 +23,6 @@ CLASSES = [
     LoadScenes,
     ColorizeVideos,
     EmbedVideos,
+    SuggestFrame,
 ]
 """What the plugin registers; `fiftyone.yml` names the same."""

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.tracking.suggest import suggest_frames
+
+
+def test_a_sure_tracker_spreads_over_the_video():
+    first, second, third = suggest_frames(np.ones(41), [0], 3)
+    assert 20 <= first <= 32  # far from the label, with frames on either side
+    assert sorted(np.sign([second - first, third - first])) == [-1, 1]
+
+
+def test_doubt_attracts():
+    confidence = np.full(60, 0.95)
+    confidence[35:45] = 0.1
+    (frame,) = suggest_frames(confidence, [0, 59])
+    assert 35 <= frame < 45
+    two = suggest_frames(confidence, [0, 59], 2)
+    assert two[0] == frame
+    assert abs(two[1] - frame) > 2  # the same doubt is not counted twice
+
+
+def test_one_doubtful_frame_is_worth_less_than_a_stretch():
+    confidence = np.full(60, 0.9)
+    confidence[20] = 0.2
+    confidence[38:50] = 0.4
+    (frame,) = suggest_frames(confidence, [0, 59])
+    assert 38 <= frame < 50
+
+
+def test_labelled_frames_are_not_suggested():
+    assert suggest_frames(np.zeros(4), [1, 2], 10) in ([0, 3], [3, 0])
+    assert suggest_frames(np.zeros(2), [0, 1]) == []
+    assert len(suggest_frames(np.zeros(5), [])) == 1
+
+
+def test_a_long_video():
+    confidence = np.full(20_000, 0.9)
+    confidence[15_000:16_000] = 0.2
+    (frame,) = suggest_frames(confidence, [0, 19_999])
+    assert 15_000 <= frame < 16_000
+
+
+def test_what_is_no_confidence_is_refused():
+    for confidence in (np.array([0.5, np.nan]), np.array([1.2]), np.zeros((2, 2))):
+        with pytest.raises(ColorTrackError, match="confidence"):
+            suggest_frames(confidence, [0])
