@@ -14,9 +14,7 @@ from fiftyone_colortrack.api.propagation import check_videos
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import field_name, seed_fields
 from fiftyone_colortrack.fields.shapes import LABEL_LISTS
-from fiftyone_colortrack.tracking.suggest import suggest_frames
-
-LOST = 0.5  # confidence where a track has no label: gone, or lost; nobody knows
+from fiftyone_colortrack.tracking.suggest import LOST, suggest_frames
 
 
 @dataclass(frozen=True)

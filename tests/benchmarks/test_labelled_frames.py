@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fiftyone_colortrack.tracking import TrackerConfig
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "labelled_frames.py"
+spec = importlib.util.spec_from_file_location("labelled_frames", SCRIPT)
+assert spec
+assert spec.loader
+labelled_frames = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(labelled_frames)
+
+
+@pytest.fixture
+def davis_folder(tmp_path: Path) -> Path:
+    """One DAVIS 2016 sequence: a disc that slowly takes the colour of the ground, and goes on moving."""
+    ground = cv2.resize(np.random.default_rng(0).integers(0, 90, (12, 16, 3), np.uint8), (128, 96))
+    lines = []
+    for t in range(10):
+        mask = cv2.circle(np.zeros((96, 128), np.uint8), (30 + 7 * t, 50), 20, 255, -1)
+        color = np.array([40, 60, 230]) * (1 - t / 12) + 45 * (t / 12)
+        frame = np.where(mask[..., None] > 0, color.astype(np.uint8), ground)
+        paths = [f"/JPEGImages/480p/disc/{t:05}.jpg", f"/Annotations/480p/disc/{t:05}.png"]
+        for path, picture in zip(paths, (frame, mask), strict=True):
+            Path(f"{tmp_path}{path}").parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(f"{tmp_path}{path}", picture)
+        lines.append(" ".join(paths))
+    (tmp_path / "ImageSets" / "480p").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "480p" / "val.txt").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_more_labels_help_whoever_chooses(davis_folder: Path) -> None:
+    config = TrackerConfig(input_size=96, memory=2)
+    results = labelled_frames.run(davis_folder, [1, 2, 10], model="lab", seeds=2, config=config)
+    assert set(results) == {"disc", "mean"}
+    assert results["mean"] == results["disc"]
+    assert set(results["mean"]) == {"suggested", "evenly spaced", "random"}
+    ones = {scores[1] for scores in results["mean"].values()}
+    assert len(ones) == 1  # the first frame, whoever chooses
+    assert ones.pop() < 99
+    for name in ("suggested", "random"):
+        assert results["mean"][name][10] == pytest.approx(100)
+
+
+def test_the_choices() -> None:
+    assert labelled_frames.evenly_spaced(90, 1) == [0]
+    assert labelled_frames.evenly_spaced(90, 5) == [0, 20, 40, 60, 80]
+    chosen = labelled_frames.random_frames(90, 5, 0)
+    assert chosen[0] == 0
+    assert len(set(chosen)) == 5
+    assert max(chosen) < 90
+    assert chosen[:3] == labelled_frames.random_frames(90, 3, 0)
