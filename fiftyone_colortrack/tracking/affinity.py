@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -46,19 +49,21 @@ def top_k_matches(query: Tensor, keys: Tensor, top_k: int | None, radius: float 
         return Matches(*largest(similarity, min(top_k or similarity.shape[1], similarity.shape[1])))
 
     halo = int(radius)
-    outside = _outside_disc(TILE, halo, radius, query.device)
     largest_window = frames * min(TILE + 2 * halo, height) * min(TILE + 2 * halo, width)
     k = min(top_k or largest_window, largest_window)
-    # Buffers that every tile reuses: giving memory back and taking it anew costs a CPU more than the products.
-    window_buffer = query.new_empty(largest_window * query.shape[2])
-    product_buffer = query.new_empty(TILE**2 * largest_window)
     similarity = query.new_full((height, width, k), -torch.inf)
     cell = torch.zeros(height, width, k, dtype=torch.long, device=query.device)
-    for y0 in range(0, height, TILE):
-        y1 = min(y0 + TILE, height)
-        top, bottom = max(y0 - halo, 0), min(y1 + halo, height)
-        for x0 in range(0, width, TILE):
-            x1 = min(x0 + TILE, width)
+    outside = _outside_disc(TILE, halo, radius, query.device)
+    tiles = [(y, x) for y in range(0, height, TILE) for x in range(0, width, TILE)]
+
+    @torch.inference_mode()
+    def search(tiles: Sequence[tuple[int, int]]) -> None:
+        # Buffers that every tile reuses: to give memory back and take it anew costs more than the products.
+        window_buffer = query.new_empty(largest_window * query.shape[2])
+        product_buffer = query.new_empty(TILE**2 * largest_window)
+        for y0, x0 in tiles:
+            y1, x1 = min(y0 + TILE, height), min(x0 + TILE, width)
+            top, bottom = max(y0 - halo, 0), min(y1 + halo, height)
             left, right = max(x0 - halo, 0), min(x1 + halo, width)
             tile = query[y0:y1, x0:x1].flatten(0, 1)  # [n, C]
             window = _packed(keys[:, top:bottom, left:right], window_buffer).flatten(0, 2)  # [Tm, C]
@@ -74,7 +79,21 @@ def top_k_matches(query: Tensor, keys: Tensor, top_k: int | None, radius: float 
             position = _to_frame(position, (bottom - top, right - left), (top, left), (height, width))
             similarity[y0:y1, x0:x1, :found] = values.view(y1 - y0, x1 - x0, found)
             cell[y0:y1, x0:x1, :found] = position.view(y1 - y0, x1 - x0, found)
+
+    if query.device.type == "cpu":
+        # One thread to a tile, not all threads to every operation of a tile: they meet once a frame, which
+        # is what counts where other programs use the same cores.
+        count = torch.get_num_threads()
+        list(_threads(count).map(search, [tiles[i::count] for i in range(count)]))
+    else:
+        search(tiles)
     return Matches(similarity.flatten(0, 1), cell.flatten(0, 1))
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    """Threads whose operations run on one core each."""
+    return ThreadPoolExecutor(count, "colortrack-affinity", initializer=torch.set_num_threads, initargs=(1,))
 
 
 def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
