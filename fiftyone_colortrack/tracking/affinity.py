@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -84,15 +85,15 @@ def top_k_matches(query: Tensor, keys: Tensor, top_k: int | None, radius: float 
         # One thread to a tile, not all threads to every operation of a tile: they meet once a frame, which
         # is what counts where other programs use the same cores.
         count = torch.get_num_threads()
-        list(_threads(count).map(search, [tiles[i::count] for i in range(count)]))
+        list(_threads(count, os.getpid()).map(search, [tiles[i::count] for i in range(count)]))
     else:
         search(tiles)
     return Matches(similarity.flatten(0, 1), cell.flatten(0, 1))
 
 
 @cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    """Threads whose operations run on one core each."""
+def _threads(count: int, process: int) -> ThreadPoolExecutor:
+    """Threads whose operations run on one core each; a forked process needs its own."""
     return ThreadPoolExecutor(count, "colortrack-affinity", initializer=torch.set_num_threads, initargs=(1,))
 
 
