@@ -16,14 +16,14 @@ LABEL = "Suggest frame to label"
 
 
 class SuggestFrame(foo.Operator):
-    """Names the frame of the open video whose labelling should help its tracks most, and goes there."""
+    """Names the frame of the open video whose labelling should help its tracks most."""
 
     @property
     def config(self) -> foo.OperatorConfig:
         return foo.OperatorConfig(
             name="suggest_frame",
             label=LABEL,
-            description="Go to the frame whose labelling should help the tracks most",
+            description="Find the frame of the open video whose labelling should help the tracks most",
             icon="/assets/icons/suggest.svg",
             dynamic=True,
             risk_level=types.RiskLevel.LOW,
@@ -59,10 +59,9 @@ class SuggestFrame(foo.Operator):
         if not suggestions:
             return {"summary": f"{tracks} has no tracks of this video, or all its frames are labelled"}
         (suggestion,) = suggestions
-        # The App's own operator; it moves the playhead of the open video.
-        ctx.trigger("set_frame_number", {"frame_number": suggestion.frame_number})
-        ctx.ops.notify(_text(suggestion), variant="info")
-        return {"summary": _text(suggestion), "frame_number": suggestion.frame_number}
+        metadata = ctx.dataset[ctx.current_sample].metadata
+        summary = _text(suggestion, metadata.frame_rate if metadata else None)
+        return {"summary": summary, "frame_number": suggestion.frame_number}
 
 
 def _tracks(ctx: ExecutionContext) -> list[Choice]:
@@ -70,8 +69,11 @@ def _tracks(ctx: ExecutionContext) -> list[Choice]:
     return [choice for choice in choices if forms.is_tracks(ctx.dataset, choice[0])]
 
 
-def _text(suggestion: Suggestion) -> str:
+def _text(suggestion: Suggestion, frame_rate: float | None) -> str:
+    # FiftyOne 1.22 cannot move the playhead of a video: `set_frame_number` reaches grouped images only.
+    number = suggestion.frame_number
+    place = f"frame {number}, at {(number - 1) / frame_rate:.2f} s" if frame_rate else f"frame {number}"
     return (
-        f"Label frame {suggestion.frame_number} next (the tracker's confidence in it is "
-        f"{suggestion.confidence:.0%}), set keyframe on the labels you draw, and propagate again"
+        f"Label {place}: the tracker's confidence in it is {suggestion.confidence:.0%}. Set keyframe on the "
+        "labels you draw, and propagate again."
     )
