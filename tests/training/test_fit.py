@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -48,7 +49,7 @@ def color_error(model: Embedder, frames: list) -> float:
     grey = pair.float().mean(1, keepdim=True).round().byte().expand(-1, 3, -1, -1)
     first, last = model.embed(grey)[:, None]
     ab = torch.nn.functional.avg_pool2d(rgb_to_lab(pair.float() / 255)[:, 1:], 8).flatten(2)
-    copied = copy_colors(windowed_affinity(last, first, 12, 0.05), ab[:1])
+    copied = copy_colors(windowed_affinity(last, first, 12, 0.07), ab[:1])
     return float((copied - ab[1:]).abs().mean())
 
 
@@ -57,11 +58,17 @@ def track_quality(model: Embedder, frames: list, masks) -> float:
     return score_sequence(torch.tensor([t.labels for t in tracked]).numpy(), masks)[1].J.mean
 
 
+def noisy(frames: list, masks: np.ndarray) -> tuple[list, np.ndarray]:
+    """A scene that random features lose: without noise they follow these discs as well as learned ones."""
+    rng = np.random.default_rng(0)
+    return [np.clip(f + rng.normal(0, 80, f.shape), 0, 255).astype(np.uint8) for f in frames], masks
+
+
 def test_a_short_run_lowers_colour_error_and_raises_j(videos: Path, scene: Callable, tmp_path: Path) -> None:
     steps: list[int] = []
     result = fit(
         TrainingData.collect(videos),
-        steps=40,
+        steps=60,
         out_dir=tmp_path,
         recipe=TINY,
         device="cpu",
@@ -69,7 +76,7 @@ def test_a_short_run_lowers_colour_error_and_raises_j(videos: Path, scene: Calla
         evaluate=lambda model: {"dim": float(model.dim)},
         evaluate_every=20,
     )
-    assert steps == list(range(1, 41))
+    assert steps == list(range(1, 61))
     assert set(result.losses) == {"loss", "reconstruction", "correspondence"}
     assert result.scores == {"dim": 236.0}
     assert 0 <= result.waiting < 0.5
@@ -78,10 +85,13 @@ def test_a_short_run_lowers_colour_error_and_raises_j(videos: Path, scene: Calla
     assert "waiting" in log
 
     torch.manual_seed(0)
-    before, after = build("fast").eval(), load_model(result.weights, "cpu")
-    frames, masks = scene(11)
+    before = build("fast", lab_weight=0).eval()
+    after = load_model(result.weights, "cpu", lab_weight=0)
+    scenes = [scene(seed) for seed in (11, 12)]
+    frames = scenes[0][0]
     assert color_error(after, frames) < color_error(before, frames)
-    assert track_quality(after, frames, masks) > track_quality(before, frames, masks)
+    gains = [track_quality(after, *noisy(*one)) - track_quality(before, *noisy(*one)) for one in scenes]
+    assert np.mean(gains) > 0
 
 
 def test_paper_learns_its_palette_and_trains(videos: Path, tmp_path: Path) -> None:
