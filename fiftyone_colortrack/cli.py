@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from fiftyone_colortrack.benchmark import Result
     from fiftyone_colortrack.model.colorizer import Embedder
     from fiftyone_colortrack.video import Frames
+
+# Threads that wait for each other by spinning take the cores from whatever else runs here: beside other programs
+# tracking was 3 times as slow. Read when torch is first imported, which commands do.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 app = typer.Typer(
     help="Label one frame of a video, get every frame labelled.",

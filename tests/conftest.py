@@ -42,6 +42,7 @@ os.environ |= {
     "FIFTYONE_DO_NOT_TRACK": "true",
     "FIFTYONE_PLUGINS_DIR": str(ROOT),
     "FIFTYONE_SHOW_PROGRESS_BARS": "false",
+    "OMP_WAIT_POLICY": "PASSIVE",  # before torch is imported, as in `cli`
 }
 
 
