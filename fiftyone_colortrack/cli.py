@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from fiftyone_colortrack.model.colorizer import Embedder
     from fiftyone_colortrack.video import Frames
 
-# Threads that wait for each other by spinning take the cores from whatever else runs here: beside other programs
-# tracking was 3 times as slow. Read when torch is first imported, which commands do.
+# Threads that wait for each other by spinning take the cores from whatever else runs: beside other programs
+# tracking was 3 times as slow. It is read when torch is first imported, which the commands do.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 app = typer.Typer(
