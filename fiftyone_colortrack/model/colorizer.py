@@ -33,7 +33,10 @@ def cpu_has_fast_bf16() -> bool:
 
 def autocast(device: torch.device) -> torch.autocast:
     """bf16 autocast where the device is fast at it, a context without effect elsewhere."""
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_fast_bf16()
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        fast = device.type == "cpu" and cpu_has_fast_bf16()
     return torch.autocast(device.type, torch.bfloat16, enabled=fast)
 
 

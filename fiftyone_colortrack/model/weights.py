@@ -72,7 +72,7 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
 
     Args:
         name: `lab`, a model of `list_models`, or the path of a `.safetensors` file.
-        device: torch device; default: the GPU if there is one, else the CPU.
+        device: torch device; default: the GPU (CUDA, or Apple's) if there is one, else the CPU.
         options: options of the preset, such as `stride=4` for `fast`.
 
     Raises:
@@ -82,7 +82,7 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
 
     from fiftyone_colortrack.model.presets import build
 
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device(device or _best_device())
     if str(name) == "lab":
         return build("lab", **options).eval().to(device)
     info = find_model(name)
@@ -99,6 +99,14 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
     model.temperature = info.metadata.get("temperature", model.temperature)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.eval().requires_grad_(False).to(device)
+
+
+def _best_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def find_model(name: str | os.PathLike[str]) -> ModelInfo:

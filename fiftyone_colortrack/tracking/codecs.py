@@ -314,9 +314,9 @@ class PointCodec(Codec):
         mass = weight.sum((0, 1)).clamp(min=1e-12)
         centre_y = (weight.sum(1) * self._centres(0)[:, None]).sum(0) / mass
         centre_x = (weight.sum(0) * self._centres(1)[:, None]).sum(0) / mass
-        points = torch.stack([centre_x, centre_y], 1).double()  # [L, 2]
+        points = torch.stack([centre_x, centre_y], 1)  # [L, 2]
         points[peak < self.VISIBLE] = torch.nan
-        found, sure = points.cpu().numpy(), peak.clamp(0, 1).cpu().numpy()
+        found, sure = points.cpu().double().numpy(), peak.clamp(0, 1).cpu().numpy()
         channels = self.channels.items()
         return {i: found[c] for i, c in channels}, {i: sure[c] for i, c in channels}
 
