@@ -61,10 +61,10 @@ class PropagationReport:
         text = (
             f"{_count(len(done), 'video')} ({_count(self.frames, 'frame')}) tracked in {self.seconds:.0f} s"
         )
-        text += f", written to frames.{self.out_field}"
+        text = f"Stopped: {text}" if self.stopped else text
+        text += f", written to frames.{self.out_field}" if done else ""
         text += f"; {len(skipped)} skipped" if skipped else ""
-        text += f"; {len(failed)} failed" if failed else ""
-        return text + ("; stopped early" if self.stopped else "")
+        return text + (f"; {len(failed)} failed" if failed else "")
 
 
 @dataclass(frozen=True)

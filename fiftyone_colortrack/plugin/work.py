@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import fiftyone.operators as foo
+from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 from fiftyone.operators.store import ExecutionStore
 
@@ -22,7 +23,8 @@ Results = dict[str, Any]
 Messages = Generator[Any, None, T]
 """Yields messages to the App."""
 
-SECONDS_BETWEEN_MESSAGES = 0.25
+STOP_OPERATOR = "@colortrack/fiftyone-colortrack/stop_tracking"
+SECONDS_BETWEEN_MESSAGES = 0.5
 SECONDS_BETWEEN_POLLS = 0.5
 RUN_EXPIRES = 24 * 3600
 
@@ -71,8 +73,10 @@ class WorkOperator(foo.Operator):
         yield ctx.ops.notify(results["summary"], variant=results.get("variant", "success"))
 
 
-def show(ctx: ExecutionContext, steps: Generator[Step, None, T]) -> Messages[T]:
-    """Show the progress of some steps; returns what they return."""
+def show(
+    ctx: ExecutionContext, steps: Generator[Step, None, T], stop: StopSignal | None = None
+) -> Messages[T]:
+    """Show the progress of some steps, and a button that stops them; returns what they return."""
     last = -SECONDS_BETWEEN_MESSAGES
     while True:
         try:
@@ -85,7 +89,16 @@ def show(ctx: ExecutionContext, steps: Generator[Step, None, T]) -> Messages[T]:
         if ctx.delegated:
             ctx.set_progress(step.fraction, label=str(step))
         else:
-            yield ctx.ops.set_progress(progress=step.fraction, label=str(step))
+            yield ctx.ops.show_output(_progress_output(str(step), stop), {"progress": step.fraction})
+
+
+def _progress_output(label: str, stop: StopSignal | None) -> dict[str, Any]:
+    outputs = types.Object()
+    outputs.float("progress", view=types.ProgressView(label=label))
+    if stop is not None:
+        params = {"run": stop.id}
+        outputs.btn("stop", "Stop", variant="outlined", on_click=STOP_OPERATOR, params=params)
+    return types.Property(outputs).to_json()
 
 
 class StopSignal:
@@ -98,23 +111,23 @@ class StopSignal:
 
     def __init__(self, store: ExecutionStore, title: str) -> None:
         self._store = store
-        self._id = secrets.token_hex(4)
+        self.id = secrets.token_hex(4)
         self._stopped = False
         self._polled = time.monotonic()
-        store.set(f"running:{self._id}", title, ttl=RUN_EXPIRES)
+        store.set(f"running:{self.id}", title, ttl=RUN_EXPIRES)
 
     def __call__(self) -> bool:
         if not self._stopped and time.monotonic() - self._polled > SECONDS_BETWEEN_POLLS:
             self._polled = time.monotonic()
-            self._stopped = self._store.get(f"stop:{self._id}") is not None
+            self._stopped = self._store.get(f"stop:{self.id}") is not None
         return self._stopped
 
     def __enter__(self) -> StopSignal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._store.delete(f"running:{self._id}")
-        self._store.delete(f"stop:{self._id}")
+        self._store.delete(f"running:{self.id}")
+        self._store.delete(f"stop:{self.id}")
 
 
 def running(store: ExecutionStore) -> dict[str, str]:

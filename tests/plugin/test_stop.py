@@ -48,9 +48,10 @@ def test_propagation_stops_within_a_frame_and_keeps_what_is_finished(execute, vi
     (run,) = running(store(videos))
     execute("stop_tracking", videos, {"run": run})
     rest = [message.body.to_json() for message in messages]
-    progress = [message["params"] for message in rest if message["operator_uri"] == "set_progress"]
-    assert len(progress) <= 2
-    assert "stopped early" in progress[-1]["label"]
+    steps = [message for message in rest if message["operator_uri"] == "show_output"]
+    assert len(steps) <= 1
+    (note,) = [message["params"]["message"] for message in rest if message["operator_uri"] == "notify"]
+    assert note.startswith("Stopped: 1 video (8 frames) tracked")
     assert [run is not None for run in videos.values("tracks_run")] == [True, False]
     videos.reload()
     assert videos.count("frames.tracks") == 8

@@ -104,7 +104,7 @@ class PropagateLabels(WorkOperator):
         options = _options(view, ctx.params)
         store.set(REMEMBERED, {key: value for key, value in ctx.params.items() if key != "estimate"})
         with StopSignal(store, f"{LABEL} to frames.{field_name(options['out_field'])}") as stop:
-            report = yield from show(ctx, propagate_iter(view, stop=stop, **options))
+            report = yield from show(ctx, propagate_iter(view, stop=stop, **options), stop)
         if report.frames:
             _remember_speed(ctx, options["model"], report)
         return {
@@ -134,6 +134,10 @@ class PropagateLabelsInVideo(PropagateLabels):
     def resolve_placement(self, ctx: ExecutionContext) -> types.Placement:
         button = types.Button(label=LABEL, prompt=True)
         return types.Placement(types.Places.SAMPLES_VIEWER_ACTIONS, button)
+
+    def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
+        yield from super().after(ctx, results)
+        yield ctx.ops.close_sample()  # an open window does not show new fields; opened again, it does
 
     def _add_target(self, ctx: ExecutionContext, inputs: types.Object) -> SampleCollection:
         if ctx.selected_labels:
