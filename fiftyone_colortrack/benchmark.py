@@ -92,7 +92,7 @@ def davis(
         root: a DAVIS 2016 or 2017 folder
         split: a list of `ImageSets`, like "val"; all sequences by default
         sequences: names, to take only these
-        model: name or file of a model, a loaded one, "identity" or "flow"
+        model: name or file of a model, a loaded one, or a baseline: "identity", "flow", "raft"
         max_frames: cut sequences after this many frames, at least 3 (the first and the last are not scored)
         config: settings of the tracker
         device: torch device

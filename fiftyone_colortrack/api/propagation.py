@@ -14,6 +14,7 @@ import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 
 from fiftyone_colortrack.api.report import Clock, Progress, PropagationReport, VideoResult
+from fiftyone_colortrack.datasets.video_dataset import color_by_instance
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
     SEED_FRAMES,
@@ -105,7 +106,7 @@ def propagate_iter(
         seed_field: see `propagate`
         out_field: see `propagate`
         model: `fast`, `lab`, another name that `list_models` knows, a weights file, a loaded model, or the
-            baselines `identity` (repeats the labels in place) and `flow` (optical flow)
+            baselines `identity` (repeats the labels in place), `flow` and `raft` (optical flow)
         seeds: the labels to start from: those of the `first` labelled frame, those of `all` labelled frames,
             or the `keyframes`, which have `keyframe=True`
         direction: `forward` in time from the seeds, `backward`, or `both`
@@ -282,12 +283,15 @@ class _Job:
     def _load_model(self) -> None:
         """Load the model once for all videos."""
         from fiftyone_colortrack.model import load_model
-        from fiftyone_colortrack.tracking import BASELINES
+        from fiftyone_colortrack.tracking.tracker import BASELINES, make_propagator
 
         options = self.tracker_options
         options["config"] = options["config"] or TrackerConfig()
-        if isinstance(options["model"], str) and options["model"] not in BASELINES:
-            options["model"] = load_model(options["model"], options["device"])
+        model, config, device = (options[name] for name in ("model", "config", "device"))
+        if model in BASELINES:
+            make_propagator(model, config, device)  # to say what it lacks before the run begins
+        elif isinstance(model, str):
+            options["model"] = load_model(model, device)
 
     def _register(self, videos: int) -> str:
         """Record what is run, and how, in the dataset."""
@@ -306,9 +310,8 @@ class _Job:
             videos=videos,
         )
         self.dataset.register_run(run_key, config)
-        if self.dataset.app_config.color_scheme is None:  # one colour per object, not per field
-            self.dataset.app_config.color_scheme = fo.ColorScheme(color_by="instance")
-            self.dataset.save()
+        if self.dataset.app_config.color_scheme is None:
+            color_by_instance(self.dataset)
         return run_key
 
     def _track(

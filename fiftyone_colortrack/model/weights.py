@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,8 @@ SHIPPED = Path(__file__).parent / "shipped"
 _FORMAT = "fiftyone-colortrack"
 _SUFFIX = ".safetensors"
 _MAX_HEADER = 10**7
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_NO_WEIGHTS = ("lab", "identity", "flow", "raft")  # what `load_model` and the tracker take for something else
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,32 @@ def home() -> Path:
 def user_models_dir() -> Path:
     """Where a trained model must lie, as `NAME.safetensors`, to be found by its name."""
     return home() / "models"
+
+
+def check_name(name: str, overwrite: bool = False) -> None:
+    """Raises ColorTrackError if `add_model` must not give a model this name."""
+    if not _NAME.fullmatch(name):
+        raise ColorTrackError(f"{name!r} is no name for a model; use letters, digits, - and _")
+    if name in _NO_WEIGHTS or (SHIPPED / f"{name}{_SUFFIX}").exists():
+        raise ColorTrackError(f"{name} is a model that comes with this package; choose another name")
+    if not overwrite and (user_models_dir() / f"{name}{_SUFFIX}").exists():
+        raise ColorTrackError(f"a model {name} exists; replace it (overwrite), or choose another name")
+
+
+def add_model(weights: str | os.PathLike[str], name: str, overwrite: bool = False) -> Path:
+    """Puts a copy of a weights file among the user's models, where it is found by its name; returns its path.
+
+    Raises:
+        ColorTrackError: see `check_name`; also if the file holds no weights of this program.
+    """
+    check_name(name, overwrite)
+    read_info(Path(weights))
+    path = user_models_dir() / f"{name}{_SUFFIX}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    shutil.copyfile(weights, temporary)
+    os.replace(temporary, path)
+    return path
 
 
 def list_models() -> list[ModelInfo]:
@@ -82,7 +112,7 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
 
     from fiftyone_colortrack.model.presets import build
 
-    device = torch.device(device or _best_device())
+    device = torch.device(device or best_device())
     if str(name) == "lab":
         return build("lab", **options).eval().to(device)
     info = find_model(name)
@@ -101,7 +131,7 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
     return model.eval().requires_grad_(False).to(device)
 
 
-def _best_device() -> str:
+def best_device() -> str:
     import torch
 
     if torch.cuda.is_available():

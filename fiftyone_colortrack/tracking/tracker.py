@@ -16,25 +16,27 @@ from torch import Tensor
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model.colorizer import Embedder
 from fiftyone_colortrack.model.weights import load_model
-from fiftyone_colortrack.tracking.baselines import FlowPropagator, IdentityPropagator
+from fiftyone_colortrack.tracking.baselines import DisPropagator, IdentityPropagator, RaftPropagator
 from fiftyone_colortrack.tracking.codecs import CODECS, Codec
 from fiftyone_colortrack.tracking.config import DIRECTIONS, Direction, TrackerConfig
 from fiftyone_colortrack.tracking.labels import LABEL_KINDS, LabelKind, Labels, Seed, TrackedFrame
 from fiftyone_colortrack.tracking.propagator import ColorPropagator, Labelled, Propagator
 from fiftyone_colortrack.video import Frames, open_frames
 
-BASELINES = ("identity", "flow")
+BASELINES = ("identity", "flow", "raft")
 FEATURE_CACHE_BYTES = 2**30  # between two labelled frames, features up to this size are not computed twice
 
 
 def make_propagator(
     model: str | Embedder, config: TrackerConfig, device: str | torch.device | None = None
 ) -> Propagator[Any]:
-    """The propagator for a baseline (`identity`, `flow`), a model's name or file, or a loaded model."""
+    """The propagator for a baseline (one of `BASELINES`), a model's name or file, or a loaded model."""
     if model == "identity":
         return IdentityPropagator()
     if model == "flow":
-        return FlowPropagator(config.input_size)
+        return DisPropagator(config.input_size)
+    if model == "raft":
+        return RaftPropagator(config.input_size, device)
     if not isinstance(model, Embedder):
         model = load_model(model, device)
     return ColorPropagator(model, config)
@@ -74,7 +76,7 @@ class Tracker:
         frames: path of a video, list of image paths, array [T, H, W, 3], list of frames, or `Frames`
         seeds: labels of the first frame, or one or several `Seed`
         kind: of the labels: "masks", "boxes" or "points"
-        model: name or file of a model, a loaded one, or a baseline: "identity", "flow"
+        model: name or file of a model, a loaded one, or a baseline: "identity", "flow", "raft"
         direction: "forward", "backward" or "both"
         config: settings, see `TrackerConfig`
         device: torch device; default: the best one there is

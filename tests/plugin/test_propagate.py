@@ -23,7 +23,7 @@ def test_the_first_click_works(form, videos):
     assert first.text("estimate") == "1 video to track, 8 frames. Left out: 1 without labels in frames.seed."
     assert "memory" not in first.inputs
     assert first.choices("seeds") == ["first", "all"]
-    assert first.choices("model")[-2:] == ["identity", "flow"]
+    assert first.choices("model")[-3:] == ["identity", "flow", "raft"]
 
 
 @pytest.mark.parametrize(

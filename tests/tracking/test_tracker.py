@@ -3,6 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.metrics import jaccard
@@ -145,6 +146,26 @@ def test_baselines_have_the_same_interface(model):
         assert all(np.array_equal(frame.labels, masks[0]) for frame in tracked)
     else:
         assert jaccard(tracked[4].labels == 1, masks[4] == 1) > 0.8
+
+
+def test_raft_needs_its_weights(monkeypatch, tmp_path):
+    from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    video, masks = scene(3)
+    with pytest.raises(ColorTrackError, match=f"save https://.* as {tmp_path}"):
+        Tracker(video, masks[0], model="raft")
+
+    weights = raft_large().state_dict()
+    for name in ("weight", "bias"):  # the last layer: all flow is 0
+        weights[f"update_block.flow_head.conv2.{name}"].zero_()
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(weights, folder / Raft_Large_Weights.DEFAULT.url.rpartition("/")[2])
+    config = TrackerConfig(input_size=(100, 132))  # less than RAFT needs, and no multiple of 8
+    raft, still = (list(Tracker(video, masks[0], model=m, config=config)) for m in ("raft", "identity"))
+    assert [frame.frame for frame in raft] == [0, 1, 2]
+    assert jaccard(raft[2].labels > 0, still[2].labels > 0) > 0.95  # but for the smaller size
 
 
 def test_a_live_video_gives_the_same():

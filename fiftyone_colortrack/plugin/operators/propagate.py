@@ -42,6 +42,7 @@ EXISTING: list[Choice] = [
 BASELINES: list[Choice] = [
     ("identity", "identity", "Baseline: repeats the labels in place"),
     ("flow", "flow", "Baseline: moves the labels with optical flow"),
+    ("raft", "raft", "Baseline: optical flow of a network, where torchvision's weights are present"),
 ]
 OUTPUTS: dict[type[fo.Label], list[Choice]] = {
     fo.Detections: [
@@ -111,7 +112,14 @@ class PropagateLabels(WorkOperator):
             "summary": summary(report),
             "variant": "warning" if report.with_status("failed") else "success",
             "run": report.run_key,
+            "tracks": f"frames.{report.out_field}" if report.frames else None,
         }
+
+    def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
+        yield from super().after(ctx, results)
+        if results["tracks"]:  # in place of the labels that they start from, which lie beneath
+            shown = [field for field in ctx.active_fields if field != ctx.params["seed_field"]]
+            yield ctx.ops.set_active_fields([*shown, results["tracks"]])
 
     def _add_target(self, ctx: ExecutionContext, inputs: types.Object) -> SampleCollection:
         inputs.view_target(ctx, action_description="Track labels in")
