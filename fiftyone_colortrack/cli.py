@@ -259,7 +259,6 @@ def train(
         seed=seed,
         device=device,
         evaluate=(lambda model: score(davis, model=model).mean) if davis else None,
-        progress_bar=True,
     )
     for file, reason in result.unreadable.items():
         _warn(f"left out {file}: {reason}")

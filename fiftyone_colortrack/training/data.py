@@ -1,33 +1,20 @@
-"""What is trained on: videos and photographs, decoded once into a cache of small uint8 frames."""
+"""What is trained on: video files, lists of images that make up a video, and photographs. No torch."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import os
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-import torch
-from torch import Tensor
-
+from fiftyone_colortrack.datasets import ENCODED
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.video import IMAGE_SUFFIXES, Frames, ImageSequence, VideoFile
-
-logger = logging.getLogger(__name__)
+from fiftyone_colortrack.video import IMAGE_SUFFIXES
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
-SHORT_SIDE = 256
+SHORT_SIDE = 256  # of the frames that are kept, in pixels
 MAX_RATE = 15.0  # frames per second that are kept
 IMAGE_SEQUENCE_RATE = 24.0  # of videos that are kept as images and do not say
-_CUT_DIFFERENCE = 28.0  # mean absolute difference of two frames' thumbnails, in grey levels
-_CUT_OVERLAP = 0.6  # share of two frames' colour histograms that overlaps
 
 PathLike = str | os.PathLike[str]
 
@@ -44,6 +31,9 @@ class TrainingData:
     videos: tuple[Path | tuple[Path, ...], ...] = ()
     images: tuple[Path, ...] = ()
 
+    def __len__(self) -> int:
+        return len(self.videos) + len(self.images)
+
     @classmethod
     def collect(
         cls,
@@ -52,6 +42,8 @@ class TrainingData:
         exclude: Iterable[str] = (),
     ) -> TrainingData:
         """Gathers files from folders (searched to any depth, as in Kinetics' folder of classes) or lists.
+
+        Folders of videos that this program has written itself are passed over.
 
         Args:
             videos: a folder of video files, or a list of video files and of lists of images.
@@ -70,84 +62,10 @@ class TrainingData:
         )
         if not chosen.videos and not chosen.images:
             raise ColorTrackError(
-                f"there is nothing to train on: no videos in {videos!r} and no images in {images!r}"
+                f"there is nothing to train on: no videos in {_describe(videos)} and no images in "
+                f"{_describe(images)}" + (f", {', '.join(sorted(left_out))} left out" if left_out else "")
             )
         return chosen
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A stretch of video without a shot change, in the cache; a photograph is a clip of one frame.
-
-    Attributes:
-        first: index in the cache of its first frame.
-        length: number of frames.
-        rate: frames per second as cached.
-        weight: how much it is worth, in (0, 1]: near-grey and static clips teach little.
-    """
-
-    source: str
-    first: int
-    length: int
-    rate: float
-    weight: float
-
-
-@dataclass
-class FrameCache:
-    """Decoded frames with a short side of 256 pixels in one flat uint8 tensor, memory-mapped or on a device.
-
-    Attributes:
-        sizes: int `[F, 2]`, height and width of every frame.
-        offsets: int `[F]`, where each frame begins in `pixels`.
-        unreadable: files that could not be decoded, with the reason.
-    """
-
-    pixels: Tensor
-    sizes: np.ndarray
-    offsets: np.ndarray
-    clips: list[Clip]
-    unreadable: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def open(cls, data: TrainingData, folder: Path, budget: float = 8.0) -> FrameCache:
-        """Decodes `data` into `folder`, or opens what an earlier call has decoded there from the same files.
-
-        Args:
-            budget: size in GiB that the cache may have. Long videos are cut to their first frames to keep it.
-
-        Raises:
-            ColorTrackError: if no file could be decoded.
-        """
-        index = folder / f"{_key(data, budget)}.json"
-        if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # under torchrun one process of a machine decodes
-            while not index.exists():
-                time.sleep(0.5)
-        elif not index.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            _decode(data, index, int(budget * 2**30))
-        table = json.loads(index.read_text())
-        pixels = torch.from_file(str(index.with_suffix(".u8")), size=table["bytes"], dtype=torch.uint8)
-        if table["unreadable"]:
-            logger.warning("%d files could not be read and are left out", len(table["unreadable"]))
-        clips = [Clip(**clip) for clip in table["clips"]]
-        return cls(pixels, np.array(table["sizes"]), np.array(table["offsets"]), clips, table["unreadable"])
-
-    def windows(self, frames: np.ndarray, corners: np.ndarray) -> Tensor:
-        """Cuts 256 x 256 pixels: `frames` `[N]`, `corners` `[N, 2]` (y, x) -> uint8 `[N, 3, 256, 256]`."""
-        cut = torch.empty(
-            len(frames), SHORT_SIDE, SHORT_SIDE, 3, dtype=torch.uint8, device=self.pixels.device
-        )
-        for i, (frame, (y, x)) in enumerate(zip(frames, corners, strict=True)):
-            height, width = self.sizes[frame]
-            start = int(self.offsets[frame])
-            image = self.pixels[start : start + int(height * width * 3)].view(int(height), int(width), 3)
-            cut[i] = image[y : y + SHORT_SIDE, x : x + SHORT_SIDE]
-        return cut.permute(0, 3, 1, 2)
-
-    def to(self, device: torch.device) -> FrameCache:
-        """The cache with its pixels on a device."""
-        return FrameCache(self.pixels.to(device), self.sizes, self.offsets, self.clips, self.unreadable)
 
 
 def _gather(source: object, suffixes: frozenset[str]) -> Iterator[Path | tuple[Path, ...]]:
@@ -155,7 +73,8 @@ def _gather(source: object, suffixes: frozenset[str]) -> Iterator[Path | tuple[P
         folder = Path(source)
         if not folder.is_dir():
             raise ColorTrackError(f"the folder {folder} does not exist; give a folder or a list of files")
-        yield from sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes)
+        found = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes)
+        yield from sorted(p for p in found if ENCODED not in p.relative_to(folder).parts)
         return
     assert isinstance(source, Iterable)
     for item in source:
@@ -166,140 +85,5 @@ def _names(video: Path | tuple[Path, ...]) -> set[str]:
     return {video.name, video.stem} if isinstance(video, Path) else {video[0].parent.name}
 
 
-def _key(data: TrainingData, budget: float) -> str:
-    """Names a cache by the files that are in it: their paths, sizes and times of change."""
-    digest = hashlib.sha256(f"2 {SHORT_SIDE} {MAX_RATE} {budget}".encode())
-    for entry in (*data.videos, *data.images):
-        for path in (entry,) if isinstance(entry, Path) else entry:
-            stat = path.stat() if path.exists() else None
-            digest.update(f"{path.resolve()} {stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def _decode(data: TrainingData, index: Path, budget: int) -> None:
-    """Writes the frames, then the index: a cache without index is one that was interrupted."""
-    sources = [_Source(entry) for entry in (*data.videos, *data.images)]
-    limit = _frame_limit([source for source in sources if not source.error], budget)
-    sizes: list[tuple[int, int]] = []
-    offsets: list[int] = []
-    clips: list[Clip] = []
-    position = 0
-    temporary = index.with_suffix(f".{os.getpid()}")
-    with temporary.open("wb") as file:
-        for source in sources:
-            frames = source.read(limit)
-            if not frames:
-                logger.warning("left out: %s", source.error)
-                continue
-            clips += _split(source.name, frames, len(offsets), source.rate)
-            for frame in frames:
-                file.write(frame.tobytes())
-                sizes.append((frame.shape[0], frame.shape[1]))
-                offsets.append(position)
-                position += frame.nbytes
-    unreadable = {source.name: source.error for source in sources if source.error}
-    if not clips:
-        temporary.unlink()
-        raise ColorTrackError(f"none of the {len(sources)} files to train on can be read: {unreadable}")
-    os.replace(temporary, index.with_suffix(".u8"))
-    table = {"bytes": position, "sizes": sizes, "offsets": offsets, "unreadable": unreadable}
-    temporary.write_text(json.dumps({**table, "clips": [asdict(clip) for clip in clips]}))
-    os.replace(temporary, index)
-
-
-class _Source:
-    """One file, or one list of images, to be decoded; `error` says why it cannot be."""
-
-    def __init__(self, entry: Path | tuple[Path, ...]) -> None:
-        self.name = str(entry if isinstance(entry, Path) else entry[0].parent)
-        self.rate, self.step, self.error = IMAGE_SEQUENCE_RATE, 1, ""
-        try:
-            if isinstance(entry, Path) and entry.suffix.lower() not in IMAGE_SUFFIXES:
-                self.frames: Frames = VideoFile(entry)
-                self.rate = self.frames.info.frame_rate or IMAGE_SEQUENCE_RATE
-            else:
-                self.frames = ImageSequence([entry] if isinstance(entry, Path) else entry)
-            self.step = max(1, round(self.rate / MAX_RATE))
-            self.rate /= self.step
-            self.count = len(range(0, len(self.frames), self.step))
-        except (ColorTrackError, OSError) as error:
-            self.error = str(error)
-
-    @property
-    def frame_bytes(self) -> int:
-        """Estimated size of a decoded frame."""
-        short, long = sorted((self.frames.height, self.frames.width))
-        return round(3 * SHORT_SIDE**2 * long / short)
-
-    def read(self, limit: int) -> list[np.ndarray]:
-        """The first `limit` frames with a short side of exactly 256 pixels, none of an unreadable file."""
-        if self.error:
-            return []
-        indices = range(0, len(self.frames), self.step)[:limit]
-        try:
-            return [_enlarge(frame) for frame in self.frames.read(indices, SHORT_SIDE)]
-        except (ColorTrackError, OSError) as error:
-            self.error = str(error)
-            return []
-
-
-def _frame_limit(sources: list[_Source], budget: int) -> int:
-    """How many frames a video may have so that all of them together keep the budget."""
-    low, high = 1, max((source.count for source in sources), default=1)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if sum(min(s.count, middle) * s.frame_bytes for s in sources) <= budget:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _enlarge(frame: np.ndarray) -> np.ndarray:
-    """Brings a frame that is smaller than 256 pixels up to it."""
-    short = min(frame.shape[:2])
-    if short >= SHORT_SIDE:
-        return frame
-    height, width = (max(SHORT_SIDE, round(side * SHORT_SIDE / short)) for side in frame.shape[:2])
-    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
-
-
-def _split(source: str, frames: list[np.ndarray], first: int, rate: float) -> list[Clip]:
-    """Splits a video at its shot changes into weighted clips."""
-    thumbnails = np.stack([cv2.resize(f, (32, 32), interpolation=cv2.INTER_AREA) for f in frames])
-    starts = [0, *(t for t in range(1, len(frames)) if is_cut(thumbnails[t - 1], thumbnails[t])), len(frames)]
-    return [
-        Clip(source, first + start, stop - start, rate, clip_weight(thumbnails[start:stop], rate))
-        for start, stop in pairwise(starts)
-    ]
-
-
-def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether a shot changes between two thumbnails, uint8 `[32, 32, 3]`: places and colours both differ."""
-    difference = np.abs(before.astype(np.float32) - after).mean()
-    return bool(difference > _CUT_DIFFERENCE and _histogram_overlap(before, after) < _CUT_OVERLAP)
-
-
-def _histogram_overlap(one: np.ndarray, other: np.ndarray) -> float:
-    def histogram(image: np.ndarray) -> np.ndarray:
-        bins = (image // 64).reshape(-1, 3) @ np.array([16, 4, 1])
-        return np.bincount(bins, minlength=64) / len(bins)
-
-    return float(np.minimum(histogram(one), histogram(other)).sum())
-
-
-def clip_weight(thumbnails: np.ndarray, rate: float) -> float:
-    """What a clip can teach, in [0.1, 1]: little if nothing has a colour or nothing moves in half a second.
-
-    Args:
-        thumbnails: uint8 `[T, 32, 32, 3]`, RGB.
-        rate: frames per second.
-    """
-    lab = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2Lab) for frame in thumbnails]).astype(np.float32)
-    chroma = np.hypot(lab[..., 1] - 128, lab[..., 2] - 128).mean()
-    weight = np.clip(chroma / 6, 0.1, 1)
-    gap = min(max(1, round(rate / 2)), len(lab) - 1)
-    if gap:
-        motion = np.abs(lab[gap:] - lab[:-gap]).mean()
-        weight *= np.clip(motion / 2, 0.1, 1)
-    return float(max(weight, 0.1))
+def _describe(source: object) -> str:
+    return str(source) if isinstance(source, (str, os.PathLike)) else "the list"

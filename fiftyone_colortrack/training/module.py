@@ -23,7 +23,7 @@ from fiftyone_colortrack.training.augmentation import (
     view_grid,
     without_hidden,
 )
-from fiftyone_colortrack.training.data import FrameCache
+from fiftyone_colortrack.training.cache import FrameCache
 from fiftyone_colortrack.training.losses import CorrespondenceLoss, PointerLoss, ReconstructionLoss
 from fiftyone_colortrack.training.recipe import Recipe
 from fiftyone_colortrack.training.sampling import CLIP_LENGTH, Batch

@@ -13,7 +13,8 @@ import numpy as np
 from torch.utils.data import IterableDataset
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.training.data import SHORT_SIDE, Clip, FrameCache
+from fiftyone_colortrack.training.cache import Clip, FrameCache
+from fiftyone_colortrack.training.data import SHORT_SIDE
 from fiftyone_colortrack.training.recipe import Recipe
 
 CLIP_LENGTH = 4  # three reference frames and the target: Vondrick et al. 2018, 4.1

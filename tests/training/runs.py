@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fiftyone_colortrack.model.colorizer import Embedder
 from fiftyone_colortrack.training import RECIPES, TrainingData, fit
-from fiftyone_colortrack.training import fit as fit_function
 
+TRAINER = sys.modules[fit.__module__]
 TINY = replace(RECIPES["fast"], frame_pairs=1, view_pairs=1, crops=(64,), warm_up=2, ema=0.9)
 ALONE = replace(TINY, view_pairs=0)  # in correspondence, a batch's images are each other's rivals
 
@@ -40,10 +40,11 @@ def kill_at(last: int):
 
 
 def main(mode: str, videos: Path, out: Path) -> None:
+    TRAINER.cpu_has_fast_bf16 = lambda: False  # what is compared to the last bit is fp32
     data = TrainingData.collect(videos)
     common = {"steps": 6, "out_dir": out, "device": "cpu", "cache_dir": videos / "cache"}
     if mode in ("doubled", "halves"):
-        sys.modules[fit_function.__module__].build = lambda preset: Plain()
+        TRAINER.build = lambda preset: Plain()
         fit(data, recipe=replace(ALONE, frame_pairs=2 if mode == "doubled" else 1), **common)
     elif mode == "killed":
         fit(data, recipe=TINY, checkpoint_minutes=0, on_step=kill_at(3), **common)

@@ -1,29 +1,36 @@
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.training import TrainingData
-from fiftyone_colortrack.training.data import FrameCache, clip_weight, is_cut
-from fiftyone_colortrack.video import write_video
 
 
-def write_image(path: Path, seed: int, size: tuple[int, int] = (120, 160)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    coarse = np.random.default_rng(seed).integers(256, size=(4, 4, 3), dtype=np.uint8)
-    cv2.imwrite(str(path), cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC))
-    return path
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
 
 
-def test_folders_are_searched_and_names_excluded(videos: Path, tmp_path: Path) -> None:
-    write_image(tmp_path / "class" / "one.jpg", 0)
-    (tmp_path / "notes.txt").write_text("no image")
-    data = TrainingData.collect(videos, tmp_path, exclude=["0", "3.mp4"])
+def test_folders_are_searched_and_names_excluded(tmp_path: Path) -> None:
+    touch(*(tmp_path / f"{i}.mp4" for i in range(4)), tmp_path / "class" / "one.JPG", tmp_path / "notes.txt")
+    data = TrainingData.collect(tmp_path, tmp_path, exclude=["0", "3.mp4"])
     assert [Path(video).name for video in data.videos] == ["1.mp4", "2.mp4"]
-    assert [image.name for image in data.images] == ["one.jpg"]
+    assert [image.name for image in data.images] == ["one.JPG"]
+    assert len(data) == 3
+
+
+def test_lists_may_hold_image_sequences(tmp_path: Path) -> None:
+    sequences = [[tmp_path / name / f"{i}.png" for i in range(2)] for name in ("bear", "bus")]
+    data = TrainingData.collect([tmp_path / "0.mp4", *sequences], exclude=["bear"])
+    assert data.videos == (tmp_path / "0.mp4", tuple(sequences[1]))
+
+
+def test_what_this_program_wrote_is_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4", tmp_path / "colortrack-videos" / "a-colors-0123abcd.mp4")
+    assert TrainingData.collect(tmp_path).videos == (tmp_path / "a.mp4",)
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
@@ -31,68 +38,10 @@ def test_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
         TrainingData.collect(tmp_path)
     with pytest.raises(ColorTrackError, match="does not exist"):
         TrainingData.collect(tmp_path / "absent")
+    with pytest.raises(ColorTrackError, match="a left out"):
+        TrainingData.collect([tmp_path / "a.mp4"], exclude=["a"])
 
 
-def test_cache_holds_the_frames_of_videos_images_and_sequences(videos: Path, tmp_path: Path) -> None:
-    sequence = [write_image(tmp_path / "sequence" / f"{i}.png", 0) for i in range(5)]
-    photograph = write_image(tmp_path / "photo.png", 9, (300, 600))
-    data = TrainingData.collect([videos / "0.mp4", sequence], [photograph])
-    cache = FrameCache.open(data, tmp_path / "cache")
-    assert [(clip.length, clip.rate) for clip in cache.clips] == [(14, 12.0), (3, 12.0), (1, 12.0)]
-    assert cache.sizes.min(1).tolist() == [256] * 18  # small images are enlarged, large ones reduced
-
-    window = cache.windows(np.array([17]), np.array([[0, 256]]))[0].permute(1, 2, 0).numpy()
-    image = cv2.resize(cv2.imread(str(photograph))[..., ::-1], (512, 256), interpolation=cv2.INTER_AREA)
-    assert np.abs(window.astype(int) - image[:, 256:]).mean() < 2
-
-
-def test_cache_is_reused_until_a_file_changes(videos: Path, tmp_path: Path) -> None:
-    data = TrainingData.collect([videos / "0.mp4"])
-    FrameCache.open(data, tmp_path)
-    (index,) = tmp_path.glob("*.json")
-    before = index.stat().st_mtime_ns
-    FrameCache.open(data, tmp_path)
-    assert index.stat().st_mtime_ns == before
-    FrameCache.open(TrainingData.collect([videos / "1.mp4"]), tmp_path)
-    assert len(list(tmp_path.glob("*.json"))) == 2
-
-
-def test_budget_is_kept_by_the_longest_videos(videos: Path, tmp_path: Path) -> None:
-    photograph = write_image(tmp_path / "photo.png", 9, (256, 256))
-    frame = 3 * 256**2
-    data = TrainingData.collect([videos / "0.mp4", videos / "1.mp4"], [photograph])
-    cache = FrameCache.open(data, tmp_path, budget=11.5 * frame / 2**30)
-    assert [clip.length for clip in cache.clips] == [5, 5, 1]
-
-
-def test_unreadable_files_are_counted_and_not_fatal(videos: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"no video")
-    cache = FrameCache.open(TrainingData.collect([videos / "0.mp4", broken]), tmp_path)
-    assert list(cache.unreadable) == [str(broken)]
-    assert len(cache.clips) == 1
-    with pytest.raises(ColorTrackError, match="none of the 1 files"):
-        FrameCache.open(TrainingData.collect([broken]), tmp_path)
-
-
-def test_videos_are_split_at_shot_changes(scene: Callable, tmp_path: Path) -> None:
-    frames = scene(1, 10)[0] + [255 - frame for frame in scene(2, 8)[0]]
-    write_video(tmp_path / "cut.mp4", frames, 12)
-    cache = FrameCache.open(TrainingData.collect([tmp_path / "cut.mp4"]), tmp_path)
-    assert [(clip.first, clip.length) for clip in cache.clips] == [(0, 10), (10, 8)]
-
-
-def test_motion_is_no_shot_change() -> None:
-    ground = np.random.default_rng(0).integers(256, size=(32, 64, 3), dtype=np.uint8)
-    assert not is_cut(ground[:, :32], ground[:, 6:38])
-    assert is_cut(np.full((32, 32, 3), 20, np.uint8), np.full((32, 32, 3), 200, np.uint8))
-
-
-def test_grey_and_static_clips_weigh_little() -> None:
-    rng = np.random.default_rng(0)
-    lively = rng.integers(256, size=(8, 32, 32, 3), dtype=np.uint8)
-    static = lively[:1].repeat(8, 0)
-    grey = lively[..., :1].repeat(3, 3)
-    assert clip_weight(lively, 12) == 1
-    assert clip_weight(static, 12) == clip_weight(grey, 12) == pytest.approx(0.1)
-    assert clip_weight(lively[:1], 12) == 1
+def test_collecting_does_not_import_torch() -> None:
+    code = "import sys, fiftyone_colortrack.training; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -6,7 +6,7 @@ import torch
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.training.augmentation import cell_positions, partners, render_views, view_grid
-from fiftyone_colortrack.training.data import Clip, FrameCache
+from fiftyone_colortrack.training.cache import Clip, FrameCache
 from fiftyone_colortrack.training.recipe import Recipe
 from fiftyone_colortrack.training.sampling import CLIP_LENGTH, Sampler
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,7 @@ from fiftyone_colortrack.model import load_model, save_model
 from fiftyone_colortrack.model.color import rgb_to_lab
 from fiftyone_colortrack.model.colorizer import Embedder, copy_colors
 from fiftyone_colortrack.model.presets import build
+from fiftyone_colortrack.model.weights import read_info
 from fiftyone_colortrack.tracking import Tracker
 from fiftyone_colortrack.training import RECIPES, TrainingData, fit
 from fiftyone_colortrack.training.losses.reconstruction import windowed_affinity
@@ -40,7 +42,7 @@ def run(mode: str, videos: Path, out: Path, *arguments: str, processes: int = 1)
     environment = {**os.environ, "PYTHONPATH": str(RUNS.parents[2]), "OMP_NUM_THREADS": "1"}
     environment |= {"GLOO_SOCKET_IFNAME": "lo"}
     command += [str(RUNS), mode, str(videos), str(out), *arguments]
-    return subprocess.run(command, env=environment, check=False, timeout=300).returncode
+    return subprocess.run(command, env=environment, check=False, timeout=900).returncode
 
 
 def color_error(model: Embedder, frames: list) -> float:
@@ -78,11 +80,12 @@ def test_a_short_run_lowers_colour_error_and_raises_j(videos: Path, scene: Calla
     )
     assert steps == list(range(1, 61))
     assert set(result.losses) == {"loss", "reconstruction", "correspondence"}
-    assert result.scores == {"dim": 236.0}
+    assert result.start["dim"] == result.scores["dim"] == 236
+    assert result.scores["color_error"] < result.start["color_error"]
     assert 0 <= result.waiting < 0.5
+    assert not result.stopped
     log = (tmp_path / "logs" / "csv" / "metrics.csv").read_text()
-    assert "reconstruction" in log
-    assert "waiting" in log
+    assert all(name in log for name in ("reconstruction", "waiting", "color_error", "dim"))
 
     torch.manual_seed(0)
     before = build("fast", lab_weight=0).eval()
@@ -116,6 +119,56 @@ def test_fine_tuning_starts_from_the_given_weights(videos: Path, tmp_path: Path)
         fit(data, "paper", steps=1, out_dir=tmp_path / "other", init=start)
 
 
+def test_what_was_chosen_for_the_first_weights_holds_for_the_fine_tuned(videos: Path, tmp_path: Path) -> None:
+    options = {"lab_weight": 0.5, "channels": 32}
+    chosen = {"temperature": 0.03, "options": options}
+    start = save_model(build("fast", **options), tmp_path / "start.safetensors", **chosen)
+    data = TrainingData.collect(videos)
+    result = fit(data, steps=1, out_dir=tmp_path / "run", init=start, recipe=TINY, device="cpu")
+    model = load_model(result.weights, "cpu")
+    assert (model.temperature, model.lab_weight, model.dim) == (0.03, 0.5, 32 + 108)
+    assert "fine-tuned from start: 1 steps on 4 clips" in read_info(result.weights).description
+
+
+def test_a_stopped_run_goes_on_where_it_was(videos: Path, tmp_path: Path) -> None:
+    data, asked = TrainingData.collect(videos), iter([False] * (4 + 2) + [True])
+    common = {"steps": 5, "recipe": TINY, "device": "cpu"}
+    stopped = fit(data, out_dir=tmp_path / "run", stop=lambda: next(asked), **common)
+    assert (stopped.stopped, stopped.steps, stopped.scores) == (True, 3, {})
+    assert not stopped.weights.exists()
+    with pytest.raises(ColorTrackError, match="has done 3 steps"):
+        fit(data, out_dir=tmp_path / "run", resume=True, **{**common, "steps": 2})
+    steps = []
+    resumed = fit(
+        data, out_dir=tmp_path / "run", resume=True, on_step=lambda step, *_: steps.append(step), **common
+    )
+    assert steps == [4, 5]
+    whole = load_file(fit(data, out_dir=tmp_path / "whole", **common).weights)
+    assert all(torch.equal(value, whole[key]) for key, value in load_file(resumed.weights).items())
+
+
+def test_decoding_is_stopped(videos: Path, tmp_path: Path) -> None:
+    result = fit(TrainingData.collect(videos), steps=1, out_dir=tmp_path, stop=lambda: True)
+    assert (result.stopped, result.steps) == (True, 0)
+
+
+def test_photographs_alone_are_enough_for_fast(tmp_path: Path, scene: Callable) -> None:
+    for seed in range(3):
+        cv2.imwrite(str(tmp_path / f"{seed}.png"), scene(seed, frames=1)[0][0])
+    data = TrainingData.collect(images=tmp_path)
+    result = fit(data, steps=1, out_dir=tmp_path / "run", device="cpu")
+    assert set(result.losses) == {"loss", "correspondence"}
+    with pytest.raises(ColorTrackError, match="give longer videos"):
+        fit(data, "paper", steps=1, out_dir=tmp_path / "other", device="cpu")
+
+
+def test_a_run_of_another_preset_is_not_resumed(videos: Path, tmp_path: Path) -> None:
+    data = TrainingData.collect(videos)
+    fit(data, steps=1, out_dir=tmp_path, recipe=TINY, device="cpu")
+    with pytest.raises(ColorTrackError, match="of another preset"):
+        fit(data, "paper", steps=2, out_dir=tmp_path, resume=True, device="cpu")
+
+
 def test_a_run_is_not_overwritten(videos: Path, tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_bytes(b"damaged")
     data = TrainingData.collect(videos)
@@ -133,6 +186,9 @@ def test_a_killed_run_resumes_exactly(videos: Path, tmp_path: Path) -> None:
     assert run("resumed", videos, tmp_path / "killed") == 0
     whole, resumed = (load_file(tmp_path / name / "fast.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+    whole, resumed = (torch.load(tmp_path / name / "last.ckpt") for name in ("whole", "killed"))
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        torch.testing.assert_close(resumed[part], whole[part], atol=0, rtol=0)
 
 
 def test_two_processes_equal_one_with_the_doubled_batch(videos: Path, tmp_path: Path) -> None:
@@ -140,4 +196,4 @@ def test_two_processes_equal_one_with_the_doubled_batch(videos: Path, tmp_path: 
     assert run("halves", videos, tmp_path / "two", processes=2) == 0
     one, two = (load_file(tmp_path / name / "fast.safetensors") for name in ("one", "two"))
     for key, value in one.items():
-        torch.testing.assert_close(two[key], value, atol=2e-3, rtol=2e-3)
+        torch.testing.assert_close(two[key], value, atol=1e-4, rtol=1e-3)

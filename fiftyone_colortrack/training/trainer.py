@@ -1,0 +1,341 @@
+"""The training run: data, recipe and Lightning's loop, from first weights to a file that tracks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.model.color import fit_palette, rgb_to_lab
+from fiftyone_colortrack.model.colorizer import Embedder, PaperEmbedder, cpu_has_fast_bf16
+from fiftyone_colortrack.model.presets import build
+from fiftyone_colortrack.model.weights import find_model, load_model, save_model
+from fiftyone_colortrack.training.cache import FrameCache, OnFile
+from fiftyone_colortrack.training.color_check import ColorCheck
+from fiftyone_colortrack.training.data import TrainingData
+from fiftyone_colortrack.training.module import TrackerTraining
+from fiftyone_colortrack.training.recipe import RECIPES, Recipe
+from fiftyone_colortrack.training.sampling import Sampler
+
+logger = logging.getLogger(__name__)
+
+OnStep = Callable[[int, int, dict[str, float]], None]
+Evaluation = Callable[[Embedder], dict[str, float]]
+CHECKPOINT = "last.ckpt"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run made.
+
+    Attributes:
+        weights: the safetensors file, in the run's folder; not written where the run was stopped.
+        steps: that are done, those before a resumption included.
+        losses: the last step's numbers, by name.
+        scores: of the trained network: `color_error` (see `ColorCheck`), and what `evaluate` gave.
+        start: the same of the network that the run began with; a resumed run knows `color_error` alone.
+        seconds: time of this call's steps; `waiting` is the share of it in which steps waited for data.
+        unreadable: files that were left out, with the reason.
+        stopped: whether the run was stopped before its last step; resumed, it goes on from there.
+    """
+
+    weights: Path
+    steps: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    start: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    waiting: float = 0.0
+    unreadable: dict[str, str] = field(default_factory=dict)
+    stopped: bool = False
+
+
+def fit(
+    data: TrainingData,
+    preset: str = "fast",
+    *,
+    steps: int,
+    out_dir: str | os.PathLike[str],
+    init: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    recipe: Recipe | None = None,
+    on_file: OnFile | None = None,
+    on_step: OnStep | None = None,
+    stop: Callable[[], bool] | None = None,
+    evaluate: Evaluation | None = None,
+    evaluate_every: int = 1000,
+    checkpoint_minutes: float = 5.0,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_budget: float = 8.0,
+) -> TrainResult:
+    """Trains an embedder without labels and writes its weights to `out_dir`.
+
+    Run under `torchrun`, every process takes its share of each batch and the first one writes.
+
+    Args:
+        data: the files to train on.
+        preset: `fast` or `paper`.
+        init: model name or weights file to start from, of the same preset.
+        resume: continue exactly where `out_dir`'s last checkpoint is, if it has one.
+        device: `cpu`, `cuda`; default: the GPU if there is one.
+        recipe: default: the preset's, `RECIPES[preset]`; `fast` learns from photographs alone where there are
+            no videos.
+        on_file: called after each file that is decoded, see `FrameCache.open`.
+        on_step: called after each step with the steps done, `steps` and the step's numbers: its losses, and
+            scores where there are new ones; what it raises ends the run.
+        stop: asked after each file and each step whether to stop; a checkpoint is kept then.
+        evaluate: scores the averaged weights at the start, every `evaluate_every` steps and at the end, such
+            as by J.
+        cache_dir: where decoded frames are kept, default `out_dir`/cache; runs may share it.
+        cache_budget: of the decoded frames, in GiB.
+
+    Raises:
+        ColorTrackError: on a preset that cannot be trained, unreadable data, weights of another preset, an
+            `out_dir` that holds another run and `resume` is not set, or a checkpoint that does not fit.
+    """
+    out = Path(out_dir)
+    checkpoint = out / CHECKPOINT
+    if checkpoint.exists() and not resume:
+        raise ColorTrackError(f"{out} holds a run already; resume it, or choose another folder")
+    if preset not in RECIPES:
+        raise ColorTrackError(f"preset {preset!r} cannot be trained; choose one of {', '.join(RECIPES)}")
+    weights = out / f"{preset}.safetensors"
+    stop = stop or (lambda: False)
+    try:
+        folder = Path(cache_dir or out / "cache")
+        cache = FrameCache.open(data, folder, cache_budget, _stoppable(on_file, stop))
+    except _Stopped:
+        return TrainResult(weights, stopped=True)
+    recipe = recipe or _default_recipe(preset, cache)
+    accelerator = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    torch.manual_seed(seed)
+    module = TrackerTraining(
+        _first_weights(preset, init, cache, seed), recipe, _placed(cache, accelerator), steps
+    )
+    module.to(memory_format=torch.channels_last)
+    check = ColorCheck(cache, seed)
+    run = _Run(out, steps, on_step, stop, _both(check, evaluate), evaluate_every, checkpoint_minutes)
+    with _quiet():
+        trainer = _trainer(out, accelerator, recipe, steps, run)
+        done = _steps_done(checkpoint, module, steps) if resume and checkpoint.exists() else 0
+        start = (check if done else run.measure)(module.averaged) if trainer.is_global_zero else {}
+        batches = Sampler(cache, recipe, seed, done, trainer.global_rank, trainer.world_size)
+        loader = DataLoader(batches, batch_size=None)
+        trainer.fit(module, loader, ckpt_path=checkpoint if done else None, weights_only=False)
+    if trainer.is_global_zero and not run.stopped:
+        facts = _facts(preset, init, steps, cache) | {"scores": run.scores, "recipe": asdict(recipe)}
+        facts |= {"seed": seed, "seconds_per_step": run.seconds / max(trainer.global_step - done, 1)}
+        save_model(module.averaged, weights, **facts)
+    numbers = (module.losses, run.scores, start, run.seconds, run.waiting)
+    return TrainResult(weights, trainer.global_step, *numbers, cache.unreadable, run.stopped)
+
+
+def _trainer(out: Path, device: torch.device, recipe: Recipe, steps: int, run: L.Callback) -> L.Trainer:
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # as torchrun says
+    return L.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=processes,
+        num_nodes=int(os.environ.get("WORLD_SIZE", 1)) // processes,
+        max_steps=steps,
+        precision="bf16-mixed" if device.type == "cuda" or cpu_has_fast_bf16() else "32-true",
+        gradient_clip_val=recipe.clip_gradient,
+        callbacks=[run],
+        logger=_loggers(out),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=out,
+        use_distributed_sampler=False,
+    )
+
+
+class _Run(L.Callback):
+    """Checkpoints by the clock, numbers into logs, the share of time waiting, scores, and an early end."""
+
+    def __init__(
+        self,
+        out: Path,
+        steps: int,
+        on_step: OnStep | None,
+        stop: Callable[[], bool],
+        measure: Evaluation,
+        measure_every: int,
+        checkpoint_minutes: float,
+    ) -> None:
+        self.out, self.steps, self.on_step, self.stop = out, steps, on_step, stop
+        self.measure, self.measure_every = measure, measure_every
+        self.checkpoint_seconds = 60 * checkpoint_minutes
+        self.scores: dict[str, float] = {}
+        self.stopped = False
+        self.began = self.saved = self.step_ended = time.monotonic()
+        self.waited = self.measured = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self.step_ended - self.began - self.measured
+
+    @property
+    def waiting(self) -> float:
+        return self.waited / max(self.seconds, 1e-9)
+
+    def on_train_start(self, *_: Any) -> None:
+        self.began = self.saved = self.step_ended = time.monotonic()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.waited += time.monotonic() - self.step_ended
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
+        now = time.monotonic()
+        self.waited += module.gather_seconds
+        step = trainer.global_step
+        numbers = {**module.losses, "seconds": now - self.step_ended, "waiting": self.waiting}
+        news = {}
+        if trainer.is_global_zero and (step % self.measure_every == 0 or step == self.steps):
+            self.scores = news = self.measure(module.averaged)
+            self.measured += time.monotonic() - now
+        if step % 10 == 0 or news:
+            for log in trainer.loggers:
+                log.log_metrics({**numbers, **news}, step)
+        self._end_or_save(trainer, step, now)
+        if self.on_step and trainer.is_global_zero:
+            self.on_step(step, self.steps, {**module.losses, **news})
+        self.step_ended = time.monotonic()
+
+    def _end_or_save(self, trainer: L.Trainer, step: int, now: float) -> None:
+        """Processes decide together, for their clocks and signals differ and to save is a meeting of all."""
+        any_process = trainer.strategy.reduce_boolean_decision
+        stop = self.stop() and step < self.steps
+        due = step == self.steps or now - self.saved > self.checkpoint_seconds
+        if any_process(stop or due, all=False):
+            self._save(trainer)
+            self.stopped = trainer.should_stop = any_process(stop, all=False)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        """Writes a checkpoint beside the old one, then puts it in its place: a kill leaves one whole."""
+        temporary = self.out / f"{CHECKPOINT}.part"
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            os.replace(temporary, self.out / CHECKPOINT)
+        self.saved = time.monotonic()
+
+
+class _Stopped(Exception):  # noqa: N818, a person's wish
+    pass
+
+
+def _stoppable(on_file: OnFile | None, stop: Callable[[], bool]) -> OnFile:
+    def after_file(done: int, total: int, name: str) -> None:
+        if on_file:
+            on_file(done, total, name)
+        if stop():
+            raise _Stopped
+
+    return after_file
+
+
+def _both(check: Evaluation, evaluate: Evaluation | None) -> Evaluation:
+    return lambda model: {**check(model), **(evaluate(model) if evaluate else {})}
+
+
+def _default_recipe(preset: str, cache: FrameCache) -> Recipe:
+    recipe = RECIPES[preset]
+    if any(clip.length > 1 for clip in cache.clips):
+        return recipe
+    return replace(recipe, frame_pairs=0, view_pairs=recipe.frame_pairs + recipe.view_pairs)
+
+
+def _first_weights(preset: str, init: Any, cache: FrameCache, seed: int) -> Embedder:
+    if init is not None:
+        info = find_model(init)
+        if info.preset != preset:
+            raise ColorTrackError(f"{init} is of preset {info.preset!r}, not {preset!r}")
+        return load_model(init, "cpu").train().requires_grad_(True)
+    network = build(preset).train()
+    if isinstance(network, PaperEmbedder):
+        network.palette.copy_(fit_palette(_sample_colors(cache, seed), len(network.palette), seed=seed))
+    return network
+
+
+def _sample_colors(cache: FrameCache, seed: int, frames: int = 200, pixels: int = 50_000) -> torch.Tensor:
+    """ab of cells' colours from random frames `[pixels, 2]`, for the palette."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.integers(len(cache.sizes), size=frames)
+    windows = cache.windows(chosen, np.zeros((frames, 2), dtype=int))
+    small = F.avg_pool2d(windows.float() / 255, 8)
+    ab = rgb_to_lab(small)[:, 1:].permute(0, 2, 3, 1).reshape(-1, 2)
+    return ab[torch.from_numpy(rng.integers(len(ab), size=pixels))]
+
+
+def _placed(cache: FrameCache, device: torch.device) -> FrameCache:
+    """The cache on the GPU, if it takes no more than half of the memory that is free there."""
+    if device.type == "cuda" and cache.pixels.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
+        return cache.to(device)
+    return cache
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's notes on hardware and its advertisements: the run has a report of its own."""
+    chatty = logging.getLogger("lightning.pytorch")
+    level = chatty.level
+    chatty.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        try:
+            yield
+        finally:
+            chatty.setLevel(level)
+
+
+def _loggers(out: Path) -> list[Logger]:
+    loggers: list[Logger] = [CSVLogger(out, name="logs", version="csv", flush_logs_every_n_steps=1)]
+    try:
+        loggers.append(TensorBoardLogger(out, name="logs", version="tensorboard"))
+    except ModuleNotFoundError:
+        logger.warning("tensorboard is not installed: losses are logged to CSV only")
+    return loggers
+
+
+def _steps_done(checkpoint: Path, module: L.LightningModule, steps: int) -> int:
+    """The step that a checkpoint was written after."""
+    try:
+        state = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=False)
+        done, names = int(state["global_step"]), state["state_dict"].keys()
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise ColorTrackError(
+            f"the checkpoint {checkpoint} is damaged: {error}; start the run anew"
+        ) from error
+    if names != module.state_dict().keys():
+        raise ColorTrackError(f"the checkpoint {checkpoint} is of another preset; resume it with that")
+    if done > steps:
+        raise ColorTrackError(f"the run of {checkpoint} has done {done} steps; give at least as many")
+    return done
+
+
+def _facts(preset: str, init: Any, steps: int, cache: FrameCache) -> dict[str, Any]:
+    """What is kept with the weights; a temperature or options that were chosen for the first ones hold on."""
+    clips = sum(clip.length > 1 for clip in cache.clips)
+    counts = {"clips": clips, "photographs": len(cache.clips) - clips, "frames": len(cache.sizes)}
+    first = find_model(init) if init else None
+    origin = f"fine-tuned from {first.name}" if first else "trained from nothing"
+    material = f"{clips} clips and {counts['photographs']} photographs"
+    facts: dict[str, Any] = {"description": f"{preset}, {origin}: {steps} steps on {material}"}
+    facts |= {"steps": steps, "data": counts, "init": str(init) if init else None}
+    chosen = first.metadata if first else {}
+    return facts | {name: chosen[name] for name in ("temperature", "options") if name in chosen}
