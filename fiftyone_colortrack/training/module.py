@@ -26,7 +26,8 @@ from fiftyone_colortrack.training.augmentation import (
 from fiftyone_colortrack.training.cache import FrameCache
 from fiftyone_colortrack.training.losses import CorrespondenceLoss, PointerLoss, ReconstructionLoss
 from fiftyone_colortrack.training.recipe import Recipe
-from fiftyone_colortrack.training.sampling import CLIP_LENGTH, Batch
+from fiftyone_colortrack.training.sampling import CLIP_LENGTH, WALK_LENGTH, Batch
+from fiftyone_colortrack.training.walks import walk_partners
 
 
 class TrackerTraining(L.LightningModule):
@@ -63,22 +64,22 @@ class TrackerTraining(L.LightningModule):
         return total
 
     def _pair_losses(self, lab: Tensor, grid: Tensor, batch: Batch) -> dict[str, Tensor]:
-        pairs, twins = batch.frame_pairs, batch.view_pairs
-        seen, hidden = self._cover(self._hide(lab, batch), batch)
+        pairs, walked = 2 * batch.frame_pairs, len(lab) - WALK_LENGTH * batch.walks
+        shown = self._hide(lab, batch)
+        seen, hidden = self._cover(shown[:walked], batch)
         features = self.network(seen).float()
         losses: dict[str, Tensor] = {"loss": lab.new_zeros(())}
         if pairs:
             dropped = torch.from_numpy(batch.dropped).to(self.device) | self.recipe.grey
-            reference, target = features[: 2 * pairs].chunk(2)
-            reference_ab, target_ab = lab[: 2 * pairs, 1:].chunk(2)
+            reference, target = features[:pairs].chunk(2)
+            reference_ab, target_ab = lab[:pairs, 1:].chunk(2)
             losses["reconstruction"] = self.reconstruction(
                 reference, target, reference_ab, target_ab, dropped
             )
             losses["loss"] = losses["loss"] + self.recipe.reconstruction * losses["reconstruction"]
-        if twins:
-            first, second = features[2 * pairs :].flatten(2).chunk(2)
-            here, there = cell_positions(grid[2 * pairs :], self.network.stride).chunk(2)
-            forth, back = (partners(a, b, _cell_extent(b)) for a, b in ((here, there), (there, here)))
+        if len(features) > pairs:
+            first, second = features[pairs:].flatten(2).chunk(2)
+            forth, back = self._partners(grid[pairs:walked], shown[walked:], batch)
             first_hidden, second_hidden = hidden.chunk(2)
             forth = without_hidden(forth, first_hidden, second_hidden)
             back = without_hidden(back, second_hidden, first_hidden)
@@ -87,6 +88,28 @@ class TrackerTraining(L.LightningModule):
             ) / 2
             losses["loss"] = losses["loss"] + self.recipe.correspondence * losses["correspondence"]
         return losses
+
+    def _partners(self, grid: Tensor, walks: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Each first view's cells' partners in the second one, and the other way round.
+
+        In two views of one frame they are known; through a walk they are found by raw colours and the
+        averaged network, which teaches the network what moves against its surroundings.
+        """
+        positions = cell_positions(grid, self.network.stride)
+        here, there = (views[: batch.view_pairs] for views in positions.chunk(2))
+        forth, back = (partners(a, b, _cell_extent(b)) for a, b in ((here, there), (there, here)))
+        if batch.walks:
+            with torch.no_grad():
+                frames = F.normalize(self.averaged.describe(walks).float(), dim=1)
+            walk = frames.unflatten(0, (batch.walks, WALK_LENGTH))
+            follow = partial(
+                walk_partners,
+                radius=self.recipe.walk_radius,
+                temperature=self.averaged.temperature,
+                agreement=self.recipe.agreement,
+            )
+            forth, back = torch.cat([forth, follow(walk)]), torch.cat([back, follow(walk.flip(1))])
+        return forth, back
 
     def _hide(self, lab: Tensor, batch: Batch) -> Tensor:
         """What the network may see: without the dropped channels of frame pairs, or in grey altogether."""
@@ -99,15 +122,15 @@ class TrackerTraining(L.LightningModule):
         return lab * shown
 
     def _cover(self, lab: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Covers parts of the view pairs' views, each by views of another pair.
+        """Covers parts of the view pairs' and walks' views, each by views of another pair.
 
         Returns:
-            the views, and which cells of the view pairs' views are covered, bool `[2 * view_pairs, cells]`.
+            the views, and which cells of these pairs' views are covered, bool `[2 * (pairs), cells]`.
         """
-        if not batch.view_pairs:
-            return lab, torch.zeros(0, dtype=torch.bool, device=self.device)
         pairs = 2 * batch.frame_pairs
-        cover = covers(batch.views[pairs:], batch.crop, self.device)
+        if len(lab) == pairs:
+            return lab, torch.zeros(0, dtype=torch.bool, device=self.device)
+        cover = covers(batch.views[pairs : len(lab)], batch.crop, self.device)
         first, second = lab[pairs:].chunk(2)
         others = torch.cat([first.roll(1, 0), second.roll(-1, 0)])
         covered = torch.where(cover, others, lab[pairs:])

@@ -12,12 +12,16 @@ class Recipe:
     Attributes:
         frame_pairs: pairs of frames of one clip in a batch, for the reconstruction of colours.
         view_pairs: pairs of views of one frame in a batch, for the correspondence.
+        walks: walks of four frames in a batch, along which partners are found for the correspondence.
         clips: clips of four frames in a batch, for the paper's loss.
         crops: sizes of the network's input; each step takes one of them. A batch has the stated number of
             pairs at the first size, fewer at a larger one, so that every step costs the same.
         zoom: smallest and largest ratio between the crop and the square of the frame that it shows.
         rescale: largest ratio between the zooms of two views of one frame.
         gap: shortest and longest time between the frames of a pair.
+        walk_gap: shortest and longest time between neighbouring frames of a walk.
+        walk_radius: how far things move between these, in cells.
+        agreement: of the ways there and back, see `walk_partners`.
         photographs: share of the view pairs that comes from photographs, where there are any.
         warp: strength of the smooth warp of views, as a share of the crop.
         rotation: largest rotation of a view, in degrees.
@@ -34,13 +38,17 @@ class Recipe:
         ema: decay of the averaged weights, which are those that are kept.
     """
 
-    frame_pairs: int = 6
-    view_pairs: int = 6
+    frame_pairs: int = 4
+    view_pairs: int = 4
+    walks: int = 4
     clips: int = 0
-    crops: tuple[int, ...] = (128, 160)
+    crops: tuple[int, ...] = (128, 160, 208)
     zoom: tuple[float, float] = (0.6, 2.0)
     rescale: float = 1.35
     gap: tuple[float, float] = (0.1, 1.0)
+    walk_gap: tuple[float, float] = (0.07, 0.25)
+    walk_radius: float = 5.0
+    agreement: float = 0.05
     photographs: float = 0.3
     warp: float = 0.03
     rotation: float = 10.0
@@ -65,6 +73,7 @@ RECIPES = {
     "paper": Recipe(
         frame_pairs=0,
         view_pairs=0,
+        walks=0,
         clips=32,
         crops=(256,),
         zoom=(1.0, 1.0),

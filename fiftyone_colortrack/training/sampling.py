@@ -7,7 +7,7 @@ nothing that came before: a resumed run goes on exactly, and two processes draw 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch.utils.data import IterableDataset
@@ -19,6 +19,7 @@ from fiftyone_colortrack.training.recipe import Recipe
 
 CLIP_LENGTH = 4  # three reference frames and the target: Vondrick et al. 2018, 4.1
 CLIP_GAP = 1 / 6  # seconds: the paper's 6 frames per second
+WALK_LENGTH = 4
 WARP_POINTS = 4
 _RELATIVE_FLIP = 0.1  # share of the view pairs of which one view is mirrored
 
@@ -40,8 +41,9 @@ class View:
 
 @dataclass
 class Batch:
-    """Views in the order: first and second frames of the frame pairs, first and second views of the view
-    pairs, or the frames of clips one clip after another.
+    """Views in the order: first and second frames of the frame pairs; first views of the view pairs and first
+    frames of the walks, second views and last frames; the undistorted frames of walks one walk after another.
+    Or the frames of clips one clip after another.
 
     Attributes:
         dropped: bool `[frame_pairs, 2]`, which of a and b is taken from both frames of a pair.
@@ -51,6 +53,7 @@ class Batch:
     crop: int
     frame_pairs: int
     view_pairs: int
+    walks: int
     clips: int
     views: list[View]
     dropped: np.ndarray
@@ -79,11 +82,14 @@ class Sampler(IterableDataset):
         self.everything = _Choice(cache.clips)
         self.photographs = _Choice([clip for clip in cache.clips if clip.length == 1])
         self.moving = _Choice([clip for clip in cache.clips if clip.length >= 2])
+        self.walkable = _Choice([clip for clip in cache.clips if clip.length >= WALK_LENGTH])
         self.long = _Choice([clip for clip in cache.clips if clip.length > _clip_steps(clip)[-1]])
         if recipe.clips and not self.long:
             raise ColorTrackError("no clip is half a second long; give longer videos to train `paper` on")
-        if recipe.frame_pairs and not self.moving:
-            raise ColorTrackError("there are photographs but no videos; give videos, or set frame_pairs to 0")
+        if (recipe.frame_pairs and not self.moving) or (recipe.walks and not self.walkable):
+            raise ColorTrackError(
+                "there are photographs but no videos; give videos, or set frame_pairs and walks to 0"
+            )
 
     def __iter__(self) -> Iterator[Batch]:
         step = self.start
@@ -96,9 +102,9 @@ class Sampler(IterableDataset):
         recipe = self.recipe
         crop = int(np.random.default_rng((self.seed, step)).choice(recipe.crops))
         scale = (recipe.crops[0] / crop) ** 2
-        frame_pairs, view_pairs, clips = (
+        frame_pairs, view_pairs, walks, clips = (
             max(1, round(count * scale)) if count else 0
-            for count in (recipe.frame_pairs, recipe.view_pairs, recipe.clips)
+            for count in (recipe.frame_pairs, recipe.view_pairs, recipe.walks, recipe.clips)
         )
         draw = [self._generator(step, sample, frame_pairs) for sample in range(frame_pairs)]
         pairs = [self._frame_pair(rng, crop) for rng in draw]
@@ -108,9 +114,11 @@ class Sampler(IterableDataset):
             for sample in range(view_pairs)
         ]
         runs = [self._clip(self._generator(step, sample, clips, kind=2), crop) for sample in range(clips)]
-        views = [pair[i] for i in (0, 1) for pair in pairs] + [twin[i] for i in (0, 1) for twin in twins]
-        views += [view for run in runs for view in run]
-        return Batch(step, crop, frame_pairs, view_pairs, clips, views, dropped)
+        ways = [self._walk(self._generator(step, sample, walks, kind=3), crop) for sample in range(walks)]
+        views = [pair[i] for i in (0, 1) for pair in pairs]
+        views += [pair[i] for i in (0, 1) for pair in (*twins, *(ends for ends, _ in ways))]
+        views += [view for run in (*runs, *(frames for _, frames in ways)) for view in run]
+        return Batch(step, crop, frame_pairs, view_pairs, walks, clips, views, dropped)
 
     def _generator(self, step: int, sample: int, count: int, kind: int = 0) -> np.random.Generator:
         return np.random.default_rng((self.seed, step, kind, self.rank * count + sample))
@@ -133,6 +141,21 @@ class Sampler(IterableDataset):
         other = self._view(rng, frame, crop, distorted=True, near=one)
         other.flip = one.flip ^ bool(rng.random() < _RELATIVE_FLIP)
         return [one, other]
+
+    def _walk(self, rng: np.random.Generator, crop: int) -> tuple[list[View], list[View]]:
+        """The distorted first and last frame of a walk, and all its frames as they are."""
+        clip = self.walkable.draw(rng)
+        longest = (clip.length - 1) // (WALK_LENGTH - 1)
+        gap = int(np.clip(round(rng.uniform(*self.recipe.walk_gap) * clip.rate), 1, longest))
+        first = clip.first + int(rng.integers(clip.length - gap * (WALK_LENGTH - 1)))
+        view = self._view(rng, first, crop, distorted=False)
+        frames = [_same_place(view, first + i * gap) for i in range(WALK_LENGTH)]
+        recipe = self.recipe
+        ends = [
+            replace(frame, cover=_draw_cover(rng, recipe.cover), jitter=_draw_jitter(rng, recipe.jitter))
+            for frame in (frames[0], frames[-1])
+        ]
+        return ends, frames
 
     def _clip(self, rng: np.random.Generator, crop: int) -> list[View]:
         clip = self.long.draw(rng)
@@ -182,7 +205,7 @@ def _clip_steps(clip: Clip) -> list[int]:
 
 def _same_place(view: View, frame: int) -> View:
     """The same part of another frame of the clip."""
-    return View(frame, *(getattr(view, name) for name in list(View.__dataclass_fields__)[1:]))
+    return replace(view, frame=frame)
 
 
 def _draw_jitter(rng: np.random.Generator, strength: float) -> np.ndarray:

@@ -13,8 +13,8 @@ from fiftyone_colortrack.model.colorizer import Embedder
 from fiftyone_colortrack.training import RECIPES, TrainingData, fit
 
 TRAINER = sys.modules[fit.__module__]
-TINY = replace(RECIPES["fast"], frame_pairs=1, view_pairs=1, crops=(64,), warm_up=2, ema=0.9)
-ALONE = replace(TINY, view_pairs=0)  # in correspondence, a batch's images are each other's rivals
+TINY = replace(RECIPES["fast"], frame_pairs=1, view_pairs=1, walks=1, crops=(64,), warm_up=2, ema=0.9)
+ALONE = replace(TINY, view_pairs=0, walks=0)  # in correspondence, a batch's images are each other's rivals
 
 
 class Plain(Embedder):

@@ -1,16 +1,19 @@
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.model.presets import build
 from fiftyone_colortrack.training.augmentation import cell_positions, partners, render_views, view_grid
 from fiftyone_colortrack.training.cache import Clip, FrameCache
+from fiftyone_colortrack.training.module import TrackerTraining
 from fiftyone_colortrack.training.recipe import Recipe
 from fiftyone_colortrack.training.sampling import CLIP_LENGTH, Sampler
 
-RECIPE = Recipe(frame_pairs=3, view_pairs=3, crops=(64, 128))
+RECIPE = Recipe(frame_pairs=3, view_pairs=3, walks=0, crops=(64, 128))
 
 
 @pytest.fixture
@@ -121,3 +124,27 @@ def test_missing_material_is_named(cache: FrameCache) -> None:
     with pytest.raises(ColorTrackError, match="half a second"):
         Sampler(stills, replace(RECIPE, frame_pairs=0, clips=2), 0)
     assert Sampler(stills, replace(RECIPE, frame_pairs=0), 0).batch(0).frame_pairs == 0
+
+
+def test_walks_follow_one_place_through_a_clip(cache: FrameCache) -> None:
+    recipe = replace(RECIPE, frame_pairs=0, view_pairs=1, walks=2, crops=(64,), walk_gap=(0.08, 0.08))
+    batch = Sampler(cache, recipe, 0).batch(0)
+    ends = [batch.views[1:3], batch.views[4:6]]  # after the view pair's first, and its second view
+    walks = [batch.views[6:10], batch.views[10:14]]
+    for first, last, walk in zip(*ends, walks, strict=True):
+        assert (first.frame, last.frame) == (walk[0].frame, walk[-1].frame)
+        assert [b.frame - a.frame for a, b in pairwise(walk)] == [1, 1, 1]
+        assert len({view.centre for view in (first, last, *walk)}) == 1
+        assert all(np.array_equal(view.jitter, [1, 0, 1, 1, 0]) for view in walk)
+        assert not np.array_equal(first.jitter, last.jitter)
+
+
+def test_walks_are_seen_after_what_they_teach(cache: FrameCache) -> None:
+    """The network learns from the first and last frames only; the others show the way."""
+    recipe = replace(RECIPE, frame_pairs=1, view_pairs=1, walks=1, crops=(64,))
+    module = TrackerTraining(build("fast").requires_grad_(True), recipe, cache, steps=1)
+    seen = []
+    module.network.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    module.training_step(Sampler(cache, recipe, 0).batch(0), 0).backward()
+    assert seen == [2 + 2 + 2]
+    assert module.losses["correspondence"] > 0

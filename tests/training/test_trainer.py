@@ -26,7 +26,7 @@ from fiftyone_colortrack.tracking import Tracker
 from fiftyone_colortrack.training import RECIPES, TrainingData, fit
 from fiftyone_colortrack.training.losses.reconstruction import windowed_affinity
 
-TINY = replace(RECIPES["fast"], frame_pairs=2, view_pairs=2, crops=(64,), warm_up=5, ema=0.9)
+TINY = replace(RECIPES["fast"], frame_pairs=2, view_pairs=2, walks=1, crops=(64,), warm_up=5, ema=0.9)
 RUNS = Path(__file__).with_name("runs.py")
 
 
