@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from fiftyone_colortrack.tracking.codecs import CODECS, Codec
 from fiftyone_colortrack.tracking.config import DIRECTIONS, Direction, TrackerConfig
 from fiftyone_colortrack.tracking.labels import LABEL_KINDS, LabelKind, Labels, Seed, TrackedFrame
 from fiftyone_colortrack.tracking.propagator import ColorPropagator, Labelled, Propagator
+from fiftyone_colortrack.tracking.segments import Segment, plan_segments
 from fiftyone_colortrack.video import Frames, open_frames
 
 BASELINES = ("identity", "flow", "raft")
@@ -54,8 +55,23 @@ class _Anchor:
     known: frozenset[int]  # drawn here, or earlier
 
     @property
+    def missing(self) -> frozenset[int]:
+        return self.known - self.drawn
+
+    @property
     def labelled(self) -> Labelled:
         return Labelled(self.prepared, self.soft)
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """A labelled frame that is needed, and the frames between the labelled one before it and itself."""
+
+    seed: Seed
+    known: frozenset[int]  # drawn in the labelled frame, or earlier
+    frames: range
+    wanted: bool  # else they are gone through at most to complete the labelled frame
+    passes: int
 
 
 class Tracker:
@@ -80,6 +96,9 @@ class Tracker:
         direction: "forward", "backward" or "both"
         config: settings, see `TrackerConfig`
         device: torch device; default: the best one there is
+
+    Attributes:
+        segments: the frames that are tracked, by the labelled frames that they follow from
 
     Raises:
         ColorTrackError: if the seeds do not fit the video, or the model does not exist
@@ -108,24 +127,29 @@ class Tracker:
         self._propagator = make_propagator(model, self.config, device)
         self._grid = self._propagator.grid((self.frames.height, self.frames.width))
         self._codec: Codec = CODECS[kind].create(self.seeds, self._grid, self._propagator.device)
+        self._drawn = {seed.frame: self._codec.ids_in(seed.labels) for seed in self.seeds}
+        self.segments = plan_segments(self._drawn, len(self.frames), direction, self.config.labelled)
+
+    def only(self, segments: Collection[Segment]) -> Tracker:
+        """A tracker of some of the `segments`: there it gives the same labels, and elsewhere it does no work.
+
+        The exception is a labelled frame that leaves out objects: where it is needed, the frames before it
+        are gone through as well, for these objects are tracked into it.
+        """
+        part = copy(self)
+        part.segments = [segment for segment in self.segments if segment in segments]
+        return part
 
     def __len__(self) -> int:
         """Number of frames that tracking gives."""
-        if self.direction == "forward":
-            return len(self.frames) - self.seeds[0].frame
-        if self.direction == "backward":
-            return self.seeds[-1].frame + 1
-        return len(self.frames)
+        return sum(len(segment.frames) for segment in self.segments)
 
     @property
     def step_count(self) -> int:
         """How many items `steps` gives."""
         if self.direction == "backward":
             return self._mirrored().step_count
-        frames = [seed.frame for seed in self.seeds]
-        passes = 2 if self.direction == "both" else 1
-        between = passes * sum(end - start - 1 for start, end in pairwise(frames))
-        return len(self) + between + (frames[0] if self.direction == "both" else 0)
+        return len(self) + sum(stretch.passes * len(stretch.frames) for stretch in self._stretches())
 
     def __iter__(self) -> Iterator[TrackedFrame]:
         return (tracked for tracked in self.steps() if tracked is not None)
@@ -135,18 +159,45 @@ class Tracker:
         if self.direction == "backward":
             yield from self._backward()
             return
-        first, *later = self.seeds
-        anchors = [self._anchor(first)]
-        if self.direction == "both":
-            yield from self._decode(self._before(anchors[0]))
-        yield self._decode_anchor(anchors[0])
-        for seed in later:
-            anchor = self._anchor(seed)
-            yield from self._decode(self._between(anchors, anchor))
-            anchors.append(anchor)
-            yield self._decode_anchor(anchor)
-        rest = range(anchors[-1].frame + 1, len(self.frames))
-        yield from self._decode((i, soft) for i, _, soft in self._run(rest, anchors[::-1]))
+        wanted = self._wanted
+        anchors: list[_Anchor] = []
+        for stretch in self._stretches():
+            anchor = self._anchor(stretch.seed, stretch.known)
+            if stretch.passes:
+                known = anchors[-1].known if anchors else anchor.known
+                tracked = self._between(anchors, anchor, stretch.wanted) if anchors else self._before(anchor)
+                yield from self._decode(tracked, known)
+            anchors = [*anchors, anchor][-self._memory :]
+            if range(anchor.frame, anchor.frame + 1) in wanted:
+                yield self._decode_anchor(anchor)
+        rest = range(self.seeds[-1].frame + 1, len(self.frames))
+        if rest in wanted:
+            tracked = ((i, soft) for i, _, soft in self._run(rest, anchors[::-1]))
+            yield from self._decode(tracked, anchors[-1].known)
+
+    @property
+    def _wanted(self) -> set[range]:
+        return {segment.frames for segment in self.segments}
+
+    @property
+    def _memory(self) -> int:
+        """How many labelled frames are looked at."""
+        return max(self.config.labelled, 1)
+
+    def _stretches(self) -> Iterator[_Stretch]:
+        wanted = self._wanted
+        needed = frozenset().union(*(segment.seeds for segment in self.segments))
+        known: frozenset[int] = frozenset()
+        start = 0
+        for seed in self.seeds:
+            missing = known - self._drawn[seed.frame]
+            known |= self._drawn[seed.frame]
+            if seed.frame in needed:
+                frames = range(start, seed.frame)
+                fused = self.direction == "both" and seed is not self.seeds[0]
+                passes = 1 + fused if frames in wanted else int(bool(missing))
+                yield _Stretch(seed, known, frames, frames in wanted, passes)
+            start = seed.frame + 1
 
     def _backward(self) -> Iterator[TrackedFrame | None]:
         last = len(self.frames) - 1
@@ -155,11 +206,12 @@ class Tracker:
 
     def _mirrored(self) -> Tracker:
         """Backward is forward on the reversed video."""
-        last = len(self.frames) - 1
-        mirrored = object.__new__(Tracker)
-        mirrored.__dict__.update(self.__dict__)
+        length = len(self.frames)
+        mirrored = copy(self)
         mirrored.frames = _Reversed(self.frames)
-        mirrored.seeds = [Seed(last - seed.frame, seed.labels) for seed in reversed(self.seeds)]
+        mirrored.seeds = [Seed(length - 1 - seed.frame, seed.labels) for seed in reversed(self.seeds)]
+        mirrored.segments = [segment.mirrored(length) for segment in reversed(self.segments)]
+        mirrored._drawn = {length - 1 - frame: ids for frame, ids in self._drawn.items()}
         mirrored.direction = "forward"
         return mirrored
 
@@ -171,32 +223,33 @@ class Tracker:
             yield None
         yield from store.items()
 
-    def _between(self, anchors: list[_Anchor], end: _Anchor) -> Iterator[tuple[int, Tensor] | None]:
+    def _between(
+        self, anchors: list[_Anchor], end: _Anchor, wanted: bool
+    ) -> Iterator[tuple[int, Tensor] | None]:
         """Soft labels of the frames between the last of the anchors and the next one; completes that one."""
         start = anchors[-1]
-        missing = start.known - end.drawn
+        between = range(start.frame + 1, end.frame)
         # A labelled frame that leaves out objects would tell that they are not there.
-        sources = anchors[::-1] if missing else [start, end, *anchors[-2::-1]]
-        fused = self.direction == "both"
-        store = self._store(range(start.frame + 1, end.frame))
-        cache: dict[int, Any] = {}
+        sources = anchors[::-1] if end.missing else [start, end, *anchors[-2::-1]]
+        fused = wanted and self.direction == "both"
+        store = self._store(between if wanted else range(0))
+        cache: dict[int, Any] = {end.frame: end.prepared}
         room = FEATURE_CACHE_BYTES if fused else 0
-        for index, prepared, soft in self._run(range(start.frame + 1, end.frame + bool(missing)), sources):
+        along = range(between.start, end.frame + bool(end.missing))
+        for index, prepared, soft in self._run(along, sources, cache):
             if index == end.frame:
                 end.soft = self._codec.complete(end.soft, soft, end.drawn)
                 break
-            store[index] = soft
+            if wanted:
+                store[index] = soft
             room -= getattr(prepared, "nbytes", 0)
             if room > 0:
                 cache[index] = prepared
             yield None
-        end.known = start.known | end.drawn
         if fused:
             span = end.frame - start.frame
             both_sides = start.known & end.drawn
-            for index, _, soft in self._run(
-                range(end.frame - 1, start.frame, -1), [end, *anchors[::-1]], cache
-            ):
+            for index, _, soft in self._run(between[::-1], [end, *anchors[::-1]], cache):
                 weight = (end.frame - index) / span
                 store[index] = self._codec.fuse(store[index], soft, weight, both_sides)
                 yield None
@@ -208,7 +261,7 @@ class Tracker:
         """Propagate from the first of the sources along the indices: (index, prepared frame, soft labels)."""
         if not indices:
             return
-        self._propagator.start([anchor.labelled for anchor in sources[: max(self.config.labelled, 1)]])
+        self._propagator.start([anchor.labelled for anchor in sources[: self._memory]])
         cache = cache or {}
         unread = [i for i in indices if i not in cache]
         frames = self._read(range(unread[0], unread[-1] + indices.step, indices.step)) if unread else iter(())
@@ -219,24 +272,26 @@ class Tracker:
     def _read(self, indices: range) -> Iterator[np.ndarray]:
         return _ahead(self.frames.read(indices, short_side=min(self._grid.input_size)))
 
-    def _anchor(self, seed: Seed) -> _Anchor:
+    def _anchor(self, seed: Seed, known: frozenset[int]) -> _Anchor:
         (frame,) = self._read(range(seed.frame, seed.frame + 1))
         prepared = self._propagator.prepare(frame, self._grid)
-        drawn = self._codec.ids_in(seed.labels)
-        return _Anchor(seed.frame, prepared, self._codec.encode(seed.labels), seed.labels, drawn, drawn)
+        soft = self._codec.encode(seed.labels)
+        return _Anchor(seed.frame, prepared, soft, seed.labels, self._drawn[seed.frame], known)
 
     def _store(self, indices: range) -> _SoftLabels:
         return _SoftLabels(indices, (*self._grid.cells, self._codec.depth), self._propagator.device)
 
-    def _decode(self, steps: Iterable[tuple[int, Tensor] | None]) -> Iterator[TrackedFrame | None]:
+    def _decode(
+        self, steps: Iterable[tuple[int, Tensor] | None], known: frozenset[int]
+    ) -> Iterator[TrackedFrame | None]:
         for step in steps:
-            yield step and TrackedFrame(step[0], *self._codec.decode(step[1]))
+            yield step and TrackedFrame(step[0], *self._codec.decode(step[1]), objects=known)
 
     def _decode_anchor(self, anchor: _Anchor) -> TrackedFrame:
         labels, confidence = self._codec.decode(anchor.soft)
         labels = self._codec.overlay(labels, anchor.labels)
         certain = {i: np.ones_like(confidence[i]) if self.kind == "points" else 1.0 for i in anchor.drawn}
-        return TrackedFrame(anchor.frame, labels, {**confidence, **certain}, anchor.drawn)
+        return TrackedFrame(anchor.frame, labels, {**confidence, **certain}, anchor.drawn, anchor.known)
 
 
 class StreamTracker:
@@ -261,7 +316,8 @@ class StreamTracker:
         tracker = Tracker([first_frame], labels, kind=kind, model=model, config=config, device=device)
         self._size = first_frame.shape
         self._grid, self._codec, self._propagator = tracker._grid, tracker._codec, tracker._propagator
-        self._propagator.start([tracker._anchor(tracker.seeds[0]).labelled])
+        self._known = self._codec.ids_in(labels)
+        self._propagator.start([tracker._anchor(tracker.seeds[0], self._known).labelled])
         self._frame = 0
 
     def step(self, frame: np.ndarray) -> TrackedFrame:
@@ -272,7 +328,7 @@ class StreamTracker:
                 f"frame {self._frame} has shape {frame.shape}, the first one has {self._size}"
             )
         soft = self._propagator.step(self._propagator.prepare(frame, self._grid))
-        return TrackedFrame(self._frame, *self._codec.decode(soft))
+        return TrackedFrame(self._frame, *self._codec.decode(soft), objects=self._known)
 
 
 def _ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

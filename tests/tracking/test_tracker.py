@@ -7,7 +7,9 @@ import torch
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.metrics import jaccard
-from fiftyone_colortrack.tracking import Seed, StreamTracker, Tracker, TrackerConfig
+from fiftyone_colortrack.model.colorizer import LabEmbedder
+from fiftyone_colortrack.tracking import Seed, StreamTracker, TrackedFrame, Tracker, TrackerConfig
+from fiftyone_colortrack.tracking.labels import LOST
 
 SIZE = (128, 176)
 SMALL = TrackerConfig(input_size=128, memory=3)
@@ -185,15 +187,10 @@ def test_the_papers_protocol():
     assert jaccard(tracked[3].labels > 0, masks[3] > 0) > 0.6
 
 
-def test_features_are_computed_once_per_frame(monkeypatch):
-    from fiftyone_colortrack.model.colorizer import LabEmbedder
-
-    calls = []
-    embed = LabEmbedder.embed
-    monkeypatch.setattr(LabEmbedder, "embed", lambda self, frames: calls.append(1) or embed(self, frames))
+def test_features_are_computed_once_per_frame(prepared):
     video, masks = scene(12)
     track(video, [Seed(2, masks[2]), Seed(9, masks[9])])
-    assert len(calls) == 12
+    assert len(prepared) == 12
 
 
 @pytest.mark.parametrize(
@@ -228,3 +225,117 @@ def test_every_step_of_the_work_can_be_counted(direction):
     steps = list(tracker.steps())
     assert len(steps) == tracker.step_count
     assert [step.frame for step in steps if step is not None] == [frame.frame for frame in tracker]
+
+
+def seeds_of(masks: np.ndarray, frames: dict[int, tuple[int, ...]]) -> list[Seed]:
+    """Seeds with the objects of some frames."""
+    return [Seed(t, np.where(np.isin(masks[t], ids), masks[t], 0)) for t, ids in frames.items()]
+
+
+@pytest.fixture
+def prepared(monkeypatch) -> list[int]:
+    """Grows by one for each frame whose features are computed."""
+    calls: list[int] = []
+    embed = LabEmbedder.embed
+    monkeypatch.setattr(LabEmbedder, "embed", lambda self, frames: calls.append(1) or embed(self, frames))
+    return calls
+
+
+@pytest.mark.parametrize("direction", ["both", "forward", "backward"])
+@pytest.mark.parametrize(
+    "frames",
+    [
+        {2: (1, 2), 6: (1, 2), 7: (1, 2), 12: (1, 2)},
+        {2: (1, 2), 6: (1,), 9: (2,), 12: (1, 2)},
+        {2: (1,), 6: (2,), 9: (1,)},
+    ],
+)
+def test_a_part_is_as_in_the_whole(direction, frames):
+    video, masks = scene(16)
+    tracker = Tracker(video, seeds_of(masks, frames), model="lab", config=SMALL, direction=direction)
+    whole = {frame.frame: frame for frame in tracker}
+    assert set(whole) == {t for segment in tracker.segments for t in segment.frames}
+    for segment in tracker.segments:
+        part = tracker.only([segment])
+        steps = list(part.steps())
+        assert len(steps) == part.step_count
+        tracked = [step for step in steps if step is not None]
+        assert sorted(frame.frame for frame in tracked) == list(segment.frames)
+        assert len(part) == len(tracked)
+        for frame in tracked:
+            assert np.array_equal(frame.labels, whole[frame.frame].labels)
+            assert frame.confidence == whole[frame.frame].confidence
+            assert (frame.drawn, frame.objects) == (whole[frame.frame].drawn, whole[frame.frame].objects)
+
+
+@pytest.mark.parametrize("direction", ["both", "forward", "backward"])
+def test_what_another_seed_shows_changes_only_what_follows_from_it(direction):
+    video, masks = scene(16)
+    frames = {2: (1, 2), 6: (1,), 9: (1, 2), 12: (1, 2)}
+    seeds = seeds_of(masks, frames)
+    tracker = Tracker(video, seeds, model="lab", config=SMALL, direction=direction)
+    whole = {frame.frame: frame.labels for frame in tracker}
+    for i, seed in enumerate(seeds):
+        moved = [*seeds[:i], Seed(seed.frame, np.roll(seed.labels, 9, 1)), *seeds[i + 1 :]]
+        changed = {
+            frame.frame
+            for frame in Tracker(video, moved, model="lab", config=SMALL, direction=direction)
+            if not np.array_equal(frame.labels, whole[frame.frame])
+        }
+        assert seed.frame in changed
+        assert changed <= {t for s in tracker.segments if seed.frame in s.seeds for t in s.frames}
+
+
+def test_a_part_needs_no_work_elsewhere(prepared):
+    video, masks = scene(20)
+    tracker = Tracker(video, seeds_of(masks, dict.fromkeys((2, 8, 14), (1, 2))), model="lab", config=SMALL)
+    first, *_, between, _, rest = tracker.segments
+    for segment, count in ((between, 5 + 2), (rest, 5 + 2), (first, 2 + 1)):
+        prepared.clear()
+        list(tracker.only([segment]))
+        assert len(prepared) == count
+    prepared.clear()
+    assert list(tracker.only([])) == []
+    assert not prepared
+
+
+def test_an_object_is_tracked_into_a_frame_that_leaves_it_out(prepared):
+    video, masks = scene(20)
+    tracker = Tracker(video, seeds_of(masks, {2: (1, 2), 8: (1,), 14: (1, 2)}), model="lab", config=SMALL)
+    list(tracker.only(tracker.segments[4:5]))  # 9 to 13
+    assert len(prepared) == 5 + 3 + 5
+
+
+def test_the_objects_of_a_frame():
+    video, masks = scene(12)
+    tracked = track(video, seeds_of(masks, {2: (1,), 6: (2,)}))
+    assert {frame.objects for t, frame in tracked.items() if t < 6} == {frozenset({1})}
+    assert {frame.objects for t, frame in tracked.items() if t >= 6} == {frozenset({1, 2})}
+
+
+def test_the_confidence_of_a_frame():
+    labels = np.array([[1, 2]])
+    both = frozenset({1, 2})
+    assert TrackedFrame(0, labels, {1: 0.9, 2: 0.6}, objects=both).lowest_confidence == 0.6
+    assert TrackedFrame(0, labels, {1: 0.9}, objects=both).lowest_confidence == LOST
+    assert TrackedFrame(0, labels, {}).lowest_confidence is None
+    points = {1: np.array([[1.0, 2], [np.nan, np.nan]])}
+    assert TrackedFrame(0, points, {1: np.array([0.8, 0.0])}, objects=frozenset({1})).lowest_confidence == (
+        pytest.approx((0.8 + LOST) / 2)
+    )
+
+
+@pytest.mark.parametrize("model", ["lab", "fast"])
+def test_confidence_falls_when_an_object_leaves(model):
+    """A disc goes out of the picture to the right."""
+    background, skin = texture(*SIZE, seed=0, hue=60), texture(*SIZE, seed=1, hue=0)
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    video, masks = [], []
+    for t in range(12):
+        inside = (x - 120 - 9 * t) ** 2 + (y - 60) ** 2 < 26**2
+        video.append(np.where(inside[..., None], np.roll(skin, 9 * t, 1), background))
+        masks.append(inside.astype(np.uint8))
+    tracked = [frame.lowest_confidence for frame in Tracker(video, masks[0], model=model, config=SMALL)]
+    assert all(0 <= confidence <= 1 for confidence in tracked)
+    assert tracked[0] == 1
+    assert np.mean(tracked[-2:]) < np.mean(tracked[1:4]) - 0.15
