@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fiftyone_colortrack.api import PropagationReport, evaluate_tracks, propagate
     from fiftyone_colortrack.api.films import FilmReport, colorize, embed, film
     from fiftyone_colortrack.api.suggestion import Suggestion, suggest
+    from fiftyone_colortrack.api.training import TrainProgress, train
     from fiftyone_colortrack.datasets.davis import load_davis
     from fiftyone_colortrack.model import list_models, load_model
     from fiftyone_colortrack.tracking import Seed, StreamTracker, TrackedFrame, Tracker, TrackerConfig
@@ -22,6 +23,7 @@ _MODULES = {
     "api": ("PropagationReport", "evaluate_tracks", "propagate"),
     "api.films": ("FilmReport", "colorize", "embed", "film"),
     "api.suggestion": ("Suggestion", "suggest"),
+    "api.training": ("TrainProgress", "train"),
     "datasets.davis": ("load_davis",),
     "model": ("list_models", "load_model"),
     "tracking": ("Seed", "StreamTracker", "TrackedFrame", "Tracker", "TrackerConfig"),
@@ -38,6 +40,7 @@ __all__ = [
     "TrackedFrame",
     "Tracker",
     "TrackerConfig",
+    "TrainProgress",
     "__version__",
     "colorize",
     "embed",
@@ -48,6 +51,7 @@ __all__ = [
     "load_model",
     "propagate",
     "suggest",
+    "train",
 ]
 
 

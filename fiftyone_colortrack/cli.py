@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     import fiftyone as fo
     import numpy as np
 
+    from fiftyone_colortrack.api.training import TrainProgress
     from fiftyone_colortrack.benchmark import Result
     from fiftyone_colortrack.model.colorizer import Embedder
     from fiftyone_colortrack.video import Frames
@@ -43,7 +47,7 @@ app.add_typer(benchmark_app, name="benchmark")
 
 
 IMAGE_FRAME_RATE = 24.0  # of films of folders of images
-MODEL = "A name that `colortrack models` prints, a weights file, or the baselines identity and flow."
+MODEL = "A name that `colortrack models` prints, a weights file, or the baselines identity, flow and raft."
 Model = Annotated[str, typer.Option(help=MODEL)]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best one there is by default.")]
 Sequences = Annotated[str | None, typer.Option(help="Only these, separated by commas.")]
@@ -225,47 +229,131 @@ def evaluate(
 
 
 @app.command()
+def report(
+    dataset: Annotated[str, typer.Argument(help="Name of a FiftyOne dataset of videos.")],
+    evaluation: Annotated[str, typer.Argument(help="An evaluation that colortrack evaluate made.")],
+    against: Annotated[str | None, typer.Option(help="Another one, such as a baseline's.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="JF, J, F, PCK10 and so on; by default the evaluation's first.")
+    ] = None,
+    group_by: Annotated[
+        str | None, typer.Option(help="Sample field that groups videos; by default attributes, if there are.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("runs/report"),
+) -> None:
+    """Chart where tracks are good and where not: by attribute, time, colour error and confidence."""
+    from fiftyone_colortrack.api.analysis import analyze
+    from fiftyone_colortrack.report import write_report
+
+    analysis = analyze(_dataset(dataset), evaluation, against, metric=metric, group_by=group_by)
+    for text in analysis.missing:
+        _warn(text)
+    for path in write_report(analysis, out):
+        console.print(str(path), highlight=False, soft_wrap=True)
+
+
+@app.command()
 def train(
-    out: Annotated[
-        Path, typer.Option(help="Folder of the run: weights, checkpoints, logs, cache of frames.")
-    ],
     videos: Annotated[Path | None, typer.Option(help="A folder of videos, searched to any depth.")] = None,
     images: Annotated[
         Path | None, typer.Option(help="A folder of photographs, searched to any depth.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="fast or paper.")] = "fast",
-    steps: Annotated[int, typer.Option(help="How many batches.")] = 3000,
-    init: Annotated[str | None, typer.Option(help="A model to start from, such as fast.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue where the run in --out stopped.")
-    ] = False,
-    davis: Annotated[
-        Path | None, typer.Option(help="A DAVIS folder: print J and F on it as training goes.")
+    name: Annotated[str | None, typer.Option(help="Of the model, for --model and the App.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Keep the run in this folder: weights, checkpoint, frames, logs.")
     ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="A model to start from, such as fast, instead of from nothing.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="fast or paper; by default that of --init.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="How many batches.")] = 1000,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Name of a file to leave out; may be given several times.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue this run, which was stopped or killed.")
+    ] = False,
+    overwrite: Overwrite = False,
+    davis: Annotated[Path | None, typer.Option(help="Score J and F on this DAVIS folder.")] = None,
+    evaluate_every: Annotated[int, typer.Option(min=1, help="Print scores after so many steps.")] = 1000,
     seed: int = 0,
     device: Device = None,
 ) -> None:
     """Train a tracker on videos and photographs, without labels."""
-    from fiftyone_colortrack.benchmark import davis as score
-    from fiftyone_colortrack.training import TrainingData, fit
+    from fiftyone_colortrack.api.training import train
+    from fiftyone_colortrack.training import TrainingData
 
-    result = fit(
-        TrainingData.collect(videos=videos or (), images=images or ()),
-        preset,
-        steps=steps,
-        out_dir=out,
-        init=init,
-        resume=resume,
-        seed=seed,
-        device=device,
-        evaluate=(lambda model: score(davis, model=model).mean) if davis else None,
-    )
+    data = TrainingData.collect(videos or (), images or (), exclude or ())
+    with _stop_on_interrupt() as stop, progress_bar() as update:
+        result = train(
+            data,
+            name,
+            init=init,
+            preset=preset,
+            steps=steps,
+            out_dir=out,
+            resume=resume,
+            overwrite=overwrite,
+            progress=_training_progress(update, evaluate_every),
+            stop=stop,
+            evaluate=_davis_scores(davis) if davis else None,
+            evaluate_every=evaluate_every,
+            seed=seed,
+            device=device,
+        )
+    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process reports
+        return
     for file, reason in result.unreadable.items():
         _warn(f"left out {file}: {reason}")
-    console.print(score_table("", {"after training": {**result.losses, **result.scores}}))
-    console.print(
-        f"{result.seconds:.0f} s, {result.waiting:.0%} of them waiting for data; weights: {result.weights}"
-    )
+    console.print(str(result), highlight=False, soft_wrap=True)
+    if result.stopped:
+        console.print("The same command with --resume goes on from there.")
+        raise typer.Exit(130)
+
+
+def _training_progress(
+    update: Callable[[int, int, str], None], print_every: int
+) -> Callable[[TrainProgress], None]:
+    """Moves the bar, and prints the numbers of some steps."""
+
+    def show(step: TrainProgress) -> None:
+        if step.numbers is None:
+            update(step.done, step.total, step.file)
+            return
+        update(step.done, step.total, f"loss {step.loss:.3g}")
+        if step.done % print_every == 0 or step.done == step.total:
+            numbers = {**step.numbers, "loss": step.loss}
+            text = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
+            console.print(f"step {step.done}: {text}", highlight=False, soft_wrap=True)
+
+    return show
+
+
+def _davis_scores(root: Path) -> Callable[[Embedder], dict[str, float]]:
+    from fiftyone_colortrack.benchmark import davis
+
+    def score(model: Embedder) -> dict[str, float]:
+        mean = davis(root, model=model).mean
+        return {name: mean[name] for name in ("J&F", "J", "F")}
+
+    return score
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C asks the run to stop after the step in hand, a second one ends it at once."""
+    asked = threading.Event()
+
+    def ask(*_: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _warn("stopping after this step; Ctrl-C again ends at once, and loses the steps since the checkpoint")
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @benchmark_app.command("davis")

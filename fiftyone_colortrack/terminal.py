@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ console = Console(width=None if sys.stdout.isatty() else 200)  # files and pipes
 def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
     """A bar; it is moved by a call with the number done, the number of all, and a text."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    hidden = not console.is_terminal or os.environ.get("RANK", "0") != "0"  # one bar for all of torchrun
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         task = progress.add_task("", total=None)
         yield lambda done, total, text: progress.update(task, completed=done, total=total, description=text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from fiftyone_colortrack.cli import app, main
 from fiftyone_colortrack.datasets.video_dataset import Instances, video_sample
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.training import RECIPES
 from fiftyone_colortrack.video import VideoFile, write_video
 
 
@@ -121,3 +123,54 @@ def test_films_of_plain_files(squares_file: Path, squares: tuple[np.ndarray, np.
         run("colorize", broken, "--model", "lab", "--out", out)
     with pytest.raises(ColorTrackError, match="one name"):
         run("embed", squares_file, squares_file, "--model", "lab", "--out", out)
+
+
+SMALL_BATCHES = """
+from dataclasses import replace
+from fiftyone_colortrack.training import RECIPES
+RECIPES["fast"] = replace(RECIPES["fast"], frame_pairs=1, view_pairs=1, crops=(64,))
+"""
+
+
+@pytest.fixture
+def training_folder(squares_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a video and a broken file; models are kept in a temporary home, batches are small."""
+    monkeypatch.setitem(RECIPES, "fast", RECIPES["fast"])
+    exec(SMALL_BATCHES)
+    monkeypatch.setenv("FIFTYONE_COLORTRACK_HOME", str(tmp_path / "home"))
+    (squares_file.parent / "broken.mp4").write_bytes(b"no video")
+    return squares_file.parent
+
+
+def test_train_names_a_model_and_prints_its_scores(training_folder: Path, davis_squares: Path):
+    options = ("--name", "mine", "--init", "fast", "--steps", 1, "--evaluate-every", 1, "--exclude", "other")
+    printed = run("train", "--videos", training_folder, *options, "--davis", davis_squares)
+    (line,) = [line for line in printed.splitlines() if line.startswith("step 1: ")]
+    assert all(number in line for number in ("loss", "reconstruction", "color_error", "J&F"))
+    assert "left out" in printed
+    assert "broken.mp4" in printed
+    assert "waiting for data" in printed
+    assert "J&F" in printed.splitlines()[-1]
+    assert "mine" in run("models")
+    with pytest.raises(ColorTrackError, match="nothing to train on"):
+        run(
+            "train", "--videos", training_folder, "--name", "b", "--exclude", "squares", "--exclude", "broken"
+        )
+
+
+def test_train_is_interrupted_and_resumed(training_folder: Path, tmp_path: Path):
+    options = ("train", "--videos", training_folder, "--out", tmp_path / "run", "--evaluate-every", 1)
+    start = f"{SMALL_BATCHES}\nfrom fiftyone_colortrack.cli import main; main()"
+    command = [sys.executable, "-c", start, *map(str, options), "--steps", "10000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert next(line for line in lines if line.startswith("step "))
+        process.send_signal(signal.SIGINT)
+        rest = "".join(lines)
+    assert process.returncode == 130
+    assert "stopped after" in rest
+    assert "--resume goes on" in rest
+    assert (tmp_path / "run" / "last.ckpt").exists()
+    steps = int(rest.partition("stopped after ")[2].split()[0]) + 1
+    assert f"trained for {steps} steps" in run(*options, "--steps", steps, "--resume")

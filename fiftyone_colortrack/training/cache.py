@@ -89,8 +89,6 @@ class FrameCache:
             _decode(data, index, int(budget * 2**30), on_file)
         table = json.loads(index.read_text())
         pixels = torch.from_file(str(index.with_suffix(".u8")), size=table["bytes"], dtype=torch.uint8)
-        if table["unreadable"]:
-            logger.warning("%d files could not be read and are left out", len(table["unreadable"]))
         clips = [Clip(**clip) for clip in table["clips"]]
         return cls(pixels, np.array(table["sizes"]), np.array(table["offsets"]), clips, table["unreadable"])
 
@@ -152,7 +150,7 @@ def _write_frames(sources: list[_Source], limit: int, path: Path, on_file: OnFil
                 file.write(frame.tobytes())
             first = len(sizes) - len(thumbnails)
             if source.error:
-                logger.warning("left out: %s", source.error)
+                logger.info("left out: %s", source.error)
                 del sizes[first:], offsets[first:]
                 file.seek(before)
                 file.truncate()

@@ -63,6 +63,16 @@ class TrainResult:
     unreadable: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
 
+    def __str__(self) -> str:
+        text = (
+            f"{'stopped after' if self.stopped else 'trained for'} {self.steps} steps, {self.seconds:.0f} s "
+        )
+        text += f"({self.waiting:.0%} of them waiting for data)"
+        names = [name for name in self.scores if name in self.start]
+        text += "".join(f"; {_label(n)} {self.start[n]:.2f} before, {self.scores[n]:.2f} now" for n in names)
+        text += f"; {len(self.unreadable)} files left out" if self.unreadable else ""
+        return text if self.stopped else f"{text}; weights: {self.weights}"
+
 
 def fit(
     data: TrainingData,
@@ -233,6 +243,10 @@ class _Run(L.Callback):
         if trainer.is_global_zero:
             os.replace(temporary, self.out / CHECKPOINT)
         self.saved = time.monotonic()
+
+
+def _label(score: str) -> str:
+    return "colour error" if score == "color_error" else score
 
 
 class _Stopped(Exception):  # noqa: N818, a person's wish
