@@ -156,6 +156,10 @@ def collect(source: Source, exclude: Iterable[str] = ()) -> TrainingData:
         return source
     if isinstance(source, SampleCollection):
         videos, images = _files_of_view(source)
+        if not videos and not images:
+            raise ColorTrackError(
+                "there is nothing to train on: no videos and no photographs but films of this program"
+            )
         return TrainingData.collect(videos, images, exclude)
     if isinstance(source, (str, os.PathLike)):
         return TrainingData.collect(source, source, exclude)

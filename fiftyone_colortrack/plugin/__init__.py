@@ -10,6 +10,7 @@ from fiftyone_colortrack.plugin.operators.load_scenes import LoadScenes
 from fiftyone_colortrack.plugin.operators.propagate import PropagateLabels, PropagateLabelsInVideo
 from fiftyone_colortrack.plugin.operators.stop import StopTracking
 from fiftyone_colortrack.plugin.operators.suggest_frame import SuggestFrame
+from fiftyone_colortrack.plugin.operators.train import TrainTracker
 
 CLASSES = [
     PropagateLabels,
@@ -24,5 +25,6 @@ CLASSES = [
     ColorizeVideos,
     EmbedVideos,
     SuggestFrame,
+    TrainTracker,
 ]
 """What the plugin registers; `fiftyone.yml` names the same."""

@@ -19,14 +19,18 @@ from fiftyone.operators.store import ExecutionStore
 from fiftyone_colortrack.errors import ColorTrackError
 
 T = TypeVar("T")
+S = TypeVar("S", bound="Step")
 Results = dict[str, Any]
 Messages = Generator[Any, None, T]
 """Yields messages to the App."""
+Traces = list[dict[str, Any]]
+"""What Plotly draws; nothing: no chart."""
 
 STOP_OPERATOR = "@colortrack/fiftyone-colortrack/stop_tracking"
 SECONDS_BETWEEN_MESSAGES = 0.5
 SECONDS_BETWEEN_POLLS = 0.5
 RUN_EXPIRES = 24 * 3600
+CHART_LAYOUT = {"height": 240, "margin": {"t": 10, "b": 30, "l": 50, "r": 10}}
 
 
 class Step(Protocol):
@@ -74,27 +78,34 @@ class WorkOperator(foo.Operator):
 
 
 def show(
-    ctx: ExecutionContext, steps: Generator[Step, None, T], stop: StopSignal | None = None
+    ctx: ExecutionContext,
+    steps: Generator[S, None, T],
+    stop: StopSignal | None = None,
+    chart: Callable[[S], Traces] | None = None,
 ) -> Messages[T]:
-    """Show the progress of some steps, and a button that stops them; returns what they return."""
+    """Show the progress of some steps, a button that stops them, and a chart; returns what they return."""
     last = -SECONDS_BETWEEN_MESSAGES
     while True:
         try:
             step = next(steps)
         except StopIteration as end:
             return end.value
+        traces = chart(step) if chart else []
         if time.monotonic() - last < SECONDS_BETWEEN_MESSAGES:
             continue
         last = time.monotonic()
         if ctx.delegated:
             ctx.set_progress(step.fraction, label=str(step))
         else:
-            yield ctx.ops.show_output(_progress_output(str(step), stop), {"progress": step.fraction})
+            results = {"progress": step.fraction, "chart": traces}
+            yield ctx.ops.show_output(_progress_output(str(step), stop, bool(traces)), results)
 
 
-def _progress_output(label: str, stop: StopSignal | None) -> dict[str, Any]:
+def _progress_output(label: str, stop: StopSignal | None, chart: bool) -> dict[str, Any]:
     outputs = types.Object()
     outputs.float("progress", view=types.ProgressView(label=label))
+    if chart:
+        outputs.plot("chart", layout=CHART_LAYOUT)
     if stop is not None:
         params = {"run": stop.id}
         outputs.btn("stop", "Stop", variant="outlined", on_click=STOP_OPERATOR, params=params)
@@ -121,6 +132,10 @@ class StopSignal:
             self._polled = time.monotonic()
             self._stopped = self._store.get(f"stop:{self.id}") is not None
         return self._stopped
+
+    def request(self) -> None:
+        """Stop at the next opportunity."""
+        self._stopped = True
 
     def __enter__(self) -> StopSignal:
         return self
@@ -158,17 +173,32 @@ class Count:
 
 
 def counted(function: Callable[[Callable[[int, int, str], None]], T]) -> Generator[Count, None, T]:
-    """Run a function that reports its progress to a callback, as a generator of that progress."""
-    steps: SimpleQueue[Count | None] = SimpleQueue()
+    """`reported` for a function that counts."""
+    return reported(lambda report: function(lambda done, total, name: report(Count(done, total, name))))
+
+
+def reported(
+    function: Callable[[Callable[[S], None]], T], stop: StopSignal | None = None
+) -> Generator[S, None, T]:
+    """Run a function that reports its progress to a callback, as a generator of that progress.
+
+    When the generator is closed, as with the App's window, the function is asked to stop and waited for.
+    """
+    steps: SimpleQueue[S | None] = SimpleQueue()
 
     def run() -> T:
         try:
-            return function(lambda done, total, name: steps.put(Count(done, total, name)))
+            return function(steps.put)
         finally:
             steps.put(None)
 
     with ThreadPoolExecutor(1) as thread:
         result = thread.submit(run)
-        while (step := steps.get()) is not None:
-            yield step
+        try:
+            while (step := steps.get()) is not None:
+                yield step
+        except GeneratorExit:
+            if stop is not None:
+                stop.request()
+            raise
     return result.result()
