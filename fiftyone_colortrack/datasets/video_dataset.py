@@ -20,6 +20,7 @@ import numpy as np
 from fiftyone_colortrack.datasets import ENCODED
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.shapes import regions, relative_box
+from fiftyone_colortrack.pictures import COLORS
 from fiftyone_colortrack.video import Frames, VideoInfo, probe, write_video
 
 logger = logging.getLogger(__name__)
@@ -61,8 +62,9 @@ def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) 
 
 
 def color_by_instance(dataset: fo.Dataset) -> None:
-    """Make the App give every object a colour of its own, instead of one to each field."""
-    dataset.app_config.color_scheme = fo.ColorScheme(color_by="instance")
+    """Make the App give every object a colour of its own, as in `pictures`, instead of one to each field."""
+    pool = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in COLORS]
+    dataset.app_config.color_scheme = fo.ColorScheme(color_by="instance", color_pool=pool)
     dataset.save()
 
 

@@ -72,7 +72,7 @@ class WorkOperator(foo.Operator):
         except ColorTrackError as error:
             yield ctx.ops.notify(str(error), variant="error")
             return
-        yield ctx.ops.set_progress(progress=1.0, label=results["summary"])
+        yield ctx.ops.show_output(self.resolve_output(ctx).to_json(), results)
         yield from self.after(ctx, results)
         yield ctx.ops.notify(results["summary"], variant=results.get("variant", "success"))
 

@@ -67,9 +67,10 @@ def test_labels_are_written_and_the_app_is_told(execute, videos):
     assert names[0] == "set_progress"
     assert names.index("reload_dataset") < names.index("notify")
     assert "1 video (8 frames) tracked" in notifications(messages)[0]
-    steps = [params for name, params in messages if name == "show_output"]
+    *steps, done = [params for name, params in messages if name == "show_output"]
     assert "frames/s" in str(steps[0]["outputs"])
     assert steps[-1]["results"]["progress"] <= 1
+    assert done["results"]["summary"] == notifications(messages)[0]
 
 
 def test_what_was_chosen_is_remembered_and_continued(form, execute, videos):

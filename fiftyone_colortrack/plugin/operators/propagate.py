@@ -13,6 +13,7 @@ from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.api import PropagationReport, check_propagation, check_videos, propagate_iter
+from fiftyone_colortrack.datasets.video_dataset import color_by_instance
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import field_name, labelled_frames, run_field, seed_fields
 from fiftyone_colortrack.model.weights import list_models
@@ -94,7 +95,7 @@ class PropagateLabels(WorkOperator):
 
     def resolve_output(self, ctx: ExecutionContext) -> types.Property:
         outputs = types.Object()
-        outputs.str("summary", label="Done", view=types.MarkdownView())
+        outputs.str("summary", label=LABEL, view=types.MarkdownView())
         return types.Property(outputs, view=types.View(label=LABEL))
 
     def resolve_run_name(self, ctx: ExecutionContext) -> str:
@@ -103,6 +104,8 @@ class PropagateLabels(WorkOperator):
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
         view, store = self._target(ctx), forms.store(ctx)
         options = _options(view, ctx.params)
+        if ctx.dataset.app_config.color_scheme is None and not ctx.delegated:
+            yield _color_by_instance(ctx)
         store.set(REMEMBERED, {key: value for key, value in ctx.params.items() if key != "estimate"})
         with StopSignal(store, f"{LABEL} to frames.{field_name(options['out_field'])}") as stop:
             report = yield from show(ctx, propagate_iter(view, stop=stop, **options), stop)
@@ -287,8 +290,9 @@ class _Form:
             label="Direction",
         )
         forms.choose(self._inputs, "model", _models(), default=self._value("model"), label="Model")
-        self._inputs.bool("advanced", default=False, label="Advanced settings", view=types.SwitchView())
-        if not self._ctx.params.get("advanced"):
+        advanced = bool(self._value("advanced"))
+        self._inputs.bool("advanced", default=advanced, label="Advanced settings", view=types.SwitchView())
+        if not advanced:
             return
         outputs = OUTPUTS.get(seed_fields(self._view)[field_name(self._seed_field)])
         if outputs:
@@ -355,6 +359,14 @@ def _options(view: SampleCollection, params: dict[str, Any]) -> dict[str, Any]:
 
 def _output(value: str | None) -> Any:
     return None if value in (None, "same") else value
+
+
+def _color_by_instance(ctx: ExecutionContext) -> Any:
+    """What the run will do to the dataset, for the App that is open, which would not notice."""
+    color_by_instance(ctx.dataset)
+    scheme = ctx.dataset.app_config.color_scheme
+    params = {"color_by": scheme.color_by, "color_pool": scheme.color_pool}
+    return ctx.trigger("set_color_scheme", params=params)
 
 
 def _remember_speed(ctx: ExecutionContext, model: str, report: PropagationReport) -> None:
