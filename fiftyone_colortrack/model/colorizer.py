@@ -168,9 +168,9 @@ class FastEmbedder(Embedder):
 
     preset = "fast"
     name = "fast"
-    temperature = 0.0105
+    temperature = 0.0102
 
-    def __init__(self, channels: int = 128, stride: int = 8, lab_weight: float = 0.85) -> None:
+    def __init__(self, channels: int = 128, stride: int = 8, lab_weight: float = 0.865) -> None:
         super().__init__()
         if not 0 <= lab_weight < 1:
             raise ValueError(f"lab_weight is in [0, 1), not {lab_weight}")
