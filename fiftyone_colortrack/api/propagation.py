@@ -13,25 +13,27 @@ from typing import TYPE_CHECKING, Any, Literal
 import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 
+from fiftyone_colortrack.api.plan import PlannedVideo, Settings, plan_videos, seed_samples, video_length
 from fiftyone_colortrack.api.report import Clock, Progress, PropagationReport, VideoResult
 from fiftyone_colortrack.datasets.video_dataset import color_by_instance
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
     SEED_FRAMES,
     OutputKind,
+    SeededVideo,
     SeedFrames,
+    TrackRecord,
     TrackWriter,
     create_tracks_field,
     field_name,
-    labelled_frames,
     read_seeds,
     run_field,
     seed_fields,
+    select_labelled,
     tracks_type,
 )
-from fiftyone_colortrack.tracking.config import Direction, TrackerConfig
+from fiftyone_colortrack.tracking.config import BASELINES, Direction, TrackerConfig
 from fiftyone_colortrack.version import __version__
-from fiftyone_colortrack.video import probe
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +61,8 @@ def propagate(
     Args:
         view: videos; those without labels in the seed field are skipped
         seed_field: frame field with detections (masks or boxes), key points or segmentations
-        out_field: frame field to write, new or made by an earlier run
+        out_field: frame field to write, new or made by an earlier run; it may be the seed field where that is
+            continued from its keyframes: `seeds="keyframes", skip_existing=True`
         progress: called after every frame
         options: see `propagate_iter`
 
@@ -99,7 +102,7 @@ def propagate_iter(
     """`propagate` as a generator of its progress; it returns the report.
 
     A video's labels are written when all its frames are tracked: whenever the run ends, each video has all
-    its new labels or none.
+    its new labels or none. Where a video is written halfway, a run that continues this one does it again.
 
     Args:
         view: see `propagate`
@@ -113,7 +116,9 @@ def propagate_iter(
         output: `masks`, `boxes` or `segmentation`, see `TrackWriter`; by default as the seeds are
         config: the tracker's settings
         overwrite: replace earlier labels in `out_field`, of the videos of this view
-        skip_existing: continue an earlier run: leave the videos alone that it finished
+        skip_existing: continue an earlier run: leave alone the videos that it finished, unless their seeds
+            have changed since. Of those only the frames that follow from what changed are tracked again, if
+            the settings are the same, and all other labels stay as they are
         device: torch device; default: the best one there is
         on_error: `skip` a video that fails and go on with the next, or `raise`
         stop: asked between frames whether to stop; the video in hand is then left out
@@ -127,8 +132,8 @@ def propagate_iter(
         overwrite=overwrite,
         skip_existing=skip_existing,
     )
-    options = {"model": model, "direction": direction, "config": config, "device": device}
-    job = _Job(view, field_name(seed_field), field_name(out_field), seeds, output, options, on_error)
+    settings = Settings(model, direction, output, config or TrackerConfig())
+    job = _Job(view, field_name(seed_field), field_name(out_field), seeds, settings, device, on_error)
     return job.run(skip_existing, stop or (lambda: False))
 
 
@@ -146,14 +151,11 @@ def check_propagation(
     seed_type = check_seed_field(view, seed_field)
     if seeds not in SEED_FRAMES:
         raise ColorTrackError(f"seeds is {seeds!r}; choose one of {', '.join(SEED_FRAMES)}")
-    check_out_field(
-        view,
-        seed_field,
-        out_field,
-        tracks_type(seed_type, output),
-        overwrite=overwrite,
-        skip_existing=skip_existing,
-    )
+    label_type = tracks_type(seed_type, output)
+    if field_name(seed_field) == field_name(out_field):
+        check_in_place(view, out_field, seeds=seeds, output=output, skip_existing=skip_existing)
+    else:
+        check_out_field(view, out_field, label_type, overwrite=overwrite, skip_existing=skip_existing)
 
 
 def check_videos(view: SampleCollection) -> None:
@@ -177,9 +179,31 @@ def check_seed_field(view: SampleCollection, seed_field: str) -> type[fo.Label]:
     return types[field_name(seed_field)]
 
 
+def check_in_place(
+    view: SampleCollection,
+    field: str,
+    *,
+    seeds: SeedFrames,
+    output: OutputKind | None = None,
+    skip_existing: bool = False,
+) -> None:
+    """Raise a ColorTrackError if tracks must not be written to the field of their seeds.
+
+    They may be where nobody's work is lost: in tracks that are continued from their keyframes.
+    """
+    name = field_name(field)
+    is_tracks = view.has_sample_field(run_field(name))
+    if not is_tracks or seeds != "keyframes" or not skip_existing:
+        way_on = ", or continue these tracks (skip_existing) from their keyframes" if is_tracks else ""
+        raise ColorTrackError(
+            f"frames.{name} holds the labels to start from; write the tracks to another field{way_on}"
+        )
+    if output is not None:
+        raise ColorTrackError(f"frames.{name} stays of the kind that it is; leave the output as labelled")
+
+
 def check_out_field(
     view: SampleCollection,
-    seed_field: str,
     out_field: str,
     label_type: type[fo.Label],
     *,
@@ -190,10 +214,6 @@ def check_out_field(
     name = field_name(out_field)
     if not name.isidentifier() or name.startswith("_"):
         raise ColorTrackError(f"{name!r} is no name for a field; use letters, digits and underscores")
-    if name == field_name(seed_field):
-        raise ColorTrackError(
-            f"frames.{name} holds the labels to start from; write the tracks to another field"
-        )
     schema = view.get_frame_field_schema()
     if name not in schema:
         return
@@ -218,8 +238,8 @@ class _Job:
     seed_field: str
     out_field: str
     seeds: SeedFrames
-    output: OutputKind | None
-    tracker_options: dict[str, Any]
+    settings: Settings
+    device: str | torch.device | None
     on_error: OnError
 
     def run(
@@ -229,14 +249,15 @@ class _Job:
         todo, skipped = self._plan(skip_existing)
         report = PropagationReport(None, self.out_field, skipped)
         if todo:
-            self._load_model()
+            self._model = self._load_model()
             report.run_key = self._register(len(todo))
-            create_tracks_field(self.dataset, self.out_field, self.seed_field, self.output)
-            clock = Clock([(os.path.basename(video.filepath), video.length) for video in todo])
-            samples = self.view.select_fields(f"frames.{self.seed_field}")
+            create_tracks_field(self.dataset, self.out_field, self.seed_field, self.settings.output)
+            lengths = [video.frames or video_length(video.filepath) for video in todo]
+            names = [os.path.basename(video.filepath) for video in todo]
+            clock = Clock(list(zip(names, lengths, strict=True)))
             for video in todo:
                 try:
-                    result = yield from self._track(samples[video.id], report.run_key, clock, stop)
+                    result = yield from self._track(video, report.run_key, clock, stop)
                 except Exception as error:
                     if self.on_error == "raise":
                         raise
@@ -256,57 +277,53 @@ class _Job:
     def dataset(self) -> fo.Dataset:
         return self.view._root_dataset
 
-    def _plan(self, skip_existing: bool) -> tuple[list[_Video], list[VideoResult]]:
+    @property
+    def in_place(self) -> bool:
+        return self.seed_field == self.out_field
+
+    def _plan(self, skip_existing: bool) -> tuple[list[PlannedVideo], list[VideoResult]]:
         """The videos to track, and those to skip."""
-        mark = run_field(self.out_field)
-        paths = ["id", "filepath", "metadata.total_frame_count"]
-        marked = self.view.has_sample_field(mark)
-        ids, files, lengths = self.view.values(paths)
-        runs = self.view.values(mark) if marked else [None] * len(ids)
-        labelled = labelled_frames(self.view, self.seed_field, self.seeds)
-        todo, skipped = [], []
-        for id, filepath, length, run in zip(ids, files, lengths, runs, strict=True):
-            if not labelled[id]:
-                reason = f"frames.{self.seed_field} has no labels to start from"
-                skipped.append(VideoResult(id, filepath, "skipped", reason=reason))
-            elif skip_existing and run is not None:
-                skipped.append(VideoResult(id, filepath, "skipped", reason=f"finished by run {run}"))
-            else:
-                todo.append(_Video(id, filepath, length or _length(filepath)))
-        if not any(labelled.values()):
+        videos = plan_videos(
+            self.view,
+            self.seed_field,
+            self.out_field,
+            seeds=self.seeds,
+            skip_existing=skip_existing,
+            settings=self.settings,
+        )
+        if not any(video.labelled for video in videos):
             raise ColorTrackError(
-                f"none of the {len(ids)} videos has labels to start from in frames.{self.seed_field}; "
+                f"none of the {len(videos)} videos has labels to start from in frames.{self.seed_field}; "
                 "label a frame or choose another seed field"
             )
-        return todo, skipped
+        skipped = [VideoResult(v.id, v.filepath, "skipped", reason=v.reason) for v in videos if v.reason]
+        return [video for video in videos if not video.reason], skipped
 
-    def _load_model(self) -> None:
+    def _load_model(self) -> str | Embedder:
         """Load the model once for all videos."""
         from fiftyone_colortrack.model import load_model
-        from fiftyone_colortrack.tracking.tracker import BASELINES, make_propagator
+        from fiftyone_colortrack.tracking.tracker import make_propagator
 
-        options = self.tracker_options
-        options["config"] = options["config"] or TrackerConfig()
-        model, config, device = (options[name] for name in ("model", "config", "device"))
+        model = self.settings.model
         if model in BASELINES:
-            make_propagator(model, config, device)  # to say what it lacks before the run begins
+            make_propagator(model, self.settings.config, self.device)  # to say now what it lacks
         elif isinstance(model, str):
-            options["model"] = load_model(model, device)
+            return load_model(model, self.device)
+        return model
 
     def _register(self, videos: int) -> str:
         """Record what is run, and how, in the dataset."""
         run_key = f"{self.out_field}_{secrets.token_hex(3)}"
-        model = self.tracker_options["model"]
         config = self.dataset.init_run(
             method=METHOD,
             version=__version__,
             seed_field=f"frames.{self.seed_field}",
             out_field=f"frames.{self.out_field}",
-            model=model if isinstance(model, str) else model.name,
+            model=self._model if isinstance(self._model, str) else self._model.name,
             seeds=self.seeds,
-            direction=self.tracker_options["direction"],
-            output=self.output,
-            tracker=asdict(self.tracker_options["config"]),
+            direction=self.settings.direction,
+            output=self.settings.output,
+            tracker=asdict(self.settings.config),
             videos=videos,
         )
         self.dataset.register_run(run_key, config)
@@ -314,44 +331,53 @@ class _Job:
             color_by_instance(self.dataset)
         return run_key
 
+    def _read_seeds(self, video: PlannedVideo) -> tuple[fo.Sample, SeededVideo]:
+        samples = seed_samples(self.view, self.seed_field, self.out_field).select(video.id)
+        # Where the first labelled frame shows nothing, the next one is the first.
+        which = "all" if self.seeds == "first" else self.seeds
+        sample = select_labelled(samples, self.seed_field, which).first()
+        fill_boxes = self.settings.output == "masks"
+        return sample, read_seeds(sample, self.seed_field, self.seeds, fill_boxes=fill_boxes)
+
     def _track(
-        self, sample: fo.Sample, run_key: str, clock: Clock, stop: Callable[[], bool]
+        self, planned: PlannedVideo, run_key: str, clock: Clock, stop: Callable[[], bool]
     ) -> Generator[Progress, None, VideoResult | None]:
-        """Track a video and write its labels; None if it was stopped, and nothing written."""
+        """Track a video, or what has changed in it; None if it was stopped, and nothing was written."""
         from fiftyone_colortrack.tracking import Tracker
 
         started = time.perf_counter()
-        video = read_seeds(sample, self.seed_field, self.seeds, fill_boxes=self.output == "masks")
-        tracker = Tracker(video.frames, video.seeds, kind=video.kind, **self.tracker_options)
-        writer = TrackWriter(sample, self.out_field, video, run_key, self.output)
-        for step, tracked in enumerate(tracker.steps(), 1):
+        sample, video = self._read_seeds(planned)
+        tracker = Tracker(
+            video.frames,
+            video.seeds,
+            kind=video.kind,
+            model=self._model,
+            direction=self.settings.direction,
+            config=self.settings.config,
+            device=self.device,
+        )
+        record = TrackRecord.of(self.settings.digest(video.kind), video.digests, tracker.segments)
+        part = tracker.only(record.changed(tracker.segments, planned.earlier))
+        writer = TrackWriter(sample, self.out_field, video, self.settings.output, in_place=self.in_place)
+        for step, tracked in enumerate(part.steps(), 1):
             if tracked is not None:
                 writer.add(tracked)
-            yield clock.step(step * len(tracker) // tracker.step_count, len(tracker))
+            yield clock.step(step * len(part) // part.step_count, len(part))
             if stop():
                 return None
-        frames = writer.commit()
+        if self.in_place and self._read_seeds(planned)[1].digests != video.digests:
+            raise ColorTrackError(
+                f"keyframes of {planned.filepath} were edited while it was tracked; propagate again"
+            )
+        kept = [segment for segment in tracker.segments if segment not in part.segments]
+        frames = writer.commit(run_key, record, {frame for segment in kept for frame in segment.frames})
         seconds = time.perf_counter() - started
         return VideoResult(
-            sample.id, sample.filepath, "done", frames, seconds, warnings=tuple(video.warnings)
+            planned.id, planned.filepath, "done", frames, seconds, warnings=tuple(video.warnings)
         )
 
 
-@dataclass(frozen=True)
-class _Video:
-    id: str
-    filepath: str
-    length: int
-
-
-def _length(filepath: str) -> int:
-    try:
-        return probe(filepath).frame_count
-    except ColorTrackError:
-        return 0  # tracking it will say why
-
-
-def _failure(video: _Video, error: Exception) -> VideoResult:
+def _failure(video: PlannedVideo, error: Exception) -> VideoResult:
     if isinstance(error, ColorTrackError):
         reason = str(error)
         logger.warning("Skipped %s: %s", video.filepath, reason)

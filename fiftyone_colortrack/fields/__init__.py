@@ -5,37 +5,48 @@ frames count from 0 and coordinates are pixels. Only this room and the loaders i
 """
 
 from fiftyone_colortrack.fields.objects import ObjectTable, TrackedObject
+from fiftyone_colortrack.fields.record import TrackRecord, digest
 from fiftyone_colortrack.fields.schema import (
     OUTPUT_TYPES,
     SEED_FRAMES,
     OutputKind,
     SeedFrames,
+    confidence_field,
     create_tracks_field,
     field_name,
     labelled_frames,
+    record_field,
     run_field,
     seed_fields,
+    select_labelled,
     tracks_type,
 )
-from fiftyone_colortrack.fields.seeds import SeededVideo, open_video, read_seeds
+from fiftyone_colortrack.fields.seeds import DrawnLabels, SeededVideo, open_video, read_drawn, read_seeds
 from fiftyone_colortrack.fields.tracks import TrackWriter, frame_label
 
 __all__ = [
     "OUTPUT_TYPES",
     "SEED_FRAMES",
+    "DrawnLabels",
     "ObjectTable",
     "OutputKind",
     "SeedFrames",
     "SeededVideo",
+    "TrackRecord",
     "TrackWriter",
     "TrackedObject",
+    "confidence_field",
     "create_tracks_field",
+    "digest",
     "field_name",
     "frame_label",
     "labelled_frames",
     "open_video",
+    "read_drawn",
     "read_seeds",
+    "record_field",
     "run_field",
     "seed_fields",
+    "select_labelled",
     "tracks_type",
 ]

@@ -8,6 +8,8 @@ from typing import Any
 
 import fiftyone as fo
 
+from fiftyone_colortrack.fields.record import digest
+
 # What belongs to one label in one frame, not to its object.
 _OWN = frozenset({"id", "label", "tags", "index", "instance", "confidence", "keyframe", "attributes"}) | {
     "bounding_box",
@@ -79,8 +81,12 @@ class ObjectTable:
                 found[i] = self._by_class(label, free, frame_number)
         return [self._learn(id, label, frame_number, known) for id, label in zip(found, labels, strict=True)]
 
-    def completed(self) -> dict[int, TrackedObject]:
-        """The objects, each with an index (the smallest that is free in the video) and an instance."""
+    def completed(self, sample_id: str) -> dict[int, TrackedObject]:
+        """The objects, each with an index (the smallest that is free in the video) and an instance.
+
+        Args:
+            sample_id: of the video, in which the same index and class get the same instance every time
+        """
         used = {obj.index for obj in self.objects.values()}
         completed = {}
         for id, obj in self.objects.items():
@@ -88,8 +94,20 @@ class ObjectTable:
             if index is None:
                 index = next(n for n in range(1, len(used) + 2) if n not in used)
                 used.add(index)
-            completed[id] = replace(obj, index=index, instance=obj.instance or fo.Instance())
+            instance = obj.instance or fo.Instance(id=digest(sample_id, obj.label, index)[:24])
+            completed[id] = replace(obj, index=index, instance=instance)
         return completed
+
+    def attributes(self, label: fo.Label) -> dict[str, Any]:
+        """What a label says of its object, beyond FiftyOne's own fields."""
+        points = len(label.points) if isinstance(label, fo.Keypoint) else None
+        return {
+            name: value
+            for name, value in label.iter_fields()
+            if name not in self._ignore
+            and value is not None
+            and not (points is not None and isinstance(value, list) and len(value) == points)
+        }
 
     def _by_class(self, label: fo.Label, objects: dict[int, TrackedObject], frame_number: int) -> int | None:
         candidates = [
@@ -129,15 +147,8 @@ class ObjectTable:
         return obj.id
 
     def _new(self, label: fo.Label) -> TrackedObject:
-        points = len(label.points) if isinstance(label, fo.Keypoint) else None
-        attributes = {
-            name: value
-            for name, value in label.iter_fields()
-            if name not in self._ignore
-            and value is not None
-            and not (points is not None and isinstance(value, list) and len(value) == points)
-        }
-        return TrackedObject(len(self.objects) + 1, label.label, None, None, tuple(label.tags), attributes)
+        tags, attributes = tuple(label.tags), self.attributes(label)
+        return TrackedObject(len(self.objects) + 1, label.label, None, None, tags, attributes)
 
 
 def find_identity(label: fo.Label, objects: dict[int, TrackedObject]) -> int | None:

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import fiftyone as fo
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
+from fiftyone.core.view import DatasetView
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.shapes import LABEL_LISTS
@@ -32,6 +33,19 @@ def run_field(out_field: str) -> str:
     return f"{field_name(out_field)}_run"
 
 
+def record_field(out_field: str) -> str:
+    """The sample field that holds the `TrackRecord` of a video's labels in `out_field`."""
+    return f"{field_name(out_field)}_record"
+
+
+def confidence_field(out_field: str) -> str:
+    """The field of frames, and of videos, that tells how confident the tracker is in `out_field`.
+
+    In a frame it is the confidence in the object that is least certain, in a video the mean over its frames.
+    """
+    return f"{field_name(out_field)}_confidence"
+
+
 def seed_fields(samples: SampleCollection) -> dict[str, type[fo.Label]]:
     """Frame fields that labels can be propagated from, and their types."""
     schema = samples.get_frame_field_schema(ftype=fo.EmbeddedDocumentField) or {}
@@ -50,6 +64,18 @@ def labelled_frames(samples: SampleCollection, path: str, which: SeedFrames = "a
     Returns:
         {sample id: frame numbers, ascending}; every video is listed
     """
+    return {id: sorted(frames) for id, frames in _labelled(samples, path, which).items()}
+
+
+def select_labelled(samples: SampleCollection, path: str, which: SeedFrames) -> DatasetView:
+    """The videos with nothing but this field, in the frames that have labels in it."""
+    frames = _labelled(samples, path, which).values()
+    ids = [frame_id for of_video in frames for frame_id in of_video.values()]
+    return samples.select_fields(f"frames.{field_name(path)}").select_frames(ids, omit_empty=False)
+
+
+def _labelled(samples: SampleCollection, path: str, which: SeedFrames) -> dict[str, dict[int, str]]:
+    """{sample id: {frame number: frame id}} of the labelled frames, see `labelled_frames`."""
     name = field_name(path)
     label_list = LABEL_LISTS.get(seed_fields(samples)[name])
     if label_list is None:
@@ -59,9 +85,11 @@ def labelled_frames(samples: SampleCollection, path: str, which: SeedFrames = "a
     else:
         found = F(f"frames.{name}.{label_list}").length()
     labelled = {}
-    for id, numbers, counts in zip(*samples.values(["id", "frames.frame_number", found]), strict=True):
-        with_labels = sorted(n for n, count in zip(numbers or [], counts or [], strict=True) if count)
-        labelled[id] = with_labels[:1] if which == "first" else with_labels
+    paths = ["id", "frames.frame_number", "frames.id", found]
+    for id, numbers, frame_ids, counts in zip(*samples.values(paths), strict=True):
+        frames = sorted(zip(numbers or [], frame_ids or [], counts or [], strict=True))
+        with_labels = {number: frame_id for number, frame_id, count in frames if count}
+        labelled[id] = dict(list(with_labels.items())[:1]) if which == "first" else with_labels
     return labelled
 
 
@@ -90,13 +118,16 @@ def tracks_type(seed_type: type[fo.Label], output: OutputKind | None = None) -> 
 def create_tracks_field(
     dataset: fo.Dataset, out_field: str, seed_field: str, output: OutputKind | None
 ) -> None:
-    """Add the frame field for tracks, and the sample field `run_field` beside it, where they are missing."""
+    """Add the frame field for tracks, and the fields beside it, where they are missing."""
     name, seed = field_name(out_field), field_name(seed_field)
     label_type = tracks_type(seed_fields(dataset)[seed], output)
     dataset.add_frame_field(name, fo.EmbeddedDocumentField, embedded_doc_type=label_type)
     labels = f"{name}.{LABEL_LISTS[label_type]}" if label_type in LABEL_LISTS else name
     dataset.add_frame_field(f"{labels}.keyframe", fo.BooleanField)
+    for samples_or_frames in (dataset.add_sample_field, dataset.add_frame_field):
+        samples_or_frames(confidence_field(name), fo.FloatField)
     dataset.add_sample_field(run_field(name), fo.StringField)
+    dataset.add_sample_field(record_field(name), fo.DictField)
     if label_type is fo.Segmentation:
         targets = dataset.get_mask_targets(f"frames.{seed}")
         if targets:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import fiftyone as fo
 import numpy as np
+from fiftyone.core.collections import SampleCollection
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.objects import ObjectTable, TrackedObject
-from fiftyone_colortrack.fields.schema import SeedFrames, field_name
+from fiftyone_colortrack.fields.record import digest
+from fiftyone_colortrack.fields.schema import SeedFrames, field_name, select_labelled
 from fiftyone_colortrack.fields.shapes import (
     Size,
     attribute,
     box_in_pixels,
     is_visible,
+    outline,
     paint,
     points_inside,
     split,
@@ -27,25 +32,37 @@ Drawn = list[tuple[int, fo.Label]]
 
 
 @dataclass(frozen=True)
-class SeededVideo:
+class DrawnLabels:
+    """What a person labelled in a video.
+
+    Attributes:
+        kind: of the labels
+        objects: that they show; each has an index and an instance
+        drawn: per labelled frame (from 0) its labels as drawn, with the ids of their objects
+        digests: per labelled frame, of all that the tracks of its objects and the copies of its labels take
+            from it; the same for copies as `TrackWriter` writes them
+    """
+
+    kind: LabelKind
+    objects: dict[int, TrackedObject]
+    drawn: dict[int, Drawn]
+    digests: dict[int, str]
+
+
+@dataclass(frozen=True)
+class SeededVideo(DrawnLabels):
     """A video, what a person labelled in it, and what it takes to write labels of the same objects.
 
     Attributes:
         frames: of the video
         canvas: (height, width) of the picture that relative coordinates refer to, in pixels of `frames`
-        kind: of the seeds
         seeds: the labelled frames, ascending
-        objects: of the ids in the seeds; each has an index and an instance
-        drawn: per labelled frame (from 0) its labels as drawn, with the ids of their objects
         warnings: what was left out or guessed
     """
 
     frames: Frames
     canvas: Size
-    kind: LabelKind
     seeds: list[Seed]
-    objects: dict[int, TrackedObject]
-    drawn: dict[int, Drawn]
     warnings: list[str] = field(default_factory=list)
 
 
@@ -107,17 +124,65 @@ def read_seeds(
             f"frames.{name} of {sample.filepath}: nothing to track ({reason}); "
             "label a frame or choose another seed field"
         )
+    found = _identify(labelled, sample.id, fill_boxes, _evaluation_attributes(sample.dataset), warnings)
+    size = (frames.height, frames.width)
+    seeds = [_seed(frame, pairs, found.kind, canvas, size, warnings) for frame, pairs in found.drawn.items()]
+    if found.kind == "points":
+        _check_point_counts(found.drawn, sample.filepath)
+    return SeededVideo(**vars(found), frames=frames, canvas=canvas, seeds=seeds, warnings=warnings)
+
+
+def read_drawn(
+    view: SampleCollection, path: str, which: SeedFrames = "first", *, fill_boxes: bool = False
+) -> dict[str, DrawnLabels]:
+    """What a person labelled in each of some videos, by sample id, without opening the videos.
+
+    As `read_seeds` finds it, but for labels that lie outside the picture: those are not left out. Videos
+    whose labels cannot be read are not listed, nor are those without labels.
+    """
+    name = field_name(path)
+    targets = view._root_dataset.get_mask_targets(f"frames.{name}")
+    ignore = _evaluation_attributes(view._root_dataset)
+    fields = ["id", "frames.frame_number", f"frames.{name}"]
+    found = {}
+    for id, numbers, frames in zip(*select_labelled(view, name, which).values(fields), strict=True):
+        if not numbers:
+            continue
+        with suppress(ColorTrackError, OSError):
+            by_number = sorted(zip(numbers, frames, strict=True), key=lambda frame: frame[0])
+            labelled = {number: _chosen(split(labels, targets), which) for number, labels in by_number}
+            found[id] = _identify(labelled, id, fill_boxes, ignore, [])
+    return found
+
+
+def _identify(
+    labelled: Mapping[int, list[fo.Label]],
+    sample_id: str,
+    fill_boxes: bool,
+    ignore: frozenset[str],
+    warnings: list[str],
+) -> DrawnLabels:
+    """The objects that labels show, by frame number."""
     kind = _kind([label for labels in labelled.values() for label in labels], fill_boxes, warnings)
-    table = ObjectTable(parts=kind == "masks", ignore=_evaluation_attributes(sample.dataset))
+    table = ObjectTable(parts=kind == "masks", ignore=ignore)
     drawn = {
         number - 1: list(zip(table.match(labels, number), labels, strict=True))
         for number, labels in labelled.items()
     }
-    size = (frames.height, frames.width)
-    seeds = [_seed(frame, pairs, kind, canvas, size, warnings) for frame, pairs in drawn.items()]
-    if kind == "points":
-        _check_point_counts(drawn, sample.filepath)
-    return SeededVideo(frames, canvas, kind, seeds, table.completed(), drawn, warnings + table.warnings)
+    warnings += table.warnings
+    objects = table.completed(sample_id)
+    digests = {frame: _digest(pairs, objects, table) for frame, pairs in drawn.items()}
+    return DrawnLabels(kind, objects, drawn, digests)
+
+
+def _digest(drawn: Drawn, objects: Mapping[int, TrackedObject], table: ObjectTable) -> str:
+    parts: list[object] = []
+    for id, label in drawn:
+        obj, own = objects[id], table.attributes(label)
+        instance = obj.instance and obj.instance.id
+        parts += [obj.label, obj.index, instance, obj.tags, sorted(obj.attributes.items())]
+        parts += [label.label, list(label.tags), sorted(own.items()), outline(label)]
+    return digest(parts)
 
 
 def _usable_labels(
@@ -128,9 +193,7 @@ def _usable_labels(
     usable = {}
     for number, frame in sample.frames.items():
         try:
-            labels = split(frame[name], targets)
-            if which == "keyframes":
-                labels = [label for label in labels if attribute(label, "keyframe")]
+            labels = _chosen(split(frame[name], targets), which)
             visible = [label for label in labels if is_visible(label, canvas)]
         except (ColorTrackError, OSError) as error:
             raise ColorTrackError(f"frames.{name} of {sample.filepath}, frame {number}: {error}") from error
@@ -147,6 +210,10 @@ def _usable_labels(
             if which == "first":
                 break
     return usable
+
+
+def _chosen(labels: list[fo.Label], which: SeedFrames) -> list[fo.Label]:
+    return [label for label in labels if attribute(label, "keyframe")] if which == "keyframes" else labels
 
 
 def _kind(labels: list[fo.Label], fill_boxes: bool, warnings: list[str]) -> LabelKind:

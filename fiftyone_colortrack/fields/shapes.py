@@ -66,6 +66,14 @@ def attribute(label: fo.Label, name: str) -> object:
     return label[name] if label.has_field(name) else None
 
 
+def outline(label: fo.Label) -> tuple[object, ...]:
+    """The shape of a detection or key point, as plain values that print as what they are."""
+    if isinstance(label, fo.Keypoint):
+        return tuple(np.array(label.points, float).ravel().tolist())
+    mask, box = label.get_mask(), np.array(label.bounding_box or [], float).tolist()
+    return (*box, mask.shape, np.packbits(mask > 0).tobytes()) if mask is not None else tuple(box)
+
+
 def regions(id_map: np.ndarray) -> Iterator[tuple[int, Region]]:
     """The ids of an integer map [H, W] but 0, ascending, with the smallest rectangle that holds each."""
     for value, found in enumerate(ndimage.find_objects(id_map.astype(np.int32, copy=False)), start=1):

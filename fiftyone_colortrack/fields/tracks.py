@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import fiftyone as fo
@@ -10,9 +10,17 @@ import numpy as np
 from fiftyone import ViewField as F
 
 from fiftyone_colortrack.fields.objects import TrackedObject
-from fiftyone_colortrack.fields.schema import OUTPUT_TYPES, OutputKind, field_name, run_field
+from fiftyone_colortrack.fields.record import TrackRecord
+from fiftyone_colortrack.fields.schema import (
+    OUTPUT_TYPES,
+    OutputKind,
+    confidence_field,
+    field_name,
+    record_field,
+    run_field,
+)
 from fiftyone_colortrack.fields.seeds import SeededVideo
-from fiftyone_colortrack.fields.shapes import Region, Size, paint, regions, relative_box
+from fiftyone_colortrack.fields.shapes import Region, Size, attribute, paint, regions, relative_box
 from fiftyone_colortrack.tracking.labels import TrackedFrame
 
 FRAMES_PER_WRITE = 200
@@ -21,16 +29,16 @@ FRAMES_PER_WRITE = 200
 class TrackWriter:
     """Writes one video's labels, all at once, and then the mark that the video is finished.
 
-    Nothing is written before `commit`, which replaces earlier labels of the field in the whole video. The
-    seeds are copied as they were drawn, with `keyframe=True`; all labels of an object share its index and
-    instance, and those that are not drawn its class, tags and attributes.
+    Nothing is written before `commit`, which replaces earlier labels of the field. The seeds are copied as
+    they were drawn, with `keyframe=True`; all labels of an object share its index and instance, and those
+    that are not drawn its class, tags and attributes.
 
     Args:
         sample: the video, in a dataset
         path: a frame field made by `create_tracks_field`
         video: what `read_seeds` returned
-        run_key: written to `run_field(path)` when everything else is written
         output: `masks`, `boxes` or `segmentation` for seeds that are masks; None keeps the seeds' kind
+        in_place: whether the seeds are the keyframes of this very field: they stay the labels that they are
     """
 
     def __init__(
@@ -38,36 +46,52 @@ class TrackWriter:
         sample: fo.Sample,
         path: str,
         video: SeededVideo,
-        run_key: str,
         output: OutputKind | None = None,
+        *,
+        in_place: bool = False,
     ) -> None:
         self._dataset: fo.Dataset = sample.dataset
         self._sample_id: str = sample.id
         self._name = field_name(path)
         self._video = video
-        self._run_key = run_key
         self._output: OutputKind = output or video.kind
+        self._in_place = in_place
         # Packed, masks are compressed: a long video's labels fit in memory.
         self._packed: dict[int, Any] = {}
+        self._confidence: dict[int, float | None] = {}
 
     def add(self, frame: TrackedFrame) -> None:
         """Take a frame's labels, of the kind of the seeds; the frames may come in any order."""
-        self._packed[frame.frame + 1] = frame_label(frame, self._video, self._output).to_dict()
+        number = frame.frame + 1
+        label = frame_label(frame, self._video, self._output, in_place=self._in_place)
+        self._packed[number] = label.to_dict()
+        self._confidence[number] = frame.lowest_confidence
 
-    def commit(self) -> int:
-        """Write the labels; returns the number of frames."""
+    def commit(self, run_key: str, record: TrackRecord | None = None, kept: Collection[int] = ()) -> int:
+        """Write the labels; returns the number of frames.
+
+        Args:
+            run_key: written to `run_field(path)` when everything else is written
+            record: of the tracks, written to `record_field(path)`
+            kept: frames (from 0) whose earlier labels stay as they are; those of all others are replaced
+        """
         mark, label_type = run_field(self._name), OUTPUT_TYPES[self._output]
         self._set(mark, None)
-        stale = set(_frames_with_field(self._dataset, self._sample_id, self._name)) - set(self._packed)
-        numbers = sorted(stale | set(self._packed))
+        earlier = set(_frames_with_field(self._dataset, self._sample_id, self._name))
+        numbers = sorted((earlier - {frame + 1 for frame in kept}) | set(self._packed))
         for start in range(0, len(numbers), FRAMES_PER_WRITE):
-            labels = {
-                number: label_type.from_dict(self._packed[number]) if number in self._packed else None
-                for number in numbers[start : start + FRAMES_PER_WRITE]
-            }
+            batch = numbers[start : start + FRAMES_PER_WRITE]
+            labels = {n: label_type.from_dict(self._packed[n]) if n in self._packed else None for n in batch}
             self._set(f"frames.{self._name}", labels)
-        self._set(mark, self._run_key)
+            confidence = {number: self._confidence.get(number) for number in batch}
+            self._set(f"frames.{confidence_field(self._name)}", confidence)
+        self._set(confidence_field(self._name), self._mean_confidence())
+        self._set(record_field(self._name), record and record.to_dict())
+        self._set(mark, run_key)
         return len(self._packed)
+
+    def _mean_confidence(self) -> float | None:
+        return self._dataset.select(self._sample_id).mean(f"frames.{confidence_field(self._name)}")
 
     def _set(self, path: str, value: Any) -> None:
         self._dataset.set_values(path, {self._sample_id: value}, key_field="id")
@@ -79,13 +103,15 @@ def _frames_with_field(dataset: fo.Dataset, sample_id: str, name: str) -> list[i
     return [number for number, there in zip(numbers or [], exists or [], strict=True) if there]
 
 
-def frame_label(frame: TrackedFrame, video: SeededVideo, output: OutputKind) -> fo.Label:
+def frame_label(
+    frame: TrackedFrame, video: SeededVideo, output: OutputKind, *, in_place: bool = False
+) -> fo.Label:
     """The label of a tracked frame: see `TrackWriter`."""
     drawn = video.drawn.get(frame.frame, [])
     if output == "segmentation":
         assert isinstance(frame.labels, np.ndarray)
         return _segmentation(frame.labels, video, keyframe=bool(drawn))
-    labels = [_copy(label, video.objects[id], output, video.canvas) for id, label in drawn]
+    labels = [_copy(label, video.objects[id], output, video.canvas, in_place) for id, label in drawn]
     copied = {id for id, _ in drawn}
     for id, shape in _shapes(frame.labels):
         if id not in copied:
@@ -118,15 +144,20 @@ def _label(
     return fo.Keypoint(points=[tuple(point) for point in relative.tolist()], confidence=per_point, **shared)
 
 
-def _copy(label: fo.Label, obj: TrackedObject, output: OutputKind, canvas: Size) -> fo.Label:
-    """A label as drawn, with its object's index and instance."""
-    values = {name: value for name, value in label.iter_fields() if name not in ("id", "mask_path")}
+def _copy(label: fo.Label, obj: TrackedObject, output: OutputKind, canvas: Size, in_place: bool) -> fo.Label:
+    """A label as drawn, with its object's index and instance; in place it stays the same label.
+
+    It is as sure as it was, but for a keyframe: what a tracker thought of it is history.
+    """
+    left_out = {"mask_path"} if in_place else {"mask_path", "id"}
+    left_out |= {"confidence"} if attribute(label, "keyframe") else set()
+    values = {name: value for name, value in label.iter_fields() if name not in left_out}
     values |= {"index": obj.index, "instance": obj.instance, "keyframe": True}
     if isinstance(label, fo.Keypoint):
-        if not label.confidence:
+        if not values.get("confidence"):
             values["confidence"] = np.isfinite(np.array(label.points, float)).all(1).astype(float).tolist()
         return fo.Keypoint(**values)
-    if label.confidence is None:
+    if values.get("confidence") is None:
         values["confidence"] = 1.0
     values["mask"] = label.get_mask() if output == "masks" else None
     if output == "masks" and values["mask"] is None:  # a box that was tracked as a filled mask

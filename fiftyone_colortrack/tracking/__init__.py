@@ -3,11 +3,11 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fiftyone_colortrack.tracking.config import DIRECTIONS, Direction, TrackerConfig
+from fiftyone_colortrack.tracking.config import BASELINES, DIRECTIONS, Direction, TrackerConfig
 from fiftyone_colortrack.tracking.labels import LABEL_KINDS, LabelKind, Labels, Seed, TrackedFrame
 
 if TYPE_CHECKING:
-    from fiftyone_colortrack.tracking.tracker import BASELINES, StreamTracker, Tracker
+    from fiftyone_colortrack.tracking.tracker import StreamTracker, Tracker
 
 __all__ = [
     "BASELINES",

@@ -9,6 +9,8 @@ from fiftyone_colortrack.errors import ColorTrackError
 
 Direction = Literal["forward", "backward", "both"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+BASELINES = ("identity", "flow", "raft")
+"""What `Tracker` takes for a model, though it learned nothing from colours."""
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,13 @@ from fiftyone_colortrack.tracking.propagator import ColorPropagator, Labelled, P
 from fiftyone_colortrack.tracking.segments import Segment, plan_segments
 from fiftyone_colortrack.video import Frames, open_frames
 
-BASELINES = ("identity", "flow", "raft")
 FEATURE_CACHE_BYTES = 2**30  # between two labelled frames, features up to this size are not computed twice
 
 
 def make_propagator(
     model: str | Embedder, config: TrackerConfig, device: str | torch.device | None = None
 ) -> Propagator[Any]:
-    """The propagator for a baseline (one of `BASELINES`), a model's name or file, or a loaded model."""
+    """The propagator for one of the `BASELINES`, a model's name or file, or a loaded model."""
     if model == "identity":
         return IdentityPropagator()
     if model == "flow":

@@ -52,18 +52,18 @@ def test_different_indices_are_different_objects():
 def test_missing_indices_get_the_smallest_free_ones():
     ids, table = match([detection(), detection(index=1), detection("dog")])
     assert ids == [[1, 2, 3]]
-    assert [obj.index for obj in table.completed().values()] == [2, 1, 3]
+    assert [obj.index for obj in table.completed("video").values()] == [2, 1, 3]
 
 
 def test_an_index_given_later_is_learned():
     _, table = match([detection()], [detection(index=7)], [detection(index=7)])
-    assert [obj.index for obj in table.completed().values()] == [7]
+    assert [obj.index for obj in table.completed("video").values()] == [7]
 
 
 def test_every_object_has_an_instance_of_its_own():
     shared = fo.Instance()
     _, table = match([detection(index=1, instance=shared), detection(index=2, instance=shared)])
-    objects = table.completed()
+    objects = table.completed("video")
     assert objects[1].instance.id == shared.id
     assert objects[2].instance.id != shared.id
 
@@ -71,7 +71,7 @@ def test_every_object_has_an_instance_of_its_own():
 def test_boxes_with_the_same_index_are_two_objects():
     ids, table = match([detection(index=1), detection(index=1)], [detection(index=1), detection(index=1)])
     assert ids == [[1, 2], [1, 2]]
-    assert [obj.index for obj in table.completed().values()] == [1, 2]
+    assert [obj.index for obj in table.completed("video").values()] == [1, 2]
     assert any("two objects 'cat' have index 1" in warning for warning in table.warnings)
 
 
@@ -92,3 +92,13 @@ def test_per_point_attributes_of_key_points_are_left_out():
     table = ObjectTable()
     table.match([label], 1)
     assert table.objects[1].attributes == {"pose": "standing"}
+
+
+def test_an_object_gets_the_same_instance_every_time():
+    (cat, dog), (again, _), (other, _) = (
+        list(table.completed(video).values())
+        for video in ("video", "video", "another")
+        for _, table in [match([detection(index=1), detection("dog", index=1)])]
+    )
+    assert cat.instance.id == again.instance.id
+    assert len({cat.instance.id, dog.instance.id, other.instance.id}) == 3

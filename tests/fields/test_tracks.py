@@ -42,10 +42,10 @@ def square_masks(id_map):
 def write(sample, tracked, which="first", output=None, fill_boxes=False):
     video = read_seeds(sample, "seed", which, fill_boxes=fill_boxes)
     create_tracks_field(sample.dataset, "tracks", "seed", output)
-    writer = TrackWriter(sample, "tracks", video, "run_1", output)
+    writer = TrackWriter(sample, "tracks", video, output)
     for frame in tracked:
         writer.add(frame)
-    count = writer.commit()
+    count = writer.commit("run_1")
     sample.reload()
     return count
 
