@@ -1,10 +1,11 @@
 """J&F on DAVIS after some frames of each sequence are labelled: suggested, evenly spaced, or random ones.
 
-    python benchmarks/labelled_frames.py --root DAVIS [--counts 1 2 3 5] [--json scores.json]
+    python benchmarks/labelled_frames.py --root DAVIS [--counts 1 2 3 5] [--json FILE] [--chart FILE.png]
 
 The first frame is always labelled, and the truth takes the place of the person. Suggested frames are chosen
 one by one by `suggest_frames`, from the confidences of the tracks so far. All frames but the first and the
-last are scored, as in DAVIS, those that are labelled included.
+last are scored, as in DAVIS, those that are labelled included. Only what another labelled frame changes is
+tracked again.
 """
 
 from __future__ import annotations
@@ -13,61 +14,87 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from fiftyone_colortrack.datasets.davis import VOID, DavisSequence, read_davis
-from fiftyone_colortrack.metrics import score_sequence
+from fiftyone_colortrack.metrics import boundary_f, jaccard
 from fiftyone_colortrack.model import load_model
 from fiftyone_colortrack.model.colorizer import Embedder
 from fiftyone_colortrack.terminal import console, score_table
-from fiftyone_colortrack.tracking import Seed, Tracker, TrackerConfig
-from fiftyone_colortrack.tracking.suggest import LOST, suggest_frames
+from fiftyone_colortrack.tracking import Seed, TrackedFrame, Tracker, TrackerConfig
+from fiftyone_colortrack.tracking.segments import Segment
+from fiftyone_colortrack.tracking.suggest import suggest_frames
 
 Scores = dict[str, dict[int, float]]
+COLORS = {"suggested": "#ff6d04", "evenly spaced": "#4a90d9", "random": "#9a9a9a"}
+
+
+class Result(NamedTuple):
+    """J&F of a frame, in percent, and the tracker's confidence in it."""
+
+    jf: float
+    confidence: float
 
 
 class LabelledSequence:
     """A sequence whose labels are given frame by frame."""
 
-    def __init__(self, sequence: DavisSequence, embedder: Embedder, config: TrackerConfig) -> None:
-        self._frames = list(sequence.frames)
-        truth = [sequence.read_mask(index) for index in range(len(self._frames))]
-        self._truth = np.stack([mask for mask in truth if mask is not None])
-        self._void = self._truth == VOID if sequence.year == 2017 else None
-        self._labels = np.where(self._truth == VOID, 0, self._truth) if sequence.year == 2017 else self._truth
+    def __init__(
+        self,
+        sequence: DavisSequence,
+        embedder: Embedder,
+        config: TrackerConfig,
+        max_frames: int | None = None,
+    ) -> None:
+        self._frames = list(sequence.frames[:max_frames])
+        truth = np.stack([_mask(sequence, index) for index in range(len(self._frames))])
+        self._void = truth == VOID if sequence.year == 2017 else np.zeros_like(truth, bool)
+        self._truth = np.where(self._void, 0, truth)
+        self._ids = [int(id) for id in np.unique(self._truth) if id]
         self._embedder, self._config = embedder, config
-        self._tracked: dict[tuple[int, ...], tuple[float, np.ndarray]] = {}
+        self._tracked: dict[Segment, dict[int, Result]] = {}
 
     def __len__(self) -> int:
         return len(self._frames)
 
     def score(self, labelled: Sequence[int]) -> float:
-        """Mean J&F over the objects, in percent, with these frames labelled."""
-        return self._track(tuple(sorted(labelled)))[0]
+        """Mean J&F over frames and objects, in percent, with these frames labelled."""
+        return float(np.mean([result.jf for result in self._track(labelled)[1:-1]]))
 
     def suggested(self, count: int) -> list[int]:
         """The first frame, and those that are suggested after it."""
         labelled = [0]
         while len(labelled) < count:
-            _, confidence = self._track(tuple(sorted(labelled)))
+            confidence = np.array([result.confidence for result in self._track(labelled)])
             labelled += suggest_frames(confidence, labelled)
         return labelled
 
-    def _track(self, labelled: tuple[int, ...]) -> tuple[float, np.ndarray]:
-        """J&F and the confidence of every frame."""
-        if labelled not in self._tracked:
-            seeds = [Seed(frame, self._labels[frame]) for frame in labelled]
-            tracker = Tracker(self._frames, seeds, model=self._embedder, config=self._config)
-            objects = {int(id) for seed in seeds for id in np.unique(np.asarray(seed.labels))} - {0}
-            predicted, confidence = [], []
-            for tracked in tracker:
-                predicted.append(np.asarray(tracked.labels))
-                confidence.append(np.mean([tracked.confidence.get(id, LOST) for id in objects]))
-            scores = score_sequence(np.stack(predicted), self._truth, self._void).values()
-            jf = 100 * float(np.mean([(score.J.mean + score.F.mean) / 2 for score in scores]))
-            self._tracked[labelled] = jf, np.array(confidence)
-        return self._tracked[labelled]
+    def _track(self, labelled: Sequence[int]) -> list[Result]:
+        """The results in all frames."""
+        seeds = [Seed(frame, self._truth[frame]) for frame in labelled]
+        tracker = Tracker(self._frames, seeds, model=self._embedder, config=self._config)
+        new = [segment for segment in tracker.segments if segment not in self._tracked]
+        results = {tracked.frame: self._result(tracked) for tracked in tracker.only(new)}
+        for segment in new:
+            self._tracked[segment] = {frame: results[frame] for frame in segment.frames}
+        return [result for segment in tracker.segments for result in self._tracked[segment].values()]
+
+    def _result(self, tracked: TrackedFrame) -> Result:
+        labels = np.where(self._void[tracked.frame], 0, np.asarray(tracked.labels))
+        pairs = [(labels == id, self._truth[tracked.frame] == id) for id in self._ids]
+        scores = [(jaccard(*pair) + boundary_f(*pair)) / 2 for pair in pairs]
+        assert tracked.lowest_confidence is not None
+        return Result(100 * float(np.mean(scores)), tracked.lowest_confidence)
+
+
+def _mask(sequence: DavisSequence, index: int) -> np.ndarray:
+    mask = sequence.read_mask(index)
+    if mask is None:
+        raise SystemExit(f"{sequence.name} has no mask of frame {index}")
+    return mask
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:
@@ -103,24 +130,43 @@ def run(
     model: str = "fast",
     seeds: int = 3,
     config: TrackerConfig | None = None,
+    max_frames: int | None = None,
 ) -> dict[str, Scores]:
     """The scores of every sequence, and their mean under `mean`."""
     embedder = load_model(model)
-    results = {}
+    results: dict[str, Scores] = {}
     for sequence in read_davis(root, None, sequences):
-        labelled = LabelledSequence(sequence, embedder, config or TrackerConfig())
+        labelled = LabelledSequence(sequence, embedder, config or TrackerConfig(), max_frames)
         results[sequence.name] = compare(labelled, counts, seeds)
-        console.print(score_table(sequence.name, _rows(results[sequence.name])))
-    names = next(iter(results.values()))
+        scores = results[sequence.name].items()
+        rows = {way: {str(n): jf for n, jf in by_count.items()} for way, by_count in scores}
+        console.print(score_table(sequence.name, rows))
     results["mean"] = {
-        name: {n: float(np.mean([scores[name][n] for scores in results.values()])) for n in counts}
-        for name in names
+        way: {n: float(np.mean([scores[way][n] for scores in results.values()])) for n in counts}
+        for way in COLORS
     }
     return results
 
 
-def _rows(scores: Scores) -> dict[str, dict[str, float]]:
-    return {name: {str(n): value for n, value in by_count.items()} for name, by_count in scores.items()}
+def markdown(scores: Scores) -> str:
+    """A table with a row for each way of choosing."""
+    counts = list(next(iter(scores.values())))
+    rows = [["labelled frames", *map(str, counts)], ["---", *["---:"] * len(counts)]]
+    rows += [[way, *(f"{jf:.1f}" for jf in by_count.values())] for way, by_count in scores.items()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def draw(scores: Scores, path: Path) -> None:
+    """J&F by number of labelled frames, a line for each way of choosing."""
+    figure = Figure(figsize=(6, 3.6), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for way, by_count in scores.items():
+        axes.plot(list(by_count), list(by_count.values()), "o-", color=COLORS[way], label=way)
+    axes.set(xlabel="labelled frames", ylabel="J&F, %", xticks=list(next(iter(scores.values()))))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path)
 
 
 def main() -> None:
@@ -130,12 +176,25 @@ def main() -> None:
     parser.add_argument("--sequences", nargs="+")
     parser.add_argument("--model", default="fast")
     parser.add_argument("--seeds", type=int, default=3, help="how many random choices are averaged")
+    parser.add_argument("--max-frames", type=int, help="of each sequence, to be quick")
+    parser.add_argument("--input-size", type=int, default=TrackerConfig().input_size, help="of the tracker")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--chart", type=Path)
     args = parser.parse_args()
-    results = run(args.root, args.counts, sequences=args.sequences, model=args.model, seeds=args.seeds)
-    console.print(score_table("mean J&F by number of labelled frames", _rows(results["mean"])))
+    results = run(
+        args.root,
+        args.counts,
+        sequences=args.sequences,
+        model=args.model,
+        seeds=args.seeds,
+        config=TrackerConfig(input_size=args.input_size),
+        max_frames=args.max_frames,
+    )
+    print(f"\nMean J&F of {len(results) - 1} sequences, in percent\n\n{markdown(results['mean'])}")
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n")
+    if args.chart:
+        draw(results["mean"], args.chart)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import fiftyone as fo
 import numpy as np
 from fiftyone.core.collections import SampleCollection
 
 from fiftyone_colortrack.api.propagation import check_videos
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import field_name, seed_fields
-from fiftyone_colortrack.fields.shapes import LABEL_LISTS
-from fiftyone_colortrack.tracking.suggest import LOST, suggest_frames
+from fiftyone_colortrack.fields import confidence_field, field_name, labelled_frames, seed_fields
+from fiftyone_colortrack.tracking.labels import LOST
+from fiftyone_colortrack.tracking.suggest import suggest_frames
 
 
 @dataclass(frozen=True)
@@ -32,58 +30,38 @@ def suggest(view: SampleCollection, tracks: str, count: int = 1) -> dict[str, li
 
     Args:
         view: videos
-        tracks: frame field with detections or key points that `propagate` wrote: the labels with
-            `keyframe=True` are a person's, the others have a confidence
+        tracks: frame field that `propagate` wrote; its labels with `keyframe=True` are a person's, and the
+            frame field `<tracks>_confidence` tells how confident the tracker is
         count: how many frames
 
     Returns:
         {sample id: suggestions, the most useful first}; nothing for videos without tracks
 
     Raises:
-        ColorTrackError: if the field holds no tracks with confidences
+        ColorTrackError: if the field was not written by `propagate`
     """
     check_videos(view)
     name = field_name(tracks)
-    label_list = LABEL_LISTS.get(seed_fields(view).get(name, fo.Segmentation))
-    if label_list is None or view.get_field(f"frames.{name}.{label_list}.keyframe") is None:
+    if name not in seed_fields(view) or not view.has_frame_field(confidence_field(name)):
         raise ColorTrackError(
-            f"frames.{name} has no tracks with confidences; propagate labels to a field of detections or key "
-            "points, and choose that one"
+            f"frames.{name} has no tracks with confidences; propagate labels, and choose the tracks"
         )
-    path = f"frames.{name}.{label_list}"
-    fields = ["id", "metadata.total_frame_count", "frames.frame_number"]
-    fields += [f"{path}.{attribute}" for attribute in ("instance", "confidence", "keyframe")]
+    fields = ["id", "metadata.total_frame_count", "frames.frame_number", f"frames.{confidence_field(name)}"]
+    keyframes = labelled_frames(view, name, "keyframes")
     return {
-        id: _suggest(length or 0, numbers or [], labels, count)
-        for id, length, numbers, *labels in zip(*view.values(fields), strict=True)
+        id: _suggest(length or 0, dict(zip(numbers or [], values or [], strict=True)), keyframes[id], count)
+        for id, length, numbers, values in zip(*view.values(fields), strict=True)
     }
 
 
 def _suggest(
-    length: int, numbers: Sequence[int], labels: Sequence[Sequence[Any] | None], count: int
+    length: int, confidences: Mapping[int, float | None], keyframes: Sequence[int], count: int
 ) -> list[Suggestion]:
-    """Suggestions for one video, from the instances, confidences and keyframes of each frame's labels."""
-    frames = {
-        number: [values or [] for values in of_frame]
-        for number, *of_frame in zip(
-            numbers, *(values or [None] * len(numbers) for values in labels), strict=True
-        )
-    }
-    objects = {str(instance) for instances, _, _ in frames.values() for instance in instances}
-    if not objects:
+    """Suggestions for one video, from the confidence in each of its frames, by number."""
+    known = {number: value for number, value in confidences.items() if value is not None}
+    if not known:
         return []
-    confidence = np.full(max(length, *frames), LOST)
-    for number, (_, confidences, _) in frames.items():
-        known = [_mean(value) for value in confidences]
-        confidence[number - 1] = np.mean(known + [LOST] * (len(objects) - len(known)))
-    labelled = [number - 1 for number, (_, _, keyframes) in frames.items() if any(keyframes)]
-    chosen = suggest_frames(confidence, labelled, count)
+    confidence = np.full(max(length, *known), LOST)
+    confidence[[number - 1 for number in known]] = list(known.values())
+    chosen = suggest_frames(confidence, [number - 1 for number in keyframes], count)
     return [Suggestion(frame + 1, float(confidence[frame])) for frame in chosen]
-
-
-def _mean(confidence: float | Iterable[float] | None) -> float:
-    """The confidence of a label, the mean over its points."""
-    if confidence is None:
-        return LOST
-    values = np.atleast_1d(np.asarray(confidence, float))
-    return float(np.clip(np.nan_to_num(values).mean(), 0, 1))

@@ -9,7 +9,6 @@ import numpy as np
 from fiftyone_colortrack.errors import ColorTrackError
 
 CANDIDATES = 500  # of a longer video, so many evenly spaced frames are considered
-LOST = 0.5  # confidence where a track has no label: gone, or lost; nobody knows
 LEAST_DOUBT = 1e-3  # of a sure tracker: where all frames are sure, suggestions spread over the video
 
 

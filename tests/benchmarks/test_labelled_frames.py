@@ -7,6 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from fiftyone_colortrack.datasets.davis import read_davis
+from fiftyone_colortrack.model import load_model
+from fiftyone_colortrack.model.colorizer import LabEmbedder
 from fiftyone_colortrack.tracking import TrackerConfig
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "labelled_frames.py"
@@ -47,6 +50,32 @@ def test_more_labels_help_whoever_chooses(davis_folder: Path) -> None:
     assert ones.pop() < 99
     for name in ("suggested", "random"):
         assert results["mean"][name][10] == pytest.approx(100)
+
+
+def test_frames_that_a_label_cannot_change_are_not_tracked_again(davis_folder: Path, monkeypatch) -> None:
+    embedded: list[int] = []
+    embed = LabEmbedder.embed
+    monkeypatch.setattr(LabEmbedder, "embed", lambda self, frames: embedded.append(1) or embed(self, frames))
+    (davis,) = read_davis(davis_folder)
+    config = TrackerConfig(input_size=96, memory=2)
+    sequence = labelled_frames.LabelledSequence(davis, load_model("lab"), config)
+    anew = labelled_frames.LabelledSequence(davis, load_model("lab"), config)
+    for labelled, count in (([0], 10), ([0, 4], 10), ([0, 4, 7], 6), ([0, 4], 0)):
+        embedded.clear()
+        score = sequence.score(labelled)
+        assert len(embedded) == count
+        assert score == anew.score(labelled)
+
+
+def test_a_table_and_a_chart(tmp_path: Path) -> None:
+    scores = {way: {1: 70.04, 5: 80.0} for way in ("suggested", "evenly spaced", "random")}
+    assert labelled_frames.markdown(scores).splitlines()[:3] == [
+        "| labelled frames | 1 | 5 |",
+        "| --- | ---: | ---: |",
+        "| suggested | 70.0 | 80.0 |",
+    ]
+    labelled_frames.draw(scores, tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").stat().st_size > 1000
 
 
 def test_the_choices() -> None:
