@@ -12,6 +12,7 @@ from fiftyone_colortrack.version import __version__
 
 if TYPE_CHECKING:
     from fiftyone_colortrack.api import PropagationReport, evaluate_tracks, propagate
+    from fiftyone_colortrack.api.analysis import Analysis, analyze
     from fiftyone_colortrack.api.films import FilmReport, colorize, embed, film
     from fiftyone_colortrack.api.suggestion import Suggestion, suggest
     from fiftyone_colortrack.api.training import TrainProgress, train
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "api": ("PropagationReport", "evaluate_tracks", "propagate"),
+    "api.analysis": ("Analysis", "analyze"),
     "api.films": ("FilmReport", "colorize", "embed", "film"),
     "api.suggestion": ("Suggestion", "suggest"),
     "api.training": ("TrainProgress", "train"),
@@ -31,6 +33,7 @@ _MODULES = {
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "Analysis",
     "ColorTrackError",
     "FilmReport",
     "PropagationReport",
@@ -42,6 +45,7 @@ __all__ = [
     "TrackerConfig",
     "TrainProgress",
     "__version__",
+    "analyze",
     "colorize",
     "embed",
     "evaluate_tracks",

@@ -179,13 +179,14 @@ def _attach(
     dataset: fo.Dataset, results: DetectionResults, scorer: Scorer, scores: dict[str, VideoScores]
 ) -> None:
     """Write the scores to the rows of the Model Evaluation panel, and to fields of videos and frames."""
-    totals = scorer.totals()
+    totals, per_point = scorer.totals(), scorer.per_point()
     results.custom_metrics = {
         METRIC_URI if i == 0 else f"{METRIC_URI}#{metric}": {
             "key": metric,
             "label": label,
             "value": _or_none(totals[metric]),
             "lower_is_better": False,
+            "per_point": [_or_none(score) for score in per_point.get(metric, [])],
         }
         for i, (metric, label) in enumerate(scorer.metrics.items())
     }

@@ -80,6 +80,10 @@ class Scorer(ABC):
     def totals(self) -> dict[str, float]:
         """Scores of all videos, by metric."""
 
+    def per_point(self) -> dict[str, list[float]]:
+        """Scores of each key point over all videos, by metric; NaN for points that were never scored."""
+        return {}
+
     def _is_scored(self, number: int, length: int) -> bool:
         return number > 1
 
@@ -172,6 +176,13 @@ class PointScorer(Scorer):
 
     def totals(self) -> dict[str, float]:
         return self._pck(self._errors) if self._errors["strict"] else {}
+
+    def per_point(self) -> dict[str, list[float]]:
+        """Nothing where objects differ in their points."""
+        if len({errors.shape[1] for errors in self._errors["strict"]}) != 1:
+            return {}
+        shares = [PCKScore.of(errors, ALPHAS).per_point for errors in self._errors.values()]
+        return dict(zip(self.metrics, np.concatenate(shares).tolist(), strict=True))
 
     def _score(
         self, frames: Iterable[tuple[int, LabelPair]], objects: Mapping[int, TrackedObject], canvas: Size

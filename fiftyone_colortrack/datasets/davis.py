@@ -25,6 +25,25 @@ VOID = 255
 """The value, in masks of DAVIS 2017, of pixels that are not to be scored."""
 RESOLUTION = "480p"
 FRAME_RATE = 24
+ATTRIBUTES = {
+    "AC": "appearance change",
+    "BC": "background clutter",
+    "CS": "camera shake",
+    "DB": "dynamic background",
+    "DEF": "deformation",
+    "EA": "edge ambiguity",
+    "FM": "fast motion",
+    "HO": "heterogeneous object",
+    "IO": "interacting objects",
+    "LR": "low resolution",
+    "MB": "motion blur",
+    "OCC": "occlusion",
+    "OV": "out of view",
+    "ROT": "rotation",
+    "SC": "shape complexity",
+    "SV": "scale variation",
+}
+"""What is hard about a video, by the codes that the dataset uses (Perazzi et al., CVPR 2016)."""
 _INFO_FILES = ("Annotations/db_info.yml", "db_info.yml", "db_info.yaml", "data/db_info.yaml")
 
 
