@@ -11,6 +11,7 @@ from fiftyone_colortrack.plugin.operators.propagate import PropagateLabels, Prop
 from fiftyone_colortrack.plugin.operators.stop import StopTracking
 from fiftyone_colortrack.plugin.operators.suggest_frame import SuggestFrame
 from fiftyone_colortrack.plugin.operators.train import TrainTracker
+from fiftyone_colortrack.plugin.panel import ColorTrackPanel
 
 CLASSES = [
     PropagateLabels,
@@ -26,5 +27,6 @@ CLASSES = [
     EmbedVideos,
     SuggestFrame,
     TrainTracker,
+    ColorTrackPanel,
 ]
 """What the plugin registers; `fiftyone.yml` names the same."""

@@ -11,6 +11,7 @@ import fiftyone_colortrack as ct
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = yaml.safe_load((ROOT / "fiftyone.yml").read_text())
+NAMES = [*MANIFEST["operators"], *MANIFEST["panels"]]
 
 DISCOVER = """
 import json, sys
@@ -39,10 +40,10 @@ def discovered(database, tmp_path_factory):
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def test_fiftyone_finds_every_operator_without_errors(discovered):
+def test_fiftyone_finds_every_operator_and_panel_without_errors(discovered):
     names, errors, _, copies = discovered
     assert errors == []
-    assert sorted(names) == sorted(MANIFEST["operators"])
+    assert sorted(names) == sorted(NAMES)
     assert copies == ["fiftyone_colortrack.plugin"]
 
 
@@ -53,7 +54,7 @@ def test_registering_does_not_import_torch(discovered):
 def test_the_manifest_names_the_classes_and_the_version():
     from fiftyone_colortrack.plugin import CLASSES
 
-    assert [cls().config.name for cls in CLASSES] == MANIFEST["operators"]
+    assert [cls().config.name for cls in CLASSES] == NAMES
     assert str(MANIFEST["version"]) == ct.__version__
 
 
@@ -72,11 +73,16 @@ def test_skills_are_found(database):
 
 
 def test_operators_have_descriptions_icons_and_a_risk_level():
+    from fiftyone.operators import PanelConfig
     from fiftyone.operators.types import RiskLevel
 
     from fiftyone_colortrack.plugin import CLASSES
 
     for config in (cls().config for cls in CLASSES):
+        if isinstance(config, PanelConfig):
+            assert config.help_markdown
+            assert config.icon
+            continue
         assert config.description
         assert config.risk_level in (RiskLevel.LOW, RiskLevel.MEDIUM)
         assert config.unlisted or (ROOT / config.icon.lstrip("/")).is_file()

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import fiftyone as fo
+import pytest
+
+import fiftyone_colortrack as ct
+from fiftyone_colortrack.plugin.panel import NONE
+
+
+@pytest.fixture
+def panel(execute):
+    """Sends an event to the panel; returns the properties that are shown then, and the other messages."""
+
+    def send(dataset: fo.Dataset, event: str = "on_load", state: dict | None = None, **params):
+        panel_state = {"choices": state or {}}
+        params = {"panel_id": "p", "__method__": event, "panel_state": panel_state, **params}
+        messages = execute("colortrack_panel", dataset, params)
+        (output,) = [params["output"] for name, params in messages if name == "show_panel_output"]
+        others = [message for message in messages if message[0] != "show_panel_output"]
+        return output["type"]["properties"], others
+
+    return send
+
+
+@pytest.fixture
+def evaluated(videos):
+    """Two videos with `still` (labels repeated in place), evaluated, and `truth`, which is all right."""
+    videos.set_values("attributes", [["OCC", "MB"], ["OCC"]])
+    ct.propagate(videos, "frames.gt", "frames.still", model="identity")
+    ct.evaluate_tracks(videos, "frames.still", "frames.gt", "still")
+    videos.clone_frame_field("gt", "truth")
+    ct.evaluate_tracks(videos, "frames.truth", "frames.gt", "truth")
+    return videos
+
+
+def choices(shown: dict, name: str) -> list[str]:
+    return [choice["value"] for choice in shown["choices"]["type"]["properties"][name]["view"]["choices"]]
+
+
+def bars(shown: dict) -> dict[str, dict[str, float]]:
+    """{evaluation: {name: score}}"""
+    traces = shown["videos"]["view"]["data"]
+    return {trace["name"]: dict(zip(trace["x"], trace["y"], strict=True)) for trace in traces}
+
+
+def test_without_an_evaluation_it_says_what_to_do(panel, videos):
+    shown, _ = panel(videos)
+    assert "No evaluation yet" in shown["no_evaluation"]["default"]
+    for event in ("propagate", "evaluate"):
+        assert event in shown["start"]["type"]["properties"]
+    _, messages = panel(videos, "evaluate")
+    (prompt,) = [params for name, params in messages if name == "prompt_user_for_operation"]
+    assert prompt["operator_uri"].endswith("/evaluate_tracks")
+
+
+def test_the_latest_evaluation_is_shown_beside_the_one_before(panel, evaluated):
+    shown, _ = panel(evaluated)
+    assert choices(shown, "evaluation") == ["truth", "still"]
+    assert choices(shown, "against") == ["still", NONE]
+    assert choices(shown, "metric") == ["JF", "J", "F"]
+    assert choices(shown, "group_by") == ["attributes", "filepath"]
+    still = evaluated.values("still_JF")
+    assert bars(shown) == {
+        "truth": {"MB": 1, "OCC": 1},
+        "still": {"MB": pytest.approx(still[0]), "OCC": pytest.approx(sum(still) / 2)},
+    }
+    assert {"time", "confidence"} <= set(shown)
+    assert "run Colorize videos" in shown["missing_0"]["default"]
+
+
+def test_what_is_chosen_is_shown(panel, evaluated):
+    chosen = {"evaluation": "still", "against": NONE, "metric": "J", "group_by": "filepath"}
+    shown, _ = panel(evaluated, "refresh", chosen)
+    scores = dict(zip(["video0.mp4", "video1.mp4"], evaluated.values("still_J"), strict=True))
+    assert bars(shown) == {"still": pytest.approx(scores)}
+    evaluated.delete_evaluation("still")
+    shown, _ = panel(evaluated, "refresh", chosen)  # what is gone is not chosen any more
+    assert set(bars(shown)) == {"truth"}
+
+
+def test_a_click_on_a_bar_shows_its_videos(panel, evaluated):
+    _, messages = panel(evaluated, "show", path="videos", trace="still", idx=0)
+    (view,) = [params["view"] for name, params in messages if name == "set_view"]
+    assert fo.DatasetView._build(evaluated, view).values("id") == [evaluated.first().id]
+
+
+def test_a_click_on_a_line_shows_clips_of_its_frames(panel, evaluated):
+    _, messages = panel(evaluated, "show", path="time", trace="still", idx=0)
+    (stages,) = [params["view"] for name, params in messages if name == "set_view"]
+    view = fo.DatasetView._build(evaluated, stages)
+    assert view.values("support") == [[2, 2], [2, 2]]
+
+
+def test_key_points_have_a_table(panel, dataset, squares_file):
+    sample = fo.Sample(filepath=str(squares_file))
+    for number in range(1, 5):
+        keypoint = fo.Keypoint(index=1, points=[(0.1, 0.1), (0.5, 0.5)])
+        sample.frames[number] = fo.Frame(
+            **{name: fo.Keypoints(keypoints=[keypoint.copy()]) for name in ("gt", "tracks")}
+        )
+    dataset.add_sample(sample)
+    ct.evaluate_tracks(dataset, "tracks", "gt", "eval")
+    shown, _ = panel(dataset)
+    assert "| point 2 | 100.0% |" in shown["points_eval"]["default"]
