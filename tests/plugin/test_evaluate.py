@@ -24,6 +24,14 @@ def test_the_first_click_works(form, tracked):
     assert first.text("estimate") == "14 frames of 2 videos have ground truth."
 
 
+def test_the_ground_truth_that_is_proposed_can_be_compared(form, tracked):
+    tracked.add_frame_field("joints", fo.EmbeddedDocumentField, embedded_doc_type=fo.Keypoints)
+    tracked.clone_frame_field("gt", "ground_truth")
+    tracked.clone_frame_field("gt", "other")
+    assert form("evaluate_tracks", tracked, {}).default("gt_field") == "frames.ground_truth"
+    assert form("evaluate_tracks", tracked, {"pred_field": "frames.ground_truth"}).errors == {}
+
+
 @pytest.mark.parametrize(
     ("params", "errors"),
     [

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fiftyone as fo
 import fiftyone.operators as foo
+from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.api import evaluate_iter
 from fiftyone_colortrack.api.evaluation import check_compared, check_eval_key
-from fiftyone_colortrack.fields import field_name, labelled_frames
+from fiftyone_colortrack.fields import field_name, labelled_frames, seed_fields
 from fiftyone_colortrack.plugin import forms
 from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, show
 
@@ -45,8 +46,7 @@ class EvaluateTracks(WorkOperator):
             return types.Property(inputs, view=types.View(label=LABEL))
         tracks = [name for name in names if forms.is_tracks(view, name)]
         pred = ctx.params.get("pred_field", (tracks or names)[-1])
-        others = [name for name in names if name != pred]
-        gt = ctx.params.get("gt_field", [*tracks, *(name for name in others if name not in tracks)][-1])
+        gt = ctx.params.get("gt_field", _likely_truth(view, pred, names, tracks))
         forms.choose(inputs, "pred_field", choices, default=pred, label="Tracks")
         gt_prop = forms.choose(inputs, "gt_field", choices, default=gt, label="Ground truth")
         key = ctx.params.get("eval_key", f"{field_name(pred)}_eval")
@@ -103,3 +103,14 @@ class EvaluateTracks(WorkOperator):
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
         yield ctx.ops.reload_dataset()
         yield ctx.ops.open_panel(PANEL, layout="horizontal", is_active=True)
+
+
+def _likely_truth(view: SampleCollection, pred: str, names: list[str], tracks: list[str]) -> str:
+    """Of the other fields one of the same type, not tracked, with the usual name or the most labels."""
+    kinds = seed_fields(view)
+
+    def likely(name: str) -> tuple[bool, ...]:
+        same = kinds.get(field_name(name)) is kinds.get(field_name(pred))
+        return same, name not in tracks, field_name(name) == "ground_truth"
+
+    return max((name for name in reversed(names) if name != pred), key=likely)  # the fullest are last
