@@ -8,7 +8,7 @@ import time
 from functools import partial
 from typing import Any
 
-import lightning as L
+import pytorch_lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor

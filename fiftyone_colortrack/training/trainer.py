@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
+import pytorch_lightning as L
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from fiftyone_colortrack.errors import ColorTrackError
@@ -29,9 +29,7 @@ from fiftyone_colortrack.training.color_check import ColorCheck
 from fiftyone_colortrack.training.data import TrainingData
 from fiftyone_colortrack.training.module import TrackerTraining
 from fiftyone_colortrack.training.recipe import RECIPES, Recipe
-from fiftyone_colortrack.training.sampling import Sampler
-
-logger = logging.getLogger(__name__)
+from fiftyone_colortrack.training.sampling import WALK_LENGTH, Sampler
 
 OnStep = Callable[[int, int, dict[str, float]], None]
 Evaluation = Callable[[Embedder], dict[str, float]]
@@ -104,8 +102,8 @@ def fit(
         init: model name or weights file to start from, of the same preset.
         resume: continue exactly where `out_dir`'s last checkpoint is, if it has one.
         device: `cpu`, `cuda`; default: the GPU if there is one.
-        recipe: default: the preset's, `RECIPES[preset]`; `fast` learns from photographs alone where there are
-            no videos.
+        recipe: default: the preset's, `RECIPES[preset]`; where there are no videos, `fast` learns from
+            photographs alone.
         on_file: called after each file that is decoded, see `FrameCache.open`.
         on_step: called after each step with the steps done, `steps` and the step's numbers: its losses, and
             scores where there are new ones; what it raises ends the run.
@@ -268,10 +266,14 @@ def _both(check: Evaluation, evaluate: Evaluation | None) -> Evaluation:
 
 
 def _default_recipe(preset: str, cache: FrameCache) -> Recipe:
+    """The preset's; views of one frame take the place of what the clips are too short for."""
     recipe = RECIPES[preset]
-    if any(clip.length > 1 for clip in cache.clips):
-        return recipe
-    return replace(recipe, frame_pairs=0, view_pairs=recipe.frame_pairs + recipe.view_pairs)
+    longest = max(clip.length for clip in cache.clips)
+    if longest < WALK_LENGTH:
+        recipe = replace(recipe, walks=0, view_pairs=recipe.view_pairs + recipe.walks)
+    if longest < 2:
+        recipe = replace(recipe, frame_pairs=0, view_pairs=recipe.view_pairs + recipe.frame_pairs)
+    return recipe
 
 
 def _first_weights(preset: str, init: Any, cache: FrameCache, seed: int) -> Embedder:
@@ -306,11 +308,11 @@ def _placed(cache: FrameCache, device: torch.device) -> FrameCache:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without Lightning's notes on hardware and its advertisements: the run has a report of its own."""
-    chatty = logging.getLogger("lightning.pytorch")
+    chatty = logging.getLogger("pytorch_lightning")
     level = chatty.level
     chatty.setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", module="(pytorch_lightning|lightning_fabric)")
         try:
             yield
         finally:
@@ -318,12 +320,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _loggers(out: Path) -> list[Logger]:
-    loggers: list[Logger] = [CSVLogger(out, name="logs", version="csv", flush_logs_every_n_steps=1)]
-    try:
-        loggers.append(TensorBoardLogger(out, name="logs", version="tensorboard"))
-    except ModuleNotFoundError:
-        logger.warning("tensorboard is not installed: losses are logged to CSV only")
-    return loggers
+    csv = CSVLogger(out, name="logs", version="csv", flush_logs_every_n_steps=1)
+    return [csv, TensorBoardLogger(out, name="logs", version="tensorboard")]
 
 
 def _steps_done(checkpoint: Path, module: L.LightningModule, steps: int) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from fiftyone_colortrack.model import colorizer
 from fiftyone_colortrack.model.colorizer import Embedder
 from fiftyone_colortrack.training import RECIPES, TrainingData, fit
 
@@ -40,7 +41,8 @@ def kill_at(last: int):
 
 
 def main(mode: str, videos: Path, out: Path) -> None:
-    TRAINER.cpu_has_fast_bf16 = lambda: False  # what is compared to the last bit is fp32
+    for module in (TRAINER, colorizer):  # what is compared to the last bit is fp32
+        module.cpu_has_fast_bf16 = lambda: False
     data = TrainingData.collect(videos)
     common = {"steps": 6, "out_dir": out, "device": "cpu", "cache_dir": videos / "cache"}
     if mode in ("doubled", "halves"):

@@ -180,6 +180,15 @@ def test_a_run_is_not_overwritten(videos: Path, tmp_path: Path) -> None:
         fit(data, "lab", steps=1, out_dir=tmp_path / "other")
 
 
+def test_training_is_imported_where_the_apps_server_runs() -> None:
+    """The server's folder comes first on its path, and has modules of common names, such as `lightning`."""
+    code = (
+        "import sys, fiftyone.constants as foc; sys.path.insert(0, foc.SERVER_DIR)\n"
+        "import fiftyone_colortrack.training.trainer"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=RUNS.parents[2])
+
+
 def test_a_killed_run_resumes_exactly(videos: Path, tmp_path: Path) -> None:
     assert run("whole", videos, tmp_path / "whole") == 0
     assert run("killed", videos, tmp_path / "killed") == -signal.SIGKILL
