@@ -92,6 +92,31 @@ def test_load_propagate_evaluate(davis_squares: Path, database: None):
         fo.delete_dataset(name)
 
 
+def test_report(davis_squares: Path, tmp_path: Path, database: None):
+    name, out = "test-cli-report", tmp_path / "report"
+    try:
+        run("load", "davis", davis_squares, "--name", name)
+        for model in ("flow", "identity"):
+            run("propagate", name, "frames.ground_truth", f"frames.{model}", "--model", model)
+            run("evaluate", name, f"frames.{model}", "--eval-key", model)
+        printed = run("report", name, "flow", "--against", "identity", "--metric", "J", "--out", out)
+        assert "run Colorize videos" in printed
+        assert str(out / "report.html") in printed
+        stored = json.loads((out / "report.json").read_text())
+        assert stored["metric"] == "J"
+        assert stored["totals"]["flow"] > stored["totals"]["identity"]
+        (by_sequence,) = stored["breakdowns"][0]["scores"]["flow"]
+        assert by_sequence["x"] == "squares"
+        assert by_sequence["mean"] == pytest.approx(stored["totals"]["flow"])
+        for picture in ("videos.png", "time.png", "confidence.png"):
+            with Image.open(out / picture) as image:
+                image.load()
+        with pytest.raises(ColorTrackError, match="there is no evaluation of tracks 'lab'"):
+            run("report", name, "lab", "--out", out)
+    finally:
+        fo.delete_dataset(name)
+
+
 def test_propagate_prints_what_was_left_out(dataset: fo.Dataset, squares: tuple, tmp_path: Path):
     frames, ids = squares
     path = tmp_path / "good.mp4"

@@ -204,7 +204,7 @@ class _Run:
         if key not in track_evaluations(dataset):
             known = ", ".join(track_evaluations(dataset)) or "none yet"
             raise ColorTrackError(f"there is no evaluation of tracks {key!r}; there are: {known}")
-        results = dataset.load_evaluation_results(key)
+        results = dataset.load_evaluation_results(key, cache=False)  # another process may have replaced it
         rows = {row["key"]: row for row in results.custom_metrics.values()}
         skeleton = dataset.skeletons.get(results.config.gt_field, dataset.default_skeleton)
         pred = field_name(results.config.pred_field)

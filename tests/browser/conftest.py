@@ -1,4 +1,4 @@
-"""The real App in a real browser."""
+"""The real App in a real browser. COLORTRACK_SCREENSHOTS names a folder that keeps the tests' pictures."""
 
 from __future__ import annotations
 
@@ -12,89 +12,82 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fiftyone as fo
+import fiftyone.constants as foc
 import pytest
 
-from fiftyone_colortrack.datasets.scenes import load_scenes
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-START_APP = """
-import sys
-import fiftyone as fo
-
-fo.launch_app(fo.load_dataset(sys.argv[1]), remote=True, address="127.0.0.1", port=int(sys.argv[2])).wait(-1)
-"""
-SECONDS_TO_START = 120
-MILLISECONDS_TO_WAIT = 120_000
+SECONDS_TO_START = 300
+MILLISECONDS_TO_WAIT = 600_000
+"""For a machine with other work to do: nothing waits longer than it must."""
 
 
-@pytest.fixture
-def scenes(database: None, tmp_path: Path) -> Iterator[fo.Dataset]:
-    """Two rendered videos with ground truth in all frames, and labels to start from in the first one."""
-    dataset = load_scenes(tmp_path, "browser-scenes", 2, frames=24, overwrite=True)
-    dataset.delete_frame_fields(["boxes", "points"])
-    for sample in dataset:
-        sample.frames[1]["seed"] = sample.frames[1].ground_truth.copy()
-        sample.save()
-    yield dataset
-    dataset.delete()
-
-
-@pytest.fixture
-def app(scenes: fo.Dataset) -> Iterator[str]:
-    """The address of an App of its own, for what is open stays open in a session."""
+@pytest.fixture(scope="module")
+def server(database: None) -> Iterator[str]:
+    """The address of the App."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    command = [sys.executable, "-c", START_APP, scenes.name, str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    command = [sys.executable, "main.py", "--address", "127.0.0.1", "--port", str(port)]
+    log = subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=foc.SERVER_DIR, stdout=log, stderr=log) as process:
         try:
-            _wait_for(port)
-            yield f"http://127.0.0.1:{port}/datasets/{scenes.name}"
+            _wait_for(port, process)
+            yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
 
 
-def _wait_for(port: int) -> None:
+def _wait_for(port: int, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + SECONDS_TO_START
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
         except OSError:
-            time.sleep(0.5)
-    pytest.fail(f"the App does not answer after {SECONDS_TO_START} s")
+            time.sleep(0.1)
+    pytest.fail("the App's server does not start")
 
 
-@pytest.fixture
-def page(request: pytest.FixtureRequest) -> Iterator:
-    """A browser's page, on the dataset."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """Chromium, without a window; closed before other tests, which Playwright's event loop would disturb."""
     if not os.environ.get("COLORTRACK_BROWSER"):
-        pytest.skip("unfinished: the tests of the timeline do not pass yet; COLORTRACK_BROWSER=1 runs them")
+        pytest.skip("unfinished: not all have been seen to pass yet; COLORTRACK_BROWSER=1 runs them")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("there is no Chromium (Debian: apt install chromium)")
-    app = request.getfixturevalue("app")
     with playwright.sync_playwright() as browsers:
         # Rendering in software: neither a GPU nor a display is needed.
         graphics = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
         browser = browsers.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *graphics])
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(MILLISECONDS_TO_WAIT)
-        page.add_init_script("localStorage.setItem('fiftyone-enterprise-tooltip-seen', 'true')")
-        page.goto(app)
-        page.locator("[data-cy=looker]").first.wait_for()
-        yield page
+        yield browser
         browser.close()
 
 
 @pytest.fixture
+def page(browser, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator:
+    """A new visitor's page; what it shows at the end of the test is kept with the screenshots."""
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(MILLISECONDS_TO_WAIT)
+    page.add_init_script("localStorage.setItem('fiftyone-enterprise-tooltip-seen', 'true')")
+    yield page
+    page.screenshot(path=_pictures(tmp_path) / f"end-{request.node.name}.png")
+    page.close()
+
+
+@pytest.fixture
+def open_dataset(server: str, page) -> Callable[[fo.Dataset], None]:
+    """Shows a dataset on the page."""
+    return lambda dataset: page.goto(f"{server}/datasets/{dataset.name}")
+
+
+@pytest.fixture
 def screenshot(page, tmp_path: Path) -> Callable[[str], None]:
-    """Saves pictures of the page, where COLORTRACK_SCREENSHOTS says, for people to look at."""
+    """Saves a picture of the page, for people to look at."""
+    return lambda name: page.screenshot(path=_pictures(tmp_path) / f"{name}.png", animations="disabled")
+
+
+def _pictures(tmp_path: Path) -> Path:
     folder = Path(os.environ.get("COLORTRACK_SCREENSHOTS", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
-
-    def save(name: str) -> None:
-        page.wait_for_timeout(1000)  # animations
-        page.screenshot(path=folder / f"{name}.png")
-
-    return save
+    return folder

@@ -1,84 +1,162 @@
+"""What people do in the App. Each test is a task from its first click to what is in the database."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fiftyone as fo
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.draw import polygon
+
 import fiftyone_colortrack as ct
+from fiftyone_colortrack.datasets.demo import cyclist
+from fiftyone_colortrack.datasets.scenes import load_scenes
+from fiftyone_colortrack.datasets.video_dataset import Instances, video_sample
+from fiftyone_colortrack.fields.shapes import paint
+from fiftyone_colortrack.video import VideoFile, write_video
 
-OBJECTS, FRAMES = 3, 24
+DRAWN = {
+    "van": [(0, 43), (65, 37), (190, 40), (232, 54), (265, 113), (297, 226), (300, 272), (0, 272)],
+    "motorbike": [
+        (570, 138),
+        (615, 135),
+        (628, 162),
+        (639, 180),
+        (639, 271),
+        (530, 271),
+        (545, 226),
+        (534, 195),
+    ],
+}
+"""Outlines in frame 46 of the demo's cyclist, in pixels (x, y)."""
 
 
-def open_operator(page, label):
+@pytest.fixture
+def street(dataset: fo.Dataset, tmp_path: Path) -> fo.Dataset:
+    """One real video of ten frames, in the first of which somebody labelled three things."""
+    shot = cyclist(tmp_path)
+    info = write_video(tmp_path / "street.mp4", VideoFile(shot.filepath).read(range(45, 55)), 25)
+    ids = paint(shot.frames[46].ground_truth.detections, [1], (info.height, info.width))
+    for index, outline in enumerate(DRAWN.values(), 2):
+        x, y = np.array(outline).T
+        ids[polygon(y, x, ids.shape)] = index
+    sample = video_sample(tmp_path / "street.mp4", info)
+    drawn = Instances(dict(enumerate(["cyclist", *DRAWN], 1))).detections(ids, info)
+    sample.frames[1] = fo.Frame(labels=drawn)
+    dataset.add_sample(sample)
+    return dataset
+
+
+@pytest.fixture
+def scenes(database: None, tmp_path: Path) -> Iterator[fo.Dataset]:
+    """Two rendered videos with ground truth, and tracks of both baselines."""
+    dataset = load_scenes(tmp_path, "browser-scenes", 2, frames=24, overwrite=True)
+    for baseline in ("identity", "flow"):
+        ct.propagate(dataset, "frames.ground_truth", f"frames.{baseline}", model=baseline)
+    yield dataset
+    dataset.delete()
+
+
+def open_video(page, number: int = 0) -> None:
+    page.locator("[data-cy=looker]").nth(number).click()
+    page.locator("[data-cy=modal] [data-cy=looker]").wait_for()
+
+
+def open_operator(page, label: str) -> None:
     """Choose an operator in the App's list of all operators."""
     page.locator("[data-cy=action-browse-operations]").first.click()
     page.keyboard.type(label)
     page.get_by_text(label, exact=True).last.click()
 
 
-def execute(page):
-    page.wait_for_timeout(2000)  # the form is resolved again whenever a default is filled in
+def execute(page) -> None:
     page.get_by_role("button", name="Execute").click()
 
 
-def open_video(page, number=0):
-    page.locator("[data-cy=looker]").nth(number).click()
-    page.locator("[data-cy=modal]").wait_for()
-    page.get_by_label("Show tracks").wait_for()
+def done(page) -> None:
+    page.get_by_role("button", name="Done").click()
 
 
-def test_label_one_frame_and_get_every_frame(page, scenes, screenshot):
+def colors_on_screen(page, selector: str) -> dict[tuple[int, ...], int]:
+    """The colours of a part of the page, and the number of its pixels that have them."""
+    picture = Image.open(io.BytesIO(page.locator(selector).first.screenshot())).convert("RGB")
+    colors, counts = np.unique(np.array(picture).reshape(-1, 3), axis=0, return_counts=True)
+    return dict(zip(map(tuple, colors.tolist()), counts.tolist(), strict=True))
+
+
+def wait_until(page, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(200)
+
+
+def test_label_one_frame_and_get_every_frame(page, open_dataset, street, screenshot):
+    open_dataset(street)
     open_video(page)
     page.get_by_text("Propagate labels", exact=True).last.click()
-    page.get_by_text("1 video to track, 24 frames.").wait_for()
+    page.get_by_text("1 video to track, 10 frames.").wait_for()
     screenshot("propagate-form")
     execute(page)
     page.get_by_text("frames/s").wait_for()
     screenshot("propagate-progress")
-    page.get_by_text("1 video (24 frames) tracked").first.wait_for()
+    page.get_by_text("1 video (10 frames) tracked").first.wait_for()
+    page.locator("[data-cy=modal]").wait_for(state="detached")
     screenshot("propagate-done")
 
-    scenes.reload()
-    sample = scenes.first()
+    street.reload()
+    sample = street.first()
     assert sample.tracks_run is not None
     for frame in sample.frames.values():
-        assert sorted(label.index for label in frame.tracks.detections) == [1, 2, 3]
+        assert {(label.index, label.label) for label in frame.tracks.detections} == {
+            (1, "cyclist"),
+            (2, "van"),
+            (3, "motorbike"),
+        }
 
-    page.get_by_role("button", name="Done").click()
+    done(page)
     open_video(page)
     page.get_by_label("Show tracks").click()
-    for shown, other in ((2, "ground_truth"), (1, "seed")):
-        page.locator(f"[data-cy=modal] [data-cy='checkbox-frames.{other}']").click()
-        page.wait_for_function(f"document.querySelectorAll('[data-track-id]').length == {shown * OBJECTS}")
-    tracks = page.locator("[data-track-id]")
-    drawn = {label.instance.id for label in sample.frames[1].tracks.detections}
-    assert {track.get_attribute("data-track-id") for track in tracks.all()} == drawn
-    for _ in range(FRAMES // 2):
+    page.locator("[data-track-id]").nth(2).wait_for()
+    rows = page.locator("[data-track-id]").all()
+    shown = {row.get_attribute("data-track-id"): row.inner_text() for row in rows}
+    tracks = sample.frames[10].tracks.detections
+    assert shown == {track.instance.id: f"{track.label} {track.index}" for track in tracks}
+
+    for _ in range(7):
         page.keyboard.press(".")
+    page.get_by_text("0:00.28").wait_for()
+    dots = [
+        row.locator("[class*=_dot_]").evaluate("e => getComputedStyle(e).backgroundColor") for row in rows
+    ]
+    colors = [tuple(map(int, re.findall(r"\d+", dot))) for dot in dots]
+    assert len(set(colors)) == 3
+
+    def drawn() -> bool:
+        pixels = colors_on_screen(page, "[data-cy=modal] [data-cy=looker] canvas")
+        return all(pixels.get(color, 0) > 1000 for color in colors)
+
+    wait_until(page, drawn)
     screenshot("tracks")
 
 
-def test_scores_are_shown_in_the_evaluation_panel(page, scenes, screenshot):
-    ct.propagate(scenes, "frames.seed", "frames.tracks", model="identity")
-    page.reload()
+def test_two_trackers_are_compared_in_the_evaluation_panel(page, open_dataset, scenes, screenshot):
+    ct.evaluate_tracks(scenes, "frames.identity", "frames.ground_truth", "identity")
+    open_dataset(scenes)
     page.locator("[data-cy=looker]").first.wait_for()
     open_operator(page, "Evaluate tracks")
     page.get_by_text("46 frames of 2 videos have ground truth.").wait_for()
     screenshot("evaluate-form")
     execute(page)
-    page.get_by_text("tracks_eval: J&F").first.wait_for()
-    page.get_by_role("button", name="Done").click()
-    page.get_by_text("tracks_eval", exact=True).last.click()
-    page.get_by_text("J&F", exact=True).wait_for()
+    page.get_by_text("flow_eval: J").first.wait_for()
+    screenshot("evaluate-done")
+    done(page)
+    page.get_by_text("flow_eval", exact=True).last.click()
+    page.get_by_text("J&F", exact=True).first.wait_for()
     screenshot("evaluation-panel")
-    scenes.reload()
-    results = scenes.load_evaluation_results("tracks_eval")
-    for row in results.custom_metrics.values():
-        page.get_by_text(row["label"], exact=True).first.wait_for()
-
-
-def test_a_run_is_stopped(page, scenes, screenshot):
-    page.get_by_text("Propagate labels", exact=True).first.click()
-    page.get_by_text("2 videos to track, 48 frames.").wait_for()
-    execute(page)
-    page.get_by_role("button", name="Stop", exact=True).click()
-    page.get_by_text("Stopped: ").first.wait_for()
-    screenshot("stopped")
-    scenes.reload()
-    finished = sum(run is not None for run in scenes.values("tracks_run"))
-    assert finished < 2
-    assert scenes.count("frames.tracks") == FRAMES * finished

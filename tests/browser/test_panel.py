@@ -1,0 +1,71 @@
+"""The ColorTrack panel: what is clicked in its charts is shown in the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import fiftyone as fo
+import pytest
+
+import fiftyone_colortrack as ct
+from fiftyone_colortrack.datasets.scenes import load_scenes
+
+PLOT = ".js-plotly-plot"
+
+
+@pytest.fixture
+def tracked(database: None, tmp_path: Path) -> Iterator[fo.Dataset]:
+    """Three rendered videos with ground truth and tracks of both baselines."""
+    dataset = load_scenes(tmp_path, "browser-panel", 3, frames=12, overwrite=True)
+    dataset.delete_frame_fields(["boxes", "points"])
+    dataset.set_values("attributes", [["OCC"], ["OCC", "FM"], ["FM"]])
+    for baseline in ("identity", "flow"):
+        ct.propagate(dataset, "frames.ground_truth", f"frames.{baseline}", model=baseline)
+    yield dataset
+    dataset.delete()
+
+
+def open_panel(page) -> None:
+    page.locator("[data-cy=looker]").first.wait_for()
+    page.locator("[data-cy=new-panel-btn]").first.click()
+    page.locator("[data-cy=new-panel-option-colortrack_panel]").click()
+
+
+def click_mark(page, mark) -> None:
+    """Clicks a bar or point, over which Plotly lays something that takes the clicks."""
+    mark.scroll_into_view_if_needed()
+    box = mark.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.locator(".hoverlayer .hovertext").first.wait_for()
+    page.mouse.down()
+    page.mouse.up()
+
+
+def test_from_no_evaluation_to_a_chart(page, open_dataset, tracked, screenshot):
+    open_dataset(tracked)
+    open_panel(page)
+    page.get_by_text("No evaluation yet").wait_for()
+    page.get_by_role("button", name="Evaluate tracks").click()
+    page.get_by_text("have ground truth").wait_for()
+    page.wait_for_timeout(2000)  # the form is resolved again whenever a default is filled in
+    page.get_by_role("button", name="Execute").click()
+    page.locator(PLOT).first.wait_for()  # by itself, when the evaluation is done
+    screenshot("panel-after-evaluation")
+
+
+def test_clicks_on_bars_and_lines(page, open_dataset, tracked, screenshot):
+    for baseline in ("identity", "flow"):
+        ct.evaluate_tracks(tracked, f"frames.{baseline}", "frames.ground_truth", f"{baseline}_eval")
+    open_dataset(tracked)
+    open_panel(page)
+    page.locator(PLOT).nth(2).wait_for()
+    screenshot("panel")
+    click_mark(page, page.locator(f"{PLOT} .bars .point path").first)
+    page.get_by_text("2 samples").wait_for()
+    assert page.locator("[data-cy=looker]").count() == 2
+    screenshot("panel-bar-clicked")
+    click_mark(page, page.locator(PLOT).nth(1).locator(".points path").first)
+    page.get_by_text("3 clips").wait_for()
+    page.locator("[data-cy=looker]").nth(2).wait_for()
+    screenshot("panel-point-clicked")
