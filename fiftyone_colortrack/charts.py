@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fiftyone_colortrack.api.analysis import Breakdown, Score
 
 COLORS = ("#ff6d04", "#7a8ba6")  # of the evaluation, and of that which it is compared with
+SPREAD_COLOR = "#999999"  # seen on dark, on light, and on bars
 BAND_OPACITY = 0.15
 MAX_BARS = 40
 PNG_INCHES, PNG_DPI = (9, 4.5), 110
@@ -60,7 +61,7 @@ def heading(breakdown: Breakdown) -> str:
 
 def _bars(key: str, scores: Sequence[Score], color: str) -> dict[str, Any]:
     spreads = [score.spread if score.count > 1 else None for score in scores]
-    spread = {"type": "data", "array": spreads, "thickness": 1, "width": 0}
+    spread = {"type": "data", "array": spreads, "color": SPREAD_COLOR, "thickness": 1, "width": 0}
     return {"type": "bar", **_points(key, scores, color), "error_y": spread}
 
 
@@ -137,7 +138,7 @@ def _draw_bars(axes: Axes, traces: Sequence[dict[str, Any]]) -> None:
     for i, trace in enumerate(traces):
         left = [names.index(name) - 0.4 + i * width for name in trace["x"]]
         style = {"color": trace["marker"]["color"], "label": trace["name"]}
-        error = {"elinewidth": 1, "ecolor": "#444"}
+        error = {"elinewidth": 1, "ecolor": SPREAD_COLOR}
         spread = np.array(trace["error_y"]["array"], float)
         axes.bar(left, trace["y"], width, align="edge", yerr=spread, error_kw=error, **style)
     crowded = len(names) > 8
