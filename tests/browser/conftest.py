@@ -17,7 +17,7 @@ import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECONDS_TO_START = 300
-MILLISECONDS_TO_WAIT = 600_000
+MILLISECONDS_TO_WAIT = 240_000
 """For a machine with other work to do: nothing waits longer than it must."""
 
 
@@ -51,8 +51,6 @@ def _wait_for(port: int, process: subprocess.Popen) -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
     """Chromium, without a window; closed before other tests, which Playwright's event loop would disturb."""
-    if not os.environ.get("COLORTRACK_BROWSER"):
-        pytest.skip("unfinished: not all have been seen to pass yet; COLORTRACK_BROWSER=1 runs them")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("there is no Chromium (Debian: apt install chromium)")

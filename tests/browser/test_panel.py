@@ -15,9 +15,10 @@ PLOT = ".js-plotly-plot"
 
 
 @pytest.fixture
-def tracked(database: None, tmp_path: Path) -> Iterator[fo.Dataset]:
+def tracked(database: None, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[fo.Dataset]:
     """Three rendered videos with ground truth and tracks of both baselines."""
-    dataset = load_scenes(tmp_path, "browser-panel", 3, frames=12, overwrite=True)
+    # The server keeps datasets that it has shown: none may have the name of a deleted one.
+    dataset = load_scenes(tmp_path, request.node.name.replace("_", "-"), 3, frames=12, overwrite=True)
     dataset.delete_frame_fields(["boxes", "points"])
     dataset.set_values("attributes", [["OCC"], ["OCC", "FM"], ["FM"]])
     for baseline in ("identity", "flow"):

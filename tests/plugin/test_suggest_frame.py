@@ -1,12 +1,17 @@
 from __future__ import annotations
 
-import fiftyone.operators as foo
+from pathlib import Path
+
 import pytest
+from fiftyone.operators.executor import resolve_placement
+from fiftyone.operators.registry import OperatorRegistry
+from fiftyone.plugins import get_plugin
 
 from fiftyone_colortrack.api import propagate
+from fiftyone_colortrack.plugin.operators.suggest_frame import GO_TO_FRAME
 from fiftyone_colortrack.tracking.config import TrackerConfig
 
-TRACKS = {"tracks": "frames.tracks"}
+PLUGIN = "@colortrack/fiftyone-colortrack"
 
 
 @pytest.fixture
@@ -16,30 +21,54 @@ def tracked(videos):
     return videos
 
 
-def suggested(dataset, sample_id: str) -> dict:
-    context = {"dataset": dataset, "params": TRACKS, "current_sample": sample_id}
-    result = foo.execute_operator("@colortrack/fiftyone-colortrack/suggest_frame", context)
-    result.raise_exceptions()
-    return result.result
+@pytest.fixture
+def suggest(execute):
+    """Runs the operator; returns the parameters of its messages to the App, by name."""
+    return lambda dataset, sample, params=None: {
+        name.split("/")[-1]: message
+        for name, message in execute("suggest_frame", dataset, params, current_sample=sample.id)
+    }
 
 
-def test_it_names_a_frame_and_its_time(tracked, form) -> None:
+def test_it_goes_to_a_frame_and_names_it(tracked, suggest) -> None:
     sample = tracked.first()
     sample.metadata.frame_rate = 10
     sample.save()
-    shown = form("suggest_frame", tracked, {}, current_sample=sample.id)
-    assert not shown.errors
-    assert shown.default("tracks") == "frames.tracks"
-    found = suggested(tracked, sample.id)
-    number = found["frame_number"]
+    messages = suggest(tracked, sample)
+    number = messages["go_to_frame"]["frame_number"]
     assert 2 <= number <= 8  # frame 1 is labelled
-    assert f"frame {number}, at {(number - 1) / 10:.2f} s" in found["summary"]
+    assert f"frame {number}, at {(number - 1) / 10:.2f} s" in messages["notify"]["message"]
 
 
-def test_a_video_without_tracks(tracked) -> None:
-    assert "no tracks of this video" in suggested(tracked, tracked.last().id)["summary"]
+def test_nothing_is_asked_where_there_is_nothing_to_choose(tracked, form, suggest) -> None:
+    operator = OperatorRegistry().get_operator(f"{PLUGIN}/suggest_frame")
+
+    def asks() -> bool:
+        return resolve_placement(operator, {"dataset_name": tracked.name, "params": {}}).view.prompt
+
+    assert not asks()
+    propagate(tracked, "frames.seed", "frames.others", model="identity")
+    assert asks()
+    shown = form("suggest_frame", tracked, {}, current_sample=tracked.first().id)
+    assert shown.choices("tracks") == ["frames.tracks", "frames.others"]
+    assert "go_to_frame" in suggest(tracked, tracked.first(), {"tracks": "frames.others"})
+
+
+def test_a_video_without_tracks(tracked, suggest) -> None:
+    messages = suggest(tracked, tracked.last())
+    assert "no tracks of this video" in messages["notify"]["message"]
+    assert "go_to_frame" not in messages
 
 
 def test_what_is_missing_is_said(videos, form) -> None:
     assert "no_video" in form("suggest_frame", videos, {}).errors
     assert "no_tracks" in form("suggest_frame", videos, {}, current_sample=videos.first().id).errors
+
+
+def test_the_app_has_the_operator_that_goes_there(database) -> None:
+    plugin = get_plugin(PLUGIN)
+    assert plugin.has_js
+    script = Path(plugin.js_bundle_path).read_text()
+    name, operator = GO_TO_FRAME.rsplit("/", 1)
+    assert f'name: "{operator}"' in script
+    assert f'"{name}"' in script

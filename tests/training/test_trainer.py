@@ -57,28 +57,28 @@ def color_error(model: Embedder, frames: list) -> float:
 
 def track_quality(model: Embedder, frames: list, masks) -> float:
     tracked = Tracker(frames, masks[0], model=model)
-    return score_sequence(torch.tensor([t.labels for t in tracked]).numpy(), masks)[1].J.mean
+    return score_sequence(np.stack([t.labels for t in tracked]), masks)[1].J.mean
 
 
 def noisy(frames: list, masks: np.ndarray) -> tuple[list, np.ndarray]:
     """A scene that random features lose: without noise they follow these discs as well as learned ones."""
     rng = np.random.default_rng(0)
-    return [np.clip(f + rng.normal(0, 80, f.shape), 0, 255).astype(np.uint8) for f in frames], masks
+    return [np.clip(f + rng.normal(0, 120, f.shape), 0, 255).astype(np.uint8) for f in frames], masks
 
 
 def test_a_short_run_lowers_colour_error_and_raises_j(videos: Path, scene: Callable, tmp_path: Path) -> None:
     steps: list[int] = []
     result = fit(
         TrainingData.collect(videos),
-        steps=60,
+        steps=240,
         out_dir=tmp_path,
         recipe=TINY,
         device="cpu",
         on_step=lambda step, total, losses: steps.append(step),
         evaluate=lambda model: {"dim": float(model.dim)},
-        evaluate_every=20,
+        evaluate_every=80,
     )
-    assert steps == list(range(1, 61))
+    assert steps == list(range(1, 241))
     assert set(result.losses) == {"loss", "reconstruction", "correspondence"}
     assert result.start["dim"] == result.scores["dim"] == 236
     assert result.scores["color_error"] < result.start["color_error"]
@@ -90,7 +90,7 @@ def test_a_short_run_lowers_colour_error_and_raises_j(videos: Path, scene: Calla
     torch.manual_seed(0)
     before = build("fast", lab_weight=0).eval()
     after = load_model(result.weights, "cpu", lab_weight=0)
-    scenes = [scene(seed) for seed in (11, 12)]
+    scenes = [scene(seed) for seed in (11, 12, 13, 14)]
     frames = scenes[0][0]
     assert color_error(after, frames) < color_error(before, frames)
     gains = [track_quality(after, *noisy(*one)) - track_quality(before, *noisy(*one)) for one in scenes]
