@@ -54,13 +54,14 @@ def copy_colors(affinity: Tensor, colors: Tensor) -> Tensor:
 
 
 class Embedder(nn.Module):
-    """Frames to unit-length embeddings, one per cell of `stride` x `stride` pixels.
+    """Frames to embeddings, one per cell of `stride` x `stride` pixels.
 
     Attributes:
         stride: pixels per cell.
         dim: length of an embedding.
         preset: name of the configuration: `lab`, `fast` or `paper`.
         name: name under which it was loaded.
+        unit_length: whether `embed` sets the length of every embedding to one.
         temperature: of the softmax over matches that tracks best with these embeddings.
     """
 
@@ -68,10 +69,11 @@ class Embedder(nn.Module):
     dim: int
     preset: str
     name: str
+    unit_length: bool = True
     temperature: float = 0.07
 
     def forward(self, lab: Tensor) -> Tensor:
-        """Scaled Lab `[B, 3, H, W]`, H and W multiples of the stride -> unit-length `[B, dim, H/s, W/s]`."""
+        """Scaled Lab `[B, 3, H, W]`, H and W multiples of the stride -> `[B, dim, H/s, W/s]`."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -83,7 +85,7 @@ class Embedder(nn.Module):
                 and right by repeating the border.
 
         Returns:
-            float32 `[B, dim, ceil(H / stride), ceil(W / stride)]` of unit length.
+            float32 `[B, dim, ceil(H / stride), ceil(W / stride)]`.
 
         Raises:
             ValueError: if `frames` is not a uint8 batch of RGB images.
@@ -93,7 +95,8 @@ class Embedder(nn.Module):
         height, width = frames.shape[-2:]
         lab = rgb_to_lab(frames.to(self.device).float() / 255)
         lab = F.pad(lab, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
-        return F.normalize(self.describe(lab.contiguous(memory_format=torch.channels_last)).float(), dim=1)
+        embeddings = self.describe(lab.contiguous(memory_format=torch.channels_last)).float()
+        return F.normalize(embeddings, dim=1) if self.unit_length else embeddings
 
     def describe(self, lab: Tensor) -> Tensor:
         """What `embed` makes of padded Lab: the network's output, in bf16 where that is fast."""
@@ -235,8 +238,7 @@ def positions(features: Tensor) -> Tensor:
 class PaperEmbedder(Embedder):
     """The published network: grey input, ResNet-18 without pooling, position channels, 3-D head, 64 channels.
 
-    The published affinity is a plain dot product; `forward` therefore keeps the embeddings' length, which
-    `embed` sets to one as for every other embedder.
+    The published affinity is a plain dot product, in which the embeddings' lengths count.
 
     Args:
         colors: number of ab clusters in the palette that is stored with the weights.
@@ -245,6 +247,8 @@ class PaperEmbedder(Embedder):
     preset = "paper"
     name = "paper"
     stride = 8
+    unit_length = False
+    temperature = 0.5
 
     palette: Tensor
 
@@ -257,4 +261,5 @@ class PaperEmbedder(Embedder):
 
     def forward(self, lab: Tensor, length: int = 1) -> Tensor:
         """Clips of `length` frames `[B * length, 3, H, W]`, seen in grey -> `[B * length, dim, h, w]`."""
-        return self.head(self.trunk(lab[:, :1]), length).float()
+        embeddings = self.head(self.trunk(lab[:, :1]), length).float()
+        return embeddings * self.dim**-0.25  # larger products saturate the softmax

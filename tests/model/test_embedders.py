@@ -12,12 +12,13 @@ def frames(height: int, width: int, count: int = 2) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("preset", ["lab", "fast", "paper"])
-def test_embeddings_have_unit_length_on_a_grid_of_cells(preset: str) -> None:
+def test_embeddings_on_a_grid_of_cells(preset: str) -> None:
     model = build(preset).eval()
     embedded = model.embed(frames(41, 67))
     assert embedded.shape == (2, model.dim, 6, 9)
     assert embedded.dtype == torch.float32
-    torch.testing.assert_close(embedded.norm(dim=1), torch.ones(2, 6, 9))
+    unit_length = torch.allclose(embedded.norm(dim=1), torch.ones(2, 6, 9))
+    assert unit_length == (preset != "paper")
 
 
 @pytest.mark.parametrize("preset", ["lab", "fast", "paper"])

@@ -13,8 +13,7 @@ class PointerLoss(nn.Module):
     """Cross-entropy of copied colour clusters (Vondrick et al. 2018, eq. 1-3).
 
     A = softmax(f_i . f_j) over all cells of all reference frames, y_j = sum_i A_ij c_i, loss = -log y_j[c_j].
-    y_j is a distribution already and goes through no second softmax. Dot products are divided by the square
-    root of the number of channels: without it the softmax saturates.
+    y_j is a distribution already and goes through no second softmax.
 
     Example:
         >>> loss = PointerLoss(clusters=16)
@@ -40,7 +39,7 @@ class PointerLoss(nn.Module):
             raise ValueError(f"shapes do not fit: {list(embeddings.shape)} and labels {list(labels.shape)}")
         target = embeddings[:, -1].flatten(2).transpose(1, 2)  # B x N x D
         reference = embeddings[:, :-1].transpose(1, 2).flatten(2)  # B x D x (T-1)N
-        affinity = (target @ reference / embeddings.shape[2] ** 0.5).softmax(-1)
+        affinity = (target @ reference).softmax(-1)
         colors = F.one_hot(labels[:, :-1].flatten(1), self.clusters).transpose(1, 2)  # B x K x (T-1)N
         copied = copy_colors(affinity, colors.to(affinity))  # B x K x N
         probability = copied.gather(1, labels[:, -1].flatten(1)[:, None])
