@@ -2,6 +2,7 @@
 // App's own libraries are globals.
 (() => {
   const { Operator, OperatorConfig, registerOperator } = window.__foo__;
+  const SETTLED = 5000; // milliseconds in which a video that was just opened has loaded
 
   class GoToFrame extends Operator {
     get config() {
@@ -13,8 +14,18 @@
     }
 
     // frame_number: from 1. While annotating there is another player, out of reach: nothing happens.
-    async execute({ hooks, params }) {
-      hooks.looker?.seekToFrame?.(params.frame_number);
+    async execute({ hooks: { looker }, params }) {
+      if (!looker?.seekToFrame) return;
+      const go = () => looker.seekToFrame(params.frame_number);
+      go();
+      // A video that is still being loaded cannot go anywhere, and when it can, the App's timeline sets it
+      // back to its start.
+      looker.addEventListener("load", go);
+      const forget = looker.subscribeToState("frameNumber", (now) => now === 1 && setTimeout(go));
+      setTimeout(() => {
+        looker.removeEventListener("load", go);
+        forget();
+      }, SETTLED);
     }
   }
 
