@@ -187,6 +187,11 @@ def propagate(
     overwrite: Overwrite = False,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Continue an earlier run.")] = False,
     device: Device = None,
+    executor: Annotated[
+        Literal["local", "delegated", "ray"],
+        typer.Option(help="Who tracks: this process, workers of fiftyone delegated launch, or Ray's."),
+    ] = "local",
+    shards: Annotated[int, typer.Option(min=1, help="How many delegated operations share the videos.")] = 1,
 ) -> None:
     """Label every frame of the videos that have a labelled frame."""
     from fiftyone_colortrack.api import propagate
@@ -203,6 +208,8 @@ def propagate(
             overwrite=overwrite,
             skip_existing=skip_existing,
             device=device,
+            executor=executor,
+            shards=shards,
             progress=lambda step: update(step.done, step.total, f"{step.name}, {step.fps:.1f} frames/s"),
         )
     for warning in report.warnings:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 import time
-from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import fiftyone as fo
+from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
+from fiftyone.core.view import DatasetView
 
 from fiftyone_colortrack.api.plan import PlannedVideo, Settings, plan_videos, seed_samples, video_length
 from fiftyone_colortrack.api.report import Clock, Progress, PropagationReport, VideoResult
@@ -32,6 +36,7 @@ from fiftyone_colortrack.fields import (
     select_labelled,
     tracks_type,
 )
+from fiftyone_colortrack.model.weights import find_model
 from fiftyone_colortrack.tracking.config import BASELINES, Direction, TrackerConfig
 from fiftyone_colortrack.version import __version__
 
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OnError = Literal["skip", "raise"]
+Executor = Literal["local", "delegated", "ray"]
 METHOD = "colortrack"
 
 
@@ -98,6 +104,8 @@ def propagate_iter(
     device: str | torch.device | None = None,
     on_error: OnError = "skip",
     stop: Callable[[], bool] | None = None,
+    executor: Executor = "local",
+    shards: int = 1,
 ) -> Generator[Progress, None, PropagationReport]:
     """`propagate` as a generator of its progress; it returns the report.
 
@@ -121,7 +129,11 @@ def propagate_iter(
             the settings are the same, and all other labels stay as they are
         device: torch device; default: the best one there is
         on_error: `skip` a video that fails and go on with the next, or `raise`
-        stop: asked between frames whether to stop; the video in hand is then left out
+        stop: asked between frames whether to stop; the videos in hand are then left out
+        executor: who tracks the videos: this process (`local`), workers that were started with `fiftyone
+            delegated launch` (`delegated`), or Ray's (`ray`): one for each GPU, or for each CPU where there
+            is none. What a lost worker has not finished is done again by another one
+        shards: how many delegated operations the videos are shared among
     """
     check_propagation(
         view,
@@ -133,8 +145,9 @@ def propagate_iter(
         skip_existing=skip_existing,
     )
     settings = Settings(model, direction, output, config or TrackerConfig())
-    job = _Job(view, field_name(seed_field), field_name(out_field), seeds, settings, device, on_error)
-    return job.run(skip_existing, stop or (lambda: False))
+    job = Job(view, field_name(seed_field), field_name(out_field), seeds, settings, device, on_error)
+    track = _executor(executor, shards)
+    return job.run(track, skip_existing, stop or (lambda: False))
 
 
 def check_propagation(
@@ -232,8 +245,58 @@ def check_out_field(
         )
 
 
+class Track(Protocol):
+    """Tracks and writes videos, and returns what became of each, in any order; of fewer if it was stopped."""
+
+    def __call__(
+        self, job: Job, videos: Sequence[PlannedVideo], run_key: str, stop: Callable[[], bool]
+    ) -> Generator[Progress, None, list[VideoResult]]: ...
+
+
+def _executor(name: Executor, shards: int) -> Track:
+    if name not in get_args(Executor):
+        raise ColorTrackError(f"executor is {name!r}; choose one of {', '.join(get_args(Executor))}")
+    if shards < 1 or (shards > 1 and name != "delegated"):
+        raise ColorTrackError(
+            f"shards is {shards}; it must be at least 1, and more only with executor 'delegated'"
+        )
+    if name == "ray":
+        from fiftyone_colortrack.api.ray_workers import RayWorkers
+
+        return RayWorkers()
+    if name == "delegated":
+        from fiftyone_colortrack.api.shards import Shards
+
+        return Shards(shards)
+    return track_here
+
+
+def track_here(
+    job: Job, videos: Sequence[PlannedVideo], run_key: str, stop: Callable[[], bool]
+) -> Generator[Progress, None, list[VideoResult]]:
+    """Track videos in this process, one after the other, but those that the run has finished: a `Track`."""
+    clock = video_clock(videos)
+    results = job.finished(videos, run_key)
+    done = {result.sample_id for result in results}
+    for index, video in enumerate(videos):
+        if video.id not in done:
+            result = yield from job.track(video, run_key, clock, stop)
+            if result is None:
+                break
+            results.append(result)
+        clock.finish_video(index)
+    return results
+
+
+def video_clock(videos: Sequence[PlannedVideo]) -> Clock:
+    """Counts frames and time over some videos."""
+    return Clock([(os.path.basename(video.filepath), video.frames) for video in videos])
+
+
 @dataclass
-class _Job:
+class Job:
+    """What a run does, wherever it does it; the parameters are those of `propagate_iter`."""
+
     view: SampleCollection
     seed_field: str
     out_field: str
@@ -243,35 +306,69 @@ class _Job:
     on_error: OnError
 
     def run(
-        self, skip_existing: bool, stop: Callable[[], bool]
+        self, track: Track, skip_existing: bool, stop: Callable[[], bool]
     ) -> Generator[Progress, None, PropagationReport]:
         started = time.perf_counter()
         todo, skipped = self._plan(skip_existing)
         report = PropagationReport(None, self.out_field, skipped)
         if todo:
-            self._model = self._load_model()
+            if track is track_here:
+                self.model  # noqa: B018  # says what it lacks before anything is written
             report.run_key = self._register(len(todo))
             create_tracks_field(self.dataset, self.out_field, self.seed_field, self.settings.output)
-            lengths = [video.frames or video_length(video.filepath) for video in todo]
-            names = [os.path.basename(video.filepath) for video in todo]
-            clock = Clock(list(zip(names, lengths, strict=True)))
-            for video in todo:
-                try:
-                    result = yield from self._track(video, report.run_key, clock, stop)
-                except Exception as error:
-                    if self.on_error == "raise":
-                        raise
-                    result = _failure(video, error)
-                if result is None:
-                    report.stopped = True
-                    break
-                report.videos.append(result)
-                clock.finish_video()
+            todo = [replace(video, frames=video.frames or video_length(video.filepath)) for video in todo]
+            tracked = yield from track(self, todo, report.run_key, stop)
+            of_video = {result.sample_id: result for result in tracked}
+            report.videos += [of_video[video.id] for video in todo if video.id in of_video]
+            report.stopped = len(tracked) < len(todo)
         report.seconds = time.perf_counter() - started
         if report.run_key:
             results = self.dataset.init_run_results(report.run_key, report=asdict(report))
             self.dataset.save_run_results(report.run_key, results)
         return report
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `from_dict` makes this job of, in another process; JSON if the model is a name."""
+        return {
+            "dataset": self.dataset.name,
+            "view": self.view.view()._serialize(),
+            "seed_field": self.seed_field,
+            "out_field": self.out_field,
+            "seeds": self.seeds,
+            "model": self.settings.model,
+            "direction": self.settings.direction,
+            "output": self.settings.output,
+            "config": asdict(self.settings.config),
+            "device": self.device and str(self.device),
+            "on_error": self.on_error,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Job:
+        if not fo.dataset_exists(values["dataset"]):
+            raise ColorTrackError(
+                f"the worker on {socket.gethostname()} finds no dataset {values['dataset']!r}; all machines "
+                "need one MongoDB, named there in FIFTYONE_DATABASE_URI"
+            )
+        dataset = fo.load_dataset(values["dataset"])
+        dataset.reload()  # this process may know it from before it had the fields
+        size = values["config"]["input_size"]
+        size = size if isinstance(size, int) else tuple(size)  # JSON has no tuples
+        config = TrackerConfig(**{**values["config"], "input_size": size})
+        return cls(
+            DatasetView._build(dataset, values["view"]),
+            values["seed_field"],
+            values["out_field"],
+            values["seeds"],
+            Settings(values["model"], values["direction"], values["output"], config),
+            values["device"],
+            values["on_error"],
+        )
+
+    def finished(self, videos: Sequence[PlannedVideo], run_key: str) -> list[VideoResult]:
+        """Results of those videos that a worker of this run has written, whether or not it could say so."""
+        written = set(self.dataset.match(F(run_field(self.out_field)) == run_key).values("id"))
+        return [VideoResult(v.id, v.filepath, "done", v.frames) for v in videos if v.id in written]
 
     @property
     def dataset(self) -> fo.Dataset:
@@ -299,8 +396,9 @@ class _Job:
         skipped = [VideoResult(v.id, v.filepath, "skipped", reason=v.reason) for v in videos if v.reason]
         return [video for video in videos if not video.reason], skipped
 
-    def _load_model(self) -> str | Embedder:
-        """Load the model once for all videos."""
+    @cached_property
+    def model(self) -> str | Embedder:
+        """The model, loaded once for all videos."""
         from fiftyone_colortrack.model import load_model
         from fiftyone_colortrack.tracking.tracker import make_propagator
 
@@ -311,6 +409,13 @@ class _Job:
             return load_model(model, self.device)
         return model
 
+    @property
+    def _model_name(self) -> str:
+        model = self.settings.model
+        if isinstance(model, str):
+            return model if model in BASELINES else find_model(model).name
+        return model.name
+
     def _register(self, videos: int) -> str:
         """Record what is run, and how, in the dataset."""
         run_key = f"{self.out_field}_{secrets.token_hex(3)}"
@@ -319,7 +424,7 @@ class _Job:
             version=__version__,
             seed_field=f"frames.{self.seed_field}",
             out_field=f"frames.{self.out_field}",
-            model=self._model if isinstance(self._model, str) else self._model.name,
+            model=self._model_name,
             seeds=self.seeds,
             direction=self.settings.direction,
             output=self.settings.output,
@@ -339,10 +444,20 @@ class _Job:
         fill_boxes = self.settings.output == "masks"
         return sample, read_seeds(sample, self.seed_field, self.seeds, fill_boxes=fill_boxes)
 
+    def track(
+        self, video: PlannedVideo, run_key: str, clock: Clock, stop: Callable[[], bool]
+    ) -> Generator[Progress, None, VideoResult | None]:
+        """Track a video, or what has changed in it; None if it was stopped, and nothing was written."""
+        try:
+            return (yield from self._track(video, run_key, clock, stop))
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            return _failure(video, error)
+
     def _track(
         self, planned: PlannedVideo, run_key: str, clock: Clock, stop: Callable[[], bool]
     ) -> Generator[Progress, None, VideoResult | None]:
-        """Track a video, or what has changed in it; None if it was stopped, and nothing was written."""
         from fiftyone_colortrack.tracking import Tracker
 
         started = time.perf_counter()
@@ -351,7 +466,7 @@ class _Job:
             video.frames,
             video.seeds,
             kind=video.kind,
-            model=self._model,
+            model=self.model,
             direction=self.settings.direction,
             config=self.settings.config,
             device=self.device,

@@ -109,32 +109,31 @@ class Clock:
     """
 
     def __init__(self, videos: Sequence[tuple[str, int]]) -> None:
-        self._names, self._lengths = zip(*videos, strict=True)
-        self._video = 0
-        self._tracked = 0  # in the videos before
-        self._count = 0  # in this one
+        self._names = [name for name, _ in videos]
+        self._lengths = [length for _, length in videos]
+        self._tracked = [0] * len(videos)  # frames, in each video
+        self._finished = [False] * len(videos)
         self._started = time.perf_counter()
 
-    def step(self, frame: int, frames: int) -> Progress:
-        """The progress after `frame` of `frames` of this video."""
-        self._count = frame
-        before, after = sum(self._lengths[: self._video]), sum(self._lengths[self._video + 1 :])
+    def step(self, frame: int, frames: int, video: int | None = None) -> Progress:
+        """The progress after `frame` of `frames` of a video, by default the first unfinished one."""
+        video = self._finished.index(False) if video is None else video
+        self._tracked[video], self._lengths[video] = frame, frames
+        columns = zip(self._lengths, self._tracked, self._finished, strict=True)
         return Progress(
-            video=self._video + 1,
+            video=video + 1,
             videos=len(self._names),
-            name=self._names[self._video],
+            name=self._names[video],
             frame=frame,
             frames=frames,
-            done=before + frame,
-            total=before + frames + after,
-            fps=(self._tracked + frame) / (time.perf_counter() - self._started),
+            done=sum(length if finished else tracked for length, tracked, finished in columns),
+            total=sum(self._lengths),
+            fps=sum(self._tracked) / (time.perf_counter() - self._started),
         )
 
-    def finish_video(self) -> None:
-        """Go on to the next video, whether or not this one was tracked to its end."""
-        self._tracked += self._count
-        self._count = 0
-        self._video += 1
+    def finish_video(self, video: int | None = None) -> None:
+        """Count a video as done, by default the first one that is not, whether or not it was tracked."""
+        self._finished[self._finished.index(False) if video is None else video] = True
 
 
 def _count(number: int, noun: str) -> str:

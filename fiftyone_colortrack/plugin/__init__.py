@@ -10,12 +10,14 @@ from fiftyone_colortrack.plugin.operators.load_scenes import LoadScenes
 from fiftyone_colortrack.plugin.operators.propagate import PropagateLabels, PropagateLabelsInVideo
 from fiftyone_colortrack.plugin.operators.stop import StopTracking
 from fiftyone_colortrack.plugin.operators.suggest_frame import SuggestFrame
+from fiftyone_colortrack.plugin.operators.track_shard import TrackShard
 from fiftyone_colortrack.plugin.operators.train import TrainTracker
 from fiftyone_colortrack.plugin.panel import ColorTrackPanel
 
 CLASSES = [
     PropagateLabels,
     PropagateLabelsInVideo,
+    TrackShard,
     StopTracking,
     EvaluateTracks,
     TrackScores,

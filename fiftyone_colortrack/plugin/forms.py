@@ -13,6 +13,7 @@ from fiftyone.operators.executor import ExecutionContext
 from fiftyone.operators.store import ExecutionStore
 
 from fiftyone_colortrack.api.report import duration as duration
+from fiftyone_colortrack.api.stop import dataset_store
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import field_name, labelled_frames, run_field, seed_fields
 
@@ -24,7 +25,7 @@ NOUNS = {fo.Detections: "detections", fo.Keypoints: "key points", fo.Segmentatio
 
 def store(ctx: ExecutionContext) -> ExecutionStore:
     """What this plugin remembers about a dataset."""
-    return ctx.store("colortrack")
+    return dataset_store(ctx.dataset)
 
 
 def choose(

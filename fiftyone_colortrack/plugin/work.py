@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Generator
@@ -14,8 +13,8 @@ from typing import Any, Protocol, TypeVar
 import fiftyone.operators as foo
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
-from fiftyone.operators.store import ExecutionStore
 
+from fiftyone_colortrack.api.stop import StopSignal
 from fiftyone_colortrack.errors import ColorTrackError
 
 T = TypeVar("T")
@@ -28,8 +27,6 @@ Traces = list[dict[str, Any]]
 
 STOP_OPERATOR = "@colortrack/fiftyone-colortrack/stop_tracking"
 SECONDS_BETWEEN_MESSAGES = 0.5
-SECONDS_BETWEEN_POLLS = 0.5
-RUN_EXPIRES = 24 * 3600
 CHART_LAYOUT = {"height": 240, "margin": {"t": 10, "b": 30, "l": 50, "r": 10}}
 
 
@@ -110,50 +107,6 @@ def _progress_output(label: str, stop: StopSignal | None, chart: bool) -> dict[s
         params = {"run": stop.id}
         outputs.btn("stop", "Stop", variant="outlined", on_click=STOP_OPERATOR, params=params)
     return types.Property(outputs).to_json()
-
-
-class StopSignal:
-    """Whether a person asked a run to stop; while the run lasts it is listed by `running`.
-
-    Args:
-        store: the dataset's store of this plugin
-        title: of the run, as people read it
-    """
-
-    def __init__(self, store: ExecutionStore, title: str) -> None:
-        self._store = store
-        self.id = secrets.token_hex(4)
-        self._stopped = False
-        self._polled = time.monotonic()
-        store.set(f"running:{self.id}", title, ttl=RUN_EXPIRES)
-
-    def __call__(self) -> bool:
-        if not self._stopped and time.monotonic() - self._polled > SECONDS_BETWEEN_POLLS:
-            self._polled = time.monotonic()
-            self._stopped = self._store.get(f"stop:{self.id}") is not None
-        return self._stopped
-
-    def request(self) -> None:
-        """Stop at the next opportunity."""
-        self._stopped = True
-
-    def __enter__(self) -> StopSignal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._store.delete(f"running:{self.id}")
-        self._store.delete(f"stop:{self.id}")
-
-
-def running(store: ExecutionStore) -> dict[str, str]:
-    """The runs on a dataset that can be stopped, and their titles."""
-    keys = [key for key in store.list_keys() if key.startswith("running:")]
-    return {key.removeprefix("running:"): store.get(key) for key in keys}
-
-
-def request_stop(store: ExecutionStore, id: str) -> None:
-    """Ask a run of `running` to stop; it does so after the frame in hand."""
-    store.set(f"stop:{id}", True, ttl=RUN_EXPIRES)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 from fiftyone.operators.executor import ExecutionContext, Executor, resolve_placement
 from fiftyone.operators.registry import OperatorRegistry
 
+from fiftyone_colortrack.api.stop import StopSignal, running
 from fiftyone_colortrack.plugin import forms
-from fiftyone_colortrack.plugin.work import StopSignal, running
 
 PLUGIN = "@colortrack/fiftyone-colortrack"
 
@@ -16,7 +16,7 @@ def test_nothing_to_stop(form, videos):
 
 
 def test_a_run_is_listed_while_it_lasts_and_stops_when_asked(form, execute, videos, monkeypatch):
-    monkeypatch.setattr("fiftyone_colortrack.plugin.work.SECONDS_BETWEEN_POLLS", 0)
+    monkeypatch.setattr("fiftyone_colortrack.api.stop.SECONDS_BETWEEN_POLLS", 0)
     with StopSignal(store(videos), "First") as first, StopSignal(store(videos), "Second") as second:
         listed = form("stop_tracking", videos, {})
         assert sorted(running(store(videos)).values()) == ["First", "Second"]
@@ -36,7 +36,7 @@ def test_the_button_is_there_while_something_runs(videos):
 
 
 def test_propagation_stops_within_a_frame_and_keeps_what_is_finished(execute, videos, monkeypatch):
-    monkeypatch.setattr("fiftyone_colortrack.plugin.work.SECONDS_BETWEEN_POLLS", 0)
+    monkeypatch.setattr("fiftyone_colortrack.api.stop.SECONDS_BETWEEN_POLLS", 0)
     monkeypatch.setattr("fiftyone_colortrack.plugin.work.SECONDS_BETWEEN_MESSAGES", 0)
     uri = f"{PLUGIN}/propagate_labels"
     params = {"seed_field": "frames.gt", "out_field": "tracks", "model": "identity"}

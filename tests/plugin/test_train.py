@@ -8,10 +8,10 @@ from fiftyone.operators.delegated import DelegatedOperationService
 from fiftyone.operators.executor import ExecutionContext, ExecutionError, Executor
 from fiftyone.operators.registry import OperatorRegistry
 
+from fiftyone_colortrack.api.stop import running
 from fiftyone_colortrack.api.training import is_unfinished, run_folder
 from fiftyone_colortrack.model import list_models
 from fiftyone_colortrack.plugin import forms
-from fiftyone_colortrack.plugin.work import running
 from fiftyone_colortrack.training import RECIPES
 
 PLUGIN = "@colortrack/fiftyone-colortrack"
@@ -25,7 +25,7 @@ def small(tmp_path, monkeypatch):
     batch = replace(RECIPES["fast"], frame_pairs=1, view_pairs=1, crops=(64,))
     monkeypatch.setitem(RECIPES, "fast", batch)
     monkeypatch.setattr("fiftyone_colortrack.plugin.work.SECONDS_BETWEEN_MESSAGES", 0)
-    monkeypatch.setattr("fiftyone_colortrack.plugin.work.SECONDS_BETWEEN_POLLS", 0)
+    monkeypatch.setattr("fiftyone_colortrack.api.stop.SECONDS_BETWEEN_POLLS", 0)
 
 
 def shown(messages):

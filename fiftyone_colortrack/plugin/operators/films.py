@@ -10,10 +10,11 @@ from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.api import check_videos
 from fiftyone_colortrack.api.films import FilmKind, films_iter
+from fiftyone_colortrack.api.stop import StopSignal
 from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.plugin import forms
 from fiftyone_colortrack.plugin.forms import Choice
-from fiftyone_colortrack.plugin.work import Messages, Results, StopSignal, WorkOperator, show
+from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, show
 
 BASES: list[Choice] = [
     ("video", "For each video", "Shows the most within a video"),

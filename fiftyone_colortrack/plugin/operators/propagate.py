@@ -13,18 +13,20 @@ from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.api import PropagationReport, check_propagation, check_videos, propagate_iter
+from fiftyone_colortrack.api.stop import StopSignal
 from fiftyone_colortrack.datasets.video_dataset import color_by_instance
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import field_name, labelled_frames, run_field, seed_fields
 from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.plugin import forms
 from fiftyone_colortrack.plugin.forms import Choice
-from fiftyone_colortrack.plugin.work import Messages, Results, StopSignal, WorkOperator, show
+from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, show
 from fiftyone_colortrack.tracking.config import TrackerConfig
 
 LABEL = "Propagate labels"
 REMEMBERED = "propagate_labels"
 SPEEDS = "frames_per_second"
+MAX_SHARDS = 64
 SEED_TYPES = (fo.Detections, fo.Keypoints, fo.Segmentation)
 SEEDS: list[Choice] = [
     ("first", "First labelled frame", "Tracks what is labelled in the first labelled frame of each video"),
@@ -100,6 +102,9 @@ class PropagateLabels(WorkOperator):
 
     def resolve_run_name(self, ctx: ExecutionContext) -> str:
         return f"Propagate {ctx.params.get('seed_field')} to {ctx.params.get('out_field')}"
+
+    def resolve_delegation(self, ctx: ExecutionContext) -> bool | None:
+        return False if ctx.params.get("shards", 1) > 1 else None  # it is the shards that are delegated
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
         view, store = self._target(ctx), forms.store(ctx)
@@ -184,7 +189,7 @@ class _Form:
             return
         labelled = self._seeds(choices)
         finished = self._tracks(labelled)
-        self._method()
+        self._method(sum(map(bool, labelled.values())))
         self._estimate(labelled, finished)
 
     def _value(self, name: str, default: Any = None) -> Any:
@@ -280,7 +285,7 @@ class _Form:
             return last
         return forms.unused_name("tracks", schema)
 
-    def _method(self) -> None:
+    def _method(self, videos: int) -> None:
         forms.choose(
             self._inputs,
             "direction",
@@ -300,6 +305,15 @@ class _Form:
         for name, low, high, label, description in TRACKER_SETTINGS:
             default = self._value(name, getattr(TrackerConfig(), name))
             self._inputs.int(name, min=low, max=high, default=default, label=label, description=description)
+        if videos > 1:
+            self._inputs.int(
+                "shards",
+                min=1,
+                max=MAX_SHARDS,
+                default=self._value("shards", 1),
+                label="Shards",
+                description="More than one: shared among workers (fiftyone delegated launch) on any machines",
+            )
 
     def _estimate(self, labelled: dict[str, list[int]], finished: int) -> None:
         """Say how much work it is, before the button is pressed."""
@@ -343,6 +357,7 @@ def _models() -> list[Choice]:
 def _options(view: SampleCollection, params: dict[str, Any]) -> dict[str, Any]:
     """Arguments of `propagate_iter` from the form's values; what the form did not ask for does not count."""
     settings = {name: params[name] for name, *_ in TRACKER_SETTINGS if params.get(name) is not None}
+    shards = params.get("shards") or 1
     asked = "existing" if forms.is_tracks(view, params["out_field"]) else "replace"
     return {
         "seed_field": params["seed_field"],
@@ -354,6 +369,8 @@ def _options(view: SampleCollection, params: dict[str, Any]) -> dict[str, Any]:
         "config": TrackerConfig(**settings),
         "overwrite": params.get(asked) in ("overwrite", True),
         "skip_existing": params.get(asked) != "overwrite",
+        "executor": "delegated" if shards > 1 else "local",
+        "shards": shards,
     }
 
 

@@ -6,8 +6,8 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
+from fiftyone_colortrack.api.stop import request_stop, running
 from fiftyone_colortrack.plugin import forms
-from fiftyone_colortrack.plugin.work import request_stop, running
 
 
 class StopTracking(foo.Operator):

@@ -12,6 +12,7 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
+from fiftyone_colortrack.api.stop import StopSignal
 from fiftyone_colortrack.api.training import (
     STEPS,
     TrainProgress,
@@ -28,7 +29,6 @@ from fiftyone_colortrack.plugin.forms import Choice
 from fiftyone_colortrack.plugin.work import (
     Messages,
     Results,
-    StopSignal,
     Traces,
     WorkOperator,
     reported,

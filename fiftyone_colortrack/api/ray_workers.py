@@ -1,0 +1,184 @@
+"""Videos tracked by Ray's workers: one for each GPU, or for each CPU where there is none."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fiftyone_colortrack.api.plan import PlannedVideo
+from fiftyone_colortrack.api.propagation import Job, video_clock
+from fiftyone_colortrack.api.report import Progress, VideoResult
+from fiftyone_colortrack.errors import ColorTrackError
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+    from ray.actor import ActorHandle
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 3  # at a video whose workers are lost
+SECONDS_A_TURN = 0.5
+SECONDS_BETWEEN_POLLS = 0.2
+
+
+class Worker:
+    """An actor that tracks one video at a time, in turns: between two of them it can be told to stop."""
+
+    def __init__(self, job: dict[str, Any], run_key: str) -> None:
+        self._values, self._run_key = job, run_key
+        self._job: Job | None = None
+
+    def start(self, video: PlannedVideo) -> Progress | VideoResult:
+        """Begin a video: the first turn."""
+        self._job = self._job or Job.from_dict(self._values)
+        self._job.model  # noqa: B018  # where it cannot be loaded, no video can be tracked
+        self._steps = self._job.track(video, self._run_key, video_clock([video]), lambda: False)
+        return self.go_on()
+
+    def go_on(self) -> Progress | VideoResult:
+        """One more turn: where the video is, or its result when it is written."""
+        end = time.monotonic() + SECONDS_A_TURN
+        while True:
+            try:
+                progress = next(self._steps)
+            except StopIteration as finished:
+                return finished.value
+            if time.monotonic() > end:
+                return progress
+
+
+class RayWorkers:
+    """Shares videos among the workers of a Ray cluster: a `Track`.
+
+    The cluster is the one that this process is connected to, else that of RAY_ADDRESS, else this machine,
+    for as long as the run lasts.
+
+    Raises:
+        ColorTrackError: if Ray is not installed
+    """
+
+    def __init__(self) -> None:
+        try:
+            import ray  # noqa: F401
+        except ImportError as error:
+            raise ColorTrackError(
+                "executor 'ray' needs Ray, which is not installed: pip install 'fiftyone-colortrack[ray]'"
+            ) from error
+
+    def __call__(
+        self, job: Job, videos: Sequence[PlannedVideo], run_key: str, stop: Callable[[], bool]
+    ) -> Generator[Progress, None, list[VideoResult]]:
+        import ray
+
+        connected = ray.is_initialized()
+        if not connected:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            ray.init(logging_level=logging.WARNING)
+        try:
+            return (yield from _Run(job, videos, run_key).steps(stop))
+        finally:
+            if not connected:
+                ray.shutdown()
+
+
+class _Run:
+    def __init__(self, job: Job, videos: Sequence[PlannedVideo], run_key: str) -> None:
+        self._job, self._videos, self._run_key = job, videos, run_key
+        self._values = job.to_dict()
+        self._takes, self._slots = self._resources()
+        self._clock = video_clock(videos)
+        self._waiting = deque(range(len(videos)))
+        self._lost = [0] * len(videos)  # workers, while they tracked each video
+        self._turns: dict[ObjectRef, tuple[ActorHandle, int]] = {}  # under way: worker and video
+        self._results: list[VideoResult] = []
+
+    def steps(self, stop: Callable[[], bool]) -> Generator[Progress, None, list[VideoResult]]:
+        import ray
+
+        try:
+            for _ in range(min(self._slots, len(self._videos))):
+                self._start(self._worker())
+            while self._turns:
+                ended, _ = ray.wait(list(self._turns), timeout=SECONDS_BETWEEN_POLLS)
+                stopped = stop()
+                for turn in ended:
+                    actor, video = self._turns.pop(turn)
+                    step = self._outcome(turn, actor, video)
+                    if isinstance(step, Progress):
+                        yield self._clock.step(step.frame, step.frames, video)
+                        if not stopped:
+                            self._turns[actor.go_on.remote()] = actor, video
+                    elif not stopped:
+                        self._start(actor if step else self._worker())
+        finally:
+            self._end()
+        return self._results
+
+    def _outcome(self, turn: ObjectRef, actor: ActorHandle, video: int) -> Progress | VideoResult | None:
+        """What a turn came to; None if its worker was lost."""
+        import ray
+
+        try:
+            step = ray.get(turn)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except ray.exceptions.RayError as error:
+            ray.kill(actor)  # where it is only out of reach
+            self._lose(video, error)
+            return None
+        if isinstance(step, VideoResult):
+            self._finish(video, step)
+        return step
+
+    def _worker(self) -> Any:
+        import ray
+
+        return ray.remote(Worker).options(**self._takes).remote(self._values, self._run_key)
+
+    def _resources(self) -> tuple[dict[str, Any], int]:
+        """What one worker takes, and how many of them the cluster has room for."""
+        import ray
+
+        there = ray.cluster_resources()
+        gpus = int(there.get("GPU", 0))
+        if gpus and str(self._job.device or "cuda").startswith("cuda"):
+            return {"num_gpus": 1}, gpus
+        return {"num_cpus": 1}, max(int(there.get("CPU", 1)), 1)
+
+    def _start(self, actor: ActorHandle) -> None:
+        """Give a worker the next video; it ends where there is none, as nothing refers to it then."""
+        if self._waiting:
+            video = self._waiting.popleft()
+            self._turns[actor.start.remote(self._videos[video])] = actor, video
+
+    def _finish(self, video: int, result: VideoResult) -> None:
+        self._results.append(result)
+        self._clock.finish_video(video)
+
+    def _lose(self, index: int, error: Exception) -> None:
+        """See that a video whose worker was lost is done, once."""
+        video = self._videos[index]
+        self._lost[index] += 1
+        if written := self._job.finished([video], self._run_key):  # the worker only did not say so any more
+            self._finish(index, written[0])
+        elif self._lost[index] < ATTEMPTS:
+            logger.warning("The worker that tracked %s was lost; it is tracked again", video.filepath)
+            self._waiting.appendleft(index)
+        else:
+            reason = f"{ATTEMPTS} workers were lost while they tracked it: {error}"
+            if self._job.on_error == "raise":
+                raise ColorTrackError(f"{video.filepath}: {reason}") from error
+            self._finish(index, VideoResult(video.id, video.filepath, "failed", reason=reason))
+
+    def _end(self) -> None:
+        """Wait for the turns under way, any of which may be writing, and end all workers."""
+        import ray
+
+        if self._turns:
+            ray.wait(list(self._turns), num_returns=len(self._turns), timeout=60)
+        for actor, _ in self._turns.values():
+            ray.kill(actor)

@@ -1,0 +1,222 @@
+"""Videos tracked by FiftyOne's delegated workers: shards of them, each a delegated operation."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from bson import ObjectId
+from fiftyone.factory.repo_factory import RepositoryFactory
+from fiftyone.factory.repos import DelegatedOperationDocument
+from fiftyone.operators.delegated import DelegatedOperationService
+from fiftyone.operators.executor import ExecutionResult, ExecutionRunState
+from pymongo.errors import PyMongoError
+
+from fiftyone_colortrack.api.plan import PlannedVideo
+from fiftyone_colortrack.api.propagation import Job, track_here
+from fiftyone_colortrack.api.report import Progress, VideoResult
+from fiftyone_colortrack.api.stop import dataset_store, request_stop
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.fields import TrackRecord
+
+logger = logging.getLogger(__name__)
+
+OPERATOR = "@colortrack/fiftyone-colortrack/track_shard"
+ATTEMPTS = 3  # at a shard whose workers are lost
+SECONDS_BETWEEN_BEATS = 5.0
+SECONDS_WITHOUT_BEAT = 60.0  # after which a worker is lost
+SECONDS_BETWEEN_POLLS = 0.5
+
+
+def split(videos: Sequence[PlannedVideo], count: int) -> list[list[PlannedVideo]]:
+    """Share videos among at most `count` shards of about as many frames, always in the same way.
+
+    The longest video first, each goes to the shard that has the fewest frames so far (Graham, 1969); within a
+    shard the videos keep their order.
+    """
+    shards: list[list[int]] = [[] for _ in range(min(count, len(videos)))]
+    frames = [0] * len(shards)
+    for video in sorted(range(len(videos)), key=lambda index: -videos[index].frames):
+        lightest = min(range(len(shards)), key=lambda shard: (frames[shard], len(shards[shard])))
+        shards[lightest].append(video)
+        frames[lightest] += videos[video].frames
+    return [[videos[index] for index in sorted(shard)] for shard in shards]
+
+
+class Shards:
+    """Shares videos among shards that any `fiftyone delegated launch` takes: a `Track`.
+
+    While it lasts it follows the shards, and queues those again whose worker is lost. Where it is closed
+    before, they go on.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __call__(
+        self, job: Job, videos: Sequence[PlannedVideo], run_key: str, stop: Callable[[], bool]
+    ) -> Generator[Progress, None, list[VideoResult]]:
+        if not isinstance(job.settings.model, str):
+            raise ColorTrackError(
+                "a loaded model stays in this process; give delegated workers a model's name or weights file"
+            )
+        parts = split(videos, self._count)
+        shards = [_Shard(job, part, run_key, f"{i} of {len(parts)}") for i, part in enumerate(parts, 1)]
+        started = time.perf_counter()
+        total = sum(video.frames for video in videos)
+        while True:
+            for shard in shards:
+                shard.poll()
+            done = round(sum(shard.fraction * shard.frames for shard in shards))
+            fps = done / (time.perf_counter() - started)
+            yield Progress(1, 1, _state(shards), done, total, done, total, fps)
+            results = [result for shard in shards for result in shard.results]
+            failed = [result for result in results if result.status == "failed"] * (job.on_error == "raise")
+            if all(shard.ended for shard in shards):
+                if failed:
+                    raise ColorTrackError(failed[0].reason)
+                return results
+            if failed or stop():
+                for shard in shards:
+                    shard.stop()
+            time.sleep(SECONDS_BETWEEN_POLLS)
+
+
+def _state(shards: Sequence[_Shard]) -> str:
+    text = f"{sum(shard.ended for shard in shards)} of {len(shards)} shards finished"
+    waiting = sum(shard.waiting for shard in shards)
+    return f"{text}, {waiting} waiting for a worker (fiftyone delegated launch)" if waiting else text
+
+
+class _Shard:
+    """A delegated operation, or several where workers are lost."""
+
+    def __init__(self, job: Job, videos: Sequence[PlannedVideo], run_key: str, number: str) -> None:
+        self._job, self._videos, self._run_key = job, videos, run_key
+        self._service = DelegatedOperationService()
+        self.frames = sum(video.frames for video in videos)
+        self.results: list[VideoResult] = []
+        self.fraction = 0.0
+        self.ended = False
+        self._lost = 0  # workers
+        self._stopping = False
+        self._title = title = f"Propagate frames.{job.seed_field} to {job.out_field}, shard {number}"
+        planned = [asdict(video) for video in videos]
+        params = {"title": title, "job": job.to_dict(), "run_key": run_key, "videos": planned}
+        request = {"dataset_name": job.dataset.name, "params": params, "delegated": True}
+        self._follow(self._service.queue_operation(OPERATOR, title, context={"request_params": request}))
+
+    def poll(self) -> None:
+        """See what its worker has done since."""
+        if self.ended:
+            return
+        try:
+            operation = self._service.get(self._id)
+        except ValueError:
+            self._end(f"its delegated operation {self._id} was deleted")
+            return
+        self.waiting = operation.run_state == ExecutionRunState.QUEUED
+        if operation.status is not None:
+            self.fraction = operation.status.progress or 0.0
+        if operation.run_state == ExecutionRunState.COMPLETED:
+            results = operation.result.result["videos"]
+            self._end("", [VideoResult(**{**r, "warnings": tuple(r["warnings"])}) for r in results])
+        elif operation.run_state == ExecutionRunState.FAILED:
+            error = operation.result.error if operation.result else "somebody ended it"
+            self._end(f"its delegated operation {self._id} failed: {error.strip().splitlines()[-1]}")
+        elif operation.run_state == ExecutionRunState.RUNNING and not self._beats(operation.updated_at):
+            self._lose()
+
+    def stop(self) -> None:
+        """Ask its worker to stop; where it has none yet, it ends at once."""
+        self._stopping = True
+        if self.ended:
+            return
+        if self._set_failed("stopped", ExecutionRunState.QUEUED):
+            self._end("")
+        else:
+            request_stop(dataset_store(self._job.dataset), str(self._id))
+
+    def _follow(self, operation: DelegatedOperationDocument) -> None:
+        self._id, self.waiting = operation.id, True
+        self._beat, self._heard = None, time.monotonic()
+
+    def _beats(self, beat: Any) -> bool:
+        """Whether its worker lives, judged by this machine's clock alone: others may differ."""
+        if beat != self._beat:
+            self._beat, self._heard = beat, time.monotonic()
+        return time.monotonic() - self._heard < SECONDS_WITHOUT_BEAT
+
+    def _lose(self) -> None:
+        """Take the operation from a worker that is lost, and queue another."""
+        reason = f"nothing was heard of its worker for {SECONDS_WITHOUT_BEAT:.0f} s"
+        if not self._set_failed(reason, ExecutionRunState.RUNNING):
+            return  # it has ended just now
+        self._lost += 1
+        if self._stopping:
+            self._end("")
+        elif self._lost < ATTEMPTS:
+            logger.warning("%s: %s; it is queued again", self._title, reason)
+            self._follow(self._service.rerun_operation(self._id))
+        else:
+            self._end(f"{ATTEMPTS} workers of its shard were lost")
+
+    def _set_failed(self, reason: str, state: str) -> bool:
+        """Whether the operation was in a state, and no longer is."""
+        result = ExecutionResult(error=reason)
+        return self._service.set_failed(self._id, result, required_state=state) is not None
+
+    def _end(self, failed: str, results: Sequence[VideoResult] = ()) -> None:
+        """End with a worker's results, or with what is found to be written, the rest having `failed`."""
+        self.ended, self.waiting, self.fraction = True, False, 1.0
+        self.results = list(results) or self._job.finished(self._videos, self._run_key)
+        if failed and not results:
+            done = {result.sample_id for result in self.results}
+            rest = [video for video in self._videos if video.id not in done]
+            self.results += [VideoResult(v.id, v.filepath, "failed", reason=failed) for v in rest]
+
+
+def track_shard(
+    params: Mapping[str, Any], stop: Callable[[], bool]
+) -> Generator[Progress, None, list[VideoResult]]:
+    """The work of one delegated operation."""
+    videos = []
+    for values in params["videos"]:
+        earlier = values["earlier"] and TrackRecord.from_dict(values["earlier"])
+        videos.append(PlannedVideo(**{**values, "earlier": earlier}))
+    return track_here(Job.from_dict(params["job"]), videos, params["run_key"], stop)
+
+
+@contextmanager
+def lease(id: ObjectId) -> Iterator[Callable[[], bool]]:
+    """Keep a delegated operation alive while a block lasts.
+
+    Yields:
+        whether it was taken away, so that this worker has to leave the rest of it alone
+    """
+    operations = RepositoryFactory.delegated_operation_repo()
+    over, lost = threading.Event(), threading.Event()
+
+    def beat() -> None:
+        while not over.wait(SECONDS_BETWEEN_BEATS):
+            try:
+                if operations.get(id).run_state != ExecutionRunState.RUNNING:
+                    lost.set()
+                operations.ping(id)
+            except ValueError:  # deleted
+                lost.set()
+            except PyMongoError as error:
+                logger.warning("The database is out of reach: %s", error)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield lost.is_set
+    finally:
+        over.set()
+        thread.join()

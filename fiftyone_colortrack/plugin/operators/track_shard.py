@@ -1,0 +1,48 @@
+"""Track a shard: the work of one delegated operation of many that share the videos of a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import fiftyone.operators as foo
+from fiftyone.operators import types
+from fiftyone.operators.executor import ExecutionContext
+
+from fiftyone_colortrack.api.shards import lease, track_shard
+from fiftyone_colortrack.api.stop import StopSignal
+from fiftyone_colortrack.plugin import forms
+from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, show
+
+
+class TrackShard(WorkOperator):
+    """Queued by `propagate` with the executor `delegated`; people do not run it."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        return foo.OperatorConfig(
+            name="track_shard",
+            label="Track a shard of videos",
+            description="The part of a run of Propagate labels that one delegated worker does",
+            unlisted=True,
+            execute_as_generator=True,
+            allow_immediate_execution=False,
+            allow_delegated_execution=True,
+            risk_level=types.RiskLevel.MEDIUM,
+        )
+
+    def resolve_output(self, ctx: ExecutionContext) -> types.Property:
+        outputs = types.Object()
+        outputs.str("summary", label=ctx.params["title"])
+        return types.Property(outputs, view=types.View(label=ctx.params["title"]))
+
+    def work(self, ctx: ExecutionContext) -> Messages[Results]:
+        operation = ctx.request_params["run_doc"]
+        store, title = forms.store(ctx), ctx.params["title"]
+        with lease(operation) as lost, StopSignal(store, title, str(operation)) as stop:
+            steps = track_shard(ctx.params, lambda: stop() or lost())
+            videos = yield from show(ctx, steps, stop)
+        done = [video for video in videos if video.status == "done"]
+        return {
+            "summary": f"{forms.plural(len(done), 'video')} of {len(ctx.params['videos'])} tracked",
+            "videos": [asdict(video) for video in videos],
+        }
