@@ -127,6 +127,11 @@ class VideoFile(Frames):
         """As `probe` gives it, with the frames that the file holds, not those that its header promises."""
         return replace(self._info, frame_count=len(self))
 
+    @property
+    def promised(self) -> int:
+        """The number of frames that the file's header promises; 0 if it does not say."""
+        return self._info.frame_count
+
     @cached_property
     def _index(self) -> _Index:
         with _open(self.path) as (container, stream):
@@ -382,16 +387,18 @@ def _check_frame(frame: np.ndarray, number: int, shape: tuple[int, ...]) -> None
 def _open(path: Path) -> Iterator[tuple[Any, Any]]:
     """The file's container and first video stream; FFmpeg's errors become errors that name the file."""
     if not path.is_file():
-        raise ColorTrackError(f"{path} is not a file")
+        raise ColorTrackError(f"{path} is not a file: it is missing, or was moved")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:  # titles in any encoding
             if not container.streams.video:
                 raise ColorTrackError(f"{path} has no video stream")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             yield container, stream
     except av.error.FFmpegError as error:
-        raise ColorTrackError(f"{path} cannot be decoded as a video: {error.strerror}") from error
+        raise ColorTrackError(
+            f"{path} cannot be decoded as a video ({error.strerror}); re-encode it, or leave it out"
+        ) from error
 
 
 def _decoded(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
@@ -413,7 +420,7 @@ def _inspect(path: Path) -> tuple[VideoInfo, int]:
     with _open(path) as (container, stream):
         frame = next(_decoded(container, stream), None)
         if frame is None:
-            raise ColorTrackError(f"{path} has no frame that can be decoded")
+            raise ColorTrackError(f"{path} has no frame that can be decoded; re-encode it, or leave it out")
         turns = round(frame.rotation / 90) % 4
         width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
         rate = float(stream.average_rate or stream.guessed_rate or 0)

@@ -4,6 +4,7 @@ FiftyOne counts frames from 1 and gives coordinates as shares of the picture; ev
 frames count from 0 and coordinates are pixels. Only this room and the loaders in `datasets` convert.
 """
 
+from fiftyone_colortrack.fields.lock import Lock
 from fiftyone_colortrack.fields.objects import ObjectTable, TrackedObject
 from fiftyone_colortrack.fields.record import TrackRecord, digest
 from fiftyone_colortrack.fields.schema import (
@@ -13,6 +14,7 @@ from fiftyone_colortrack.fields.schema import (
     SeedFrames,
     confidence_field,
     create_tracks_field,
+    failed_tag,
     field_name,
     labelled_frames,
     record_field,
@@ -28,6 +30,7 @@ __all__ = [
     "OUTPUT_TYPES",
     "SEED_FRAMES",
     "DrawnLabels",
+    "Lock",
     "ObjectTable",
     "OutputKind",
     "SeedFrames",
@@ -38,6 +41,7 @@ __all__ = [
     "confidence_field",
     "create_tracks_field",
     "digest",
+    "failed_tag",
     "field_name",
     "frame_label",
     "labelled_frames",

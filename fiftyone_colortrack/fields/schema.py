@@ -38,6 +38,11 @@ def record_field(out_field: str) -> str:
     return f"{field_name(out_field)}_record"
 
 
+def failed_tag(out_field: str) -> str:
+    """The tag of videos that could not be tracked for `out_field`; it goes when they are."""
+    return f"{field_name(out_field)}_failed"
+
+
 def confidence_field(out_field: str) -> str:
     """The field of frames, and of videos, that tells how confident the tracker is in `out_field`.
 
@@ -121,13 +126,14 @@ def create_tracks_field(
     """Add the frame field for tracks, and the fields beside it, where they are missing."""
     name, seed = field_name(out_field), field_name(seed_field)
     label_type = tracks_type(seed_fields(dataset)[seed], output)
+    # First what tells, should the process end here, that the field holds tracks, and that none is finished.
+    dataset.add_sample_field(run_field(name), fo.StringField)
+    dataset.add_sample_field(record_field(name), fo.DictField)
     dataset.add_frame_field(name, fo.EmbeddedDocumentField, embedded_doc_type=label_type)
     labels = f"{name}.{LABEL_LISTS[label_type]}" if label_type in LABEL_LISTS else name
     dataset.add_frame_field(f"{labels}.keyframe", fo.BooleanField)
     for samples_or_frames in (dataset.add_sample_field, dataset.add_frame_field):
         samples_or_frames(confidence_field(name), fo.FloatField)
-    dataset.add_sample_field(run_field(name), fo.StringField)
-    dataset.add_sample_field(record_field(name), fo.DictField)
     if label_type is fo.Segmentation:
         targets = dataset.get_mask_targets(f"frames.{seed}")
         if targets:

@@ -17,6 +17,8 @@ from fiftyone_colortrack.errors import ColorTrackError
 
 Size = tuple[int, int]
 LABEL_LISTS = {fo.Detections: "detections", fo.Keypoints: "keypoints"}
+LARGE_ID = 2**16
+FAR = 2.0**40  # pixels; what is farther away is as good as there, and an integer
 
 
 class Region(NamedTuple):
@@ -75,7 +77,14 @@ def outline(label: fo.Label) -> tuple[object, ...]:
 
 
 def regions(id_map: np.ndarray) -> Iterator[tuple[int, Region]]:
-    """The ids of an integer map [H, W] but 0, ascending, with the smallest rectangle that holds each."""
+    """The positive ids of an integer map [H, W], ascending, with the smallest rectangle that holds each."""
+    if id_map.max(initial=0) > LARGE_ID:  # for every number up to the largest one memory would be taken
+        values, places = np.unique(id_map.astype(np.int64, copy=False), return_inverse=True)
+        positive = values > 0
+        numbers = np.where(positive, np.cumsum(positive), 0)
+        found_numbers = regions(numbers[places].reshape(id_map.shape))
+        yield from zip(values[positive].tolist(), (region for _, region in found_numbers), strict=True)
+        return
     for value, found in enumerate(ndimage.find_objects(id_map.astype(np.int32, copy=False)), start=1):
         if found is not None:
             yield value, Region(found[0], found[1], id_map[found] == value)
@@ -105,15 +114,22 @@ def region_in_pixels(detection: fo.Detection, canvas: Size) -> Region | None:
     """The mask of a detection (the whole box, where it has none), or None if it has no pixel on the canvas.
 
     The box is rounded to pixels, and the mask stretched over it by nearest neighbour.
+
+    Raises:
+        ColorTrackError: if the mask is not [height, width]
     """
     corners = _corners(detection, canvas)
     if corners is None:
         return None
-    x0, y0, x1, y1 = np.floor(corners + 0.5).astype(int)
+    x0, y0, x1, y1 = np.floor(corners + 0.5).clip(-FAR, FAR).astype(int)
     x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)  # a thin label keeps a pixel
     rows = np.arange(max(y0, 0), min(y1, canvas[0]))
     columns = np.arange(max(x0, 0), min(x1, canvas[1]))
     mask = detection.get_mask()
+    if mask is not None and mask.ndim != 2:
+        raise ColorTrackError(
+            f"the mask of '{detection.label}' has shape {list(mask.shape)}; store it as [height, width]"
+        )
     if not len(rows) or not len(columns) or (mask is not None and not mask.size):
         return None
     if mask is None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import os
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+import bson
 import fiftyone as fo
 import numpy as np
 from fiftyone import ViewField as F
 
+from fiftyone_colortrack.fields.lock import Lock
 from fiftyone_colortrack.fields.objects import TrackedObject
 from fiftyone_colortrack.fields.record import TrackRecord
 from fiftyone_colortrack.fields.schema import (
     OUTPUT_TYPES,
     OutputKind,
     confidence_field,
+    failed_tag,
     field_name,
     record_field,
     run_field,
@@ -56,30 +61,37 @@ class TrackWriter:
         self._video = video
         self._output: OutputKind = output or video.kind
         self._in_place = in_place
-        # Packed, masks are compressed: a long video's labels fit in memory.
-        self._packed: dict[int, Any] = {}
+        self._packed = _Documents()
         self._confidence: dict[int, float | None] = {}
 
     def add(self, frame: TrackedFrame) -> None:
         """Take a frame's labels, of the kind of the seeds; the frames may come in any order."""
         number = frame.frame + 1
         label = frame_label(frame, self._video, self._output, in_place=self._in_place)
-        self._packed[number] = label.to_dict()
+        self._packed.add(number, label.to_dict())
         self._confidence[number] = frame.lowest_confidence
 
     def commit(self, run_key: str, record: TrackRecord | None = None, kept: Collection[int] = ()) -> int:
         """Write the labels; returns the number of frames.
+
+        Of several runs that write the same labels at once, each writes the whole video, one after the other.
 
         Args:
             run_key: written to `run_field(path)` when everything else is written
             record: of the tracks, written to `record_field(path)`
             kept: frames (from 0) whose earlier labels stay as they are; those of all others are replaced
         """
+        with Lock(self._dataset, self._sample_id, self._name) as lock:
+            self._commit(lock, run_key, record, kept)
+        return len(self._packed)
+
+    def _commit(self, lock: Lock, run_key: str, record: TrackRecord | None, kept: Collection[int]) -> None:
         mark, label_type = run_field(self._name), OUTPUT_TYPES[self._output]
         self._set(mark, None)
         earlier = set(_frames_with_field(self._dataset, self._sample_id, self._name))
         numbers = sorted((earlier - {frame + 1 for frame in kept}) | set(self._packed))
         for start in range(0, len(numbers), FRAMES_PER_WRITE):
+            lock.renew()
             batch = numbers[start : start + FRAMES_PER_WRITE]
             labels = {n: label_type.from_dict(self._packed[n]) if n in self._packed else None for n in batch}
             self._set(f"frames.{self._name}", labels)
@@ -87,14 +99,38 @@ class TrackWriter:
             self._set(f"frames.{confidence_field(self._name)}", confidence)
         self._set(confidence_field(self._name), self._mean_confidence())
         self._set(record_field(self._name), record and record.to_dict())
+        self._dataset.select(self._sample_id).untag_samples(failed_tag(self._name))
         self._set(mark, run_key)
-        return len(self._packed)
 
     def _mean_confidence(self) -> float | None:
         return self._dataset.select(self._sample_id).mean(f"frames.{confidence_field(self._name)}")
 
     def _set(self, path: str, value: Any) -> None:
         self._dataset.set_values(path, {self._sample_id: value}, key_field="id")
+
+
+class _Documents(Mapping[int, dict[str, Any]]):
+    """Documents by number, in a temporary file: memory does not grow with the length of the video."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="colortrack-")  # noqa: SIM115, it lasts as long as this
+        self._places: dict[int, tuple[int, int]] = {}  # offset and size
+
+    def add(self, number: int, document: dict[str, Any]) -> None:
+        data = bson.encode(document)
+        self._places[number] = self._file.seek(0, os.SEEK_END), len(data)
+        self._file.write(data)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        offset, size = self._places[number]
+        self._file.seek(offset)
+        return bson.decode(self._file.read(size))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 def _frames_with_field(dataset: fo.Dataset, sample_id: str, name: str) -> list[int]:
@@ -168,9 +204,9 @@ def _copy(label: fo.Label, obj: TrackedObject, output: OutputKind, canvas: Size,
 
 def _segmentation(id_map: np.ndarray, video: SeededVideo, keyframe: bool) -> fo.Segmentation:
     """Ids become the classes' numbers again, which the objects have as index."""
-    numbers = np.zeros(max(video.objects) + 1, np.int32)
+    numbers = np.zeros(max(video.objects) + 1, np.int64)
     for id, obj in video.objects.items():
         numbers[id] = obj.index or 0
     padding = [(0, whole - part) for whole, part in zip(video.canvas, id_map.shape, strict=True)]
     mask = np.pad(numbers[id_map], padding, mode="edge")
-    return fo.Segmentation(mask=mask.astype(np.uint8 if mask.max() < 256 else np.uint16), keyframe=keyframe)
+    return fo.Segmentation(mask=mask.astype(np.min_scalar_type(mask.max())), keyframe=keyframe)
