@@ -23,12 +23,14 @@ from fiftyone_colortrack.datasets.video_dataset import color_by_instance
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
     SEED_FRAMES,
+    Lock,
     OutputKind,
     SeededVideo,
     SeedFrames,
     TrackRecord,
     TrackWriter,
     create_tracks_field,
+    failed_tag,
     field_name,
     read_seeds,
     run_field,
@@ -128,7 +130,7 @@ def propagate_iter(
             have changed since. Of those only the frames that follow from what changed are tracked again, if
             the settings are the same, and all other labels stay as they are
         device: torch device; default: the best one there is
-        on_error: `skip` a video that fails and go on with the next, or `raise`
+        on_error: `skip` a video that fails, tag it as `failed_tag` says and go on with the next; or `raise`
         stop: asked between frames whether to stop; the videos in hand are then left out
         executor: who tracks the videos: this process (`local`), workers that were started with `fiftyone
             delegated launch` (`delegated`), or Ray's (`ray`): one for each GPU, or for each CPU where there
@@ -314,13 +316,17 @@ class Job:
         if todo:
             if track is track_here:
                 self.model  # noqa: B018  # says what it lacks before anything is written
-            report.run_key = self._register(len(todo))
-            create_tracks_field(self.dataset, self.out_field, self.seed_field, self.settings.output)
+            with Lock(self.dataset, "fields"):
+                self.dataset.reload()  # else it takes away what others have added meanwhile
+                report.run_key = self._register(len(todo))
+                create_tracks_field(self.dataset, self.out_field, self.seed_field, self.settings.output)
             todo = [replace(video, frames=video.frames or video_length(video.filepath)) for video in todo]
             tracked = yield from track(self, todo, report.run_key, stop)
             of_video = {result.sample_id: result for result in tracked}
             report.videos += [of_video[video.id] for video in todo if video.id in of_video]
             report.stopped = len(tracked) < len(todo)
+            failed = [result.sample_id for result in report.with_status("failed")]
+            self.dataset.select(failed).tag_samples(failed_tag(self.out_field))
         report.seconds = time.perf_counter() - started
         if report.run_key:
             results = self.dataset.init_run_results(report.run_key, report=asdict(report))
@@ -497,6 +503,6 @@ def _failure(video: PlannedVideo, error: Exception) -> VideoResult:
         reason = str(error)
         logger.warning("Skipped %s: %s", video.filepath, reason)
     else:
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}; the log tells where"
         logger.exception("Tracking %s failed", video.filepath)
     return VideoResult(video.id, video.filepath, "failed", reason=reason)

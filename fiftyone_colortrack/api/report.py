@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from fiftyone_colortrack.fields.schema import failed_tag
+
 Status = Literal["done", "skipped", "failed"]
 
 
@@ -64,7 +66,7 @@ class PropagationReport:
         text = f"Stopped: {text}" if self.stopped else text
         text += f", written to frames.{self.out_field}" if done else ""
         text += f"; {len(skipped)} skipped" if skipped else ""
-        return text + (f"; {len(failed)} failed" if failed else "")
+        return text + (f"; {len(failed)} failed, tagged {failed_tag(self.out_field)}" if failed else "")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 OPERATOR = "@colortrack/fiftyone-colortrack/track_shard"
 ATTEMPTS = 3  # at a shard whose workers are lost
-SECONDS_BETWEEN_BEATS = 5.0
+SECONDS_BETWEEN_BEATS = 2.0
 SECONDS_WITHOUT_BEAT = 60.0  # after which a worker is lost
 SECONDS_BETWEEN_POLLS = 0.5
 
