@@ -148,7 +148,7 @@ def propagate_iter(
     )
     settings = Settings(model, direction, output, config or TrackerConfig())
     job = Job(view, field_name(seed_field), field_name(out_field), seeds, settings, device, on_error)
-    track = _executor(executor, shards)
+    track = _executor(executor, shards, model)
     return job.run(track, skip_existing, stop or (lambda: False))
 
 
@@ -255,7 +255,7 @@ class Track(Protocol):
     ) -> Generator[Progress, None, list[VideoResult]]: ...
 
 
-def _executor(name: Executor, shards: int) -> Track:
+def _executor(name: Executor, shards: int, model: str | Embedder) -> Track:
     if name not in get_args(Executor):
         raise ColorTrackError(f"executor is {name!r}; choose one of {', '.join(get_args(Executor))}")
     if shards < 1 or (shards > 1 and name != "delegated"):
@@ -269,6 +269,10 @@ def _executor(name: Executor, shards: int) -> Track:
     if name == "delegated":
         from fiftyone_colortrack.api.shards import Shards
 
+        if not isinstance(model, str):
+            raise ColorTrackError(
+                "a loaded model stays in this process; give delegated workers a model's name or weights file"
+            )
         return Shards(shards)
     return track_here
 

@@ -61,10 +61,6 @@ class Shards:
     def __call__(
         self, job: Job, videos: Sequence[PlannedVideo], run_key: str, stop: Callable[[], bool]
     ) -> Generator[Progress, None, list[VideoResult]]:
-        if not isinstance(job.settings.model, str):
-            raise ColorTrackError(
-                "a loaded model stays in this process; give delegated workers a model's name or weights file"
-            )
         parts = split(videos, self._count)
         shards = [_Shard(job, part, run_key, f"{i} of {len(parts)}") for i, part in enumerate(parts, 1)]
         started = time.perf_counter()

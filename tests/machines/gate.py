@@ -1,0 +1,40 @@
+"""What workers do in these tests: log what they write, and halt in their second video until they may go on.
+
+So that a worker can be killed in the middle of its work, on machines of any speed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from fiftyone_colortrack.fields import TrackWriter
+
+FOLDER = "COLORTRACK_TEST_GATE"
+
+
+def install() -> None:
+    """For this process; the folder is named in the environment."""
+    folder = Path(os.environ[FOLDER])
+    add, commit = TrackWriter.add, TrackWriter.commit
+    written: list[str] = []
+
+    def log(event: str, writer: TrackWriter) -> None:
+        with (folder / "log").open("a") as file:  # one short line: it is appended as a whole
+            file.write(f"{event} {os.getpid()} {writer._sample_id}\n")
+
+    def slow_add(writer: TrackWriter, *arguments: object) -> None:
+        add(writer, *arguments)
+        if written and not (folder / "open").exists():
+            log("halted", writer)
+            while not (folder / "open").exists():
+                time.sleep(0.02)
+
+    def logged_commit(writer: TrackWriter, *arguments: object) -> int:
+        frames = commit(writer, *arguments)
+        written.append(writer._sample_id)
+        log("wrote", writer)
+        return frames
+
+    TrackWriter.add, TrackWriter.commit = slow_add, logged_commit  # type: ignore[method-assign]

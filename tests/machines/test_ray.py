@@ -1,0 +1,58 @@
+"""Ray's workers, on this machine."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+import fiftyone_colortrack as ct
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Starts Ray with two slots; ends it."""
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+
+    def start(**options):
+        ray.init(num_cpus=2, num_gpus=0, log_to_driver=False, **options)
+
+    yield start
+    ray.shutdown()
+
+
+def propagate(view, **options):
+    return ct.propagate(view, "frames.seed", "frames.tracks", model="identity", executor="ray", **options)
+
+
+def test_a_killed_worker_s_video_is_done_again_and_each_is_written_once(videos, gate, cluster):
+    cluster(runtime_env={"worker_process_setup_hook": "gate.install"})
+    steps = []
+    report = propagate(videos, progress=steps.append)
+    gate.check(videos, report)
+    assert {step.videos for step in steps} == {6}
+    assert all(0 < step.fraction <= 1 for step in steps)
+    assert steps[-1].total == 48
+
+
+def test_bad_videos_and_stopping_are_as_in_one_process(videos, tmp_path, cluster):
+    cluster()
+    (tmp_path / "video1.mp4").unlink()
+    report = propagate(videos)
+    assert [video.status for video in report.videos] == ["done", "failed", "done", "done", "done", "done"]
+    assert "video1.mp4 is not a file" in report.videos[1].reason
+    with pytest.raises(ct.ColorTrackError, match=r"video1\.mp4 is not a file"):
+        propagate(videos, skip_existing=True, on_error="raise")
+    last = videos[3:]
+    report = propagate(last, overwrite=True, stop=lambda: True)
+    assert report.stopped
+    assert last.count("frames.tracks") == 24  # whole videos, of this run or of the first one
+    assert not any(run is None for run in last.values("tracks_run"))
+
+
+def test_without_ray_the_extra_is_named(videos, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ct.ColorTrackError, match=r"fiftyone-colortrack\[ray\]"):
+        propagate(videos)
+    assert not videos.has_frame_field("tracks")
