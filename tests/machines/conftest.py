@@ -13,7 +13,7 @@ from fiftyone_colortrack.fields.shapes import regions, relative_box
 
 HERE = Path(__file__).parent
 WORKERS = 2
-PATIENCE = 120  # seconds, on a busy machine
+PATIENCE = 300  # seconds, on a busy machine
 
 
 class Gate:
@@ -34,8 +34,9 @@ class Gate:
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end and len(self.events("halted")) < WORKERS:
             time.sleep(0.05)
-        self.killed = self.events("halted")[0]
-        os.kill(self.killed[0], signal.SIGKILL)
+        if halted := self.events("halted"):
+            os.kill(halted[0][0], signal.SIGKILL)
+            self.killed = halted[0]
         (self.folder / "open").touch()
 
     def check(self, dataset: fo.Dataset, report) -> None:
