@@ -1,5 +1,6 @@
 # make demo    installs, tracks real and rendered video, prints a table, opens the App (DEMO_ARGS=--no-app: does not)
 # make test    installs, runs the test suite (TEST_ARGS="-k tracker")
+# make soak    the tests of faults in full: kills, 10,000 frames, 4K (minutes)
 # make lint    ruff and mypy        make docs    builds the documentation into site/
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,11 +15,13 @@ export FIFTYONE_PLUGINS_DIR := $(CURDIR)
 export FIFTYONE_DATABASE_VALIDATION := false
 export FIFTYONE_DO_NOT_TRACK := true
 
-.PHONY: demo test lint docs
+.PHONY: demo test soak lint docs
 demo: $(VENV)/.demo
 	$(BIN)/python scripts/with_mongod.py $(VENV)/fiftyone/database $(BIN)/colortrack demo $(DEMO_ARGS)
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(TEST_ARGS)
+soak: $(VENV)/.dev
+	COLORTRACK_SOAK=1 $(BIN)/python -m pytest tests/faults $(TEST_ARGS)
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check

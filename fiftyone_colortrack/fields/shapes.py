@@ -78,7 +78,9 @@ def outline(label: fo.Label) -> tuple[object, ...]:
 
 def regions(id_map: np.ndarray) -> Iterator[tuple[int, Region]]:
     """The positive ids of an integer map [H, W], ascending, with the smallest rectangle that holds each."""
-    if id_map.max(initial=0) > LARGE_ID:  # for every number up to the largest one memory would be taken
+    if not id_map.size:
+        return
+    if id_map.max() > LARGE_ID:  # for every number up to the largest one memory would be taken
         values, places = np.unique(id_map.astype(np.int64, copy=False), return_inverse=True)
         positive = values > 0
         numbers = np.where(positive, np.cumsum(positive), 0)

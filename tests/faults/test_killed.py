@@ -1,0 +1,132 @@
+"""A run that is killed, at any moment: what is finished stays, and the next run does the rest."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import fiftyone as fo
+import numpy as np
+import pymongo.collection
+import pytest
+
+from fiftyone_colortrack.fields import lock, tracks
+
+RUN = Path(__file__).with_name("run.py")
+LENGTH = 8
+WRITES = ("bulk_write", "insert_one", "insert_many", "replace_one", "update_one", "update_many")
+
+
+@pytest.fixture
+def videos(
+    dataset: fo.Dataset,
+    scene: Callable[..., np.ndarray],
+    film: Callable[..., Path],
+    labelled: Callable[..., fo.Sample],
+    tmp_path: Path,
+) -> fo.Dataset:
+    path = film(tmp_path / "video.mp4", scene(length=LENGTH))
+    for i in range(4):
+        (tmp_path / f"video{i}.mp4").symlink_to(path)
+        dataset.add_sample(labelled(tmp_path / f"video{i}.mp4"))
+    return dataset
+
+
+def check_videos(dataset: fo.Dataset, earlier: dict[str, str]) -> dict[str, str]:
+    """Check that videos are finished as a whole, or not; returns the finished ones with their runs."""
+    dataset.reload()
+    finished, begun = {}, []
+    for sample in dataset:  # every sample and frame can be loaded
+        labels = [f["tracks"] for f in sample.frames.values() if f.has_field("tracks")]
+        labels = [label for label in labels if label is not None]
+        run = sample["tracks_run"] if sample.has_field("tracks_run") else None
+        if run is None:
+            begun += [sample.id] if labels else []
+            continue
+        finished[sample.id] = run
+        assert [len(label.detections) for label in labels] == [1] * LENGTH
+        assert sample["tracks_record"] is not None
+        assert run in dataset.list_runs()
+    assert len(begun) <= 1, "more than the video in hand is lost"
+    assert earlier.items() <= finished.items(), "what was finished did not stay"
+    return finished
+
+
+def forget(dataset: fo.Dataset) -> None:
+    """Take the tracks away, but not their fields."""
+    for name in ("tracks_run", "tracks_record"):
+        dataset.clear_sample_field(name)
+    dataset.clear_frame_field("tracks")
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
+def test_at_random_moments(videos: fo.Dataset, propagate: Callable, kills: int) -> None:
+    moments = random.Random(kills)
+    finished: dict[str, str] = {}
+    for _ in range(kills):
+        if len(finished) == len(videos):
+            forget(videos)
+            finished = {}
+        command = [sys.executable, str(RUN), videos.name]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdin
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            process.stdin.write("tracks lab\n")
+            process.stdin.flush()
+            time.sleep(moments.uniform(0, 1.5))
+            process.kill()
+        finished = check_videos(videos, finished)
+    report = propagate(videos, skip_existing=True)
+    assert {video.sample_id for video in report.with_status("skipped")} == finished.keys()
+    assert len(check_videos(videos, finished)) == len(videos)
+
+
+class Killed(BaseException):
+    """Nobody may catch it."""
+
+
+@contextmanager
+def killed_at_write(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """From a write to the database on, counted from 1, nothing more is written."""
+    count = 0
+
+    def dying(write: Callable) -> Callable:
+        def attempt(*args: object, **kwargs: object) -> object:
+            nonlocal count
+            count += 1
+            if count >= number:
+                raise Killed
+            return write(*args, **kwargs)
+
+        return attempt
+
+    with monkeypatch.context() as patch:
+        for name in (*WRITES, "delete_one", "delete_many", "find_one_and_update"):
+            write = getattr(pymongo.collection.Collection, name)
+            patch.setattr(pymongo.collection.Collection, name, dying(write))
+        yield
+
+
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.soak)])
+def test_at_writes_to_the_database(
+    videos: fo.Dataset, propagate: Callable, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    monkeypatch.setattr(lock, "LEASE", 0.1)  # a killed process unlocks nothing
+    monkeypatch.setattr(tracks, "FRAMES_PER_WRITE", 3)
+    view = videos.limit(2)
+    number, finished, ended = 1, {}, False
+    while not ended:
+        with killed_at_write(number, monkeypatch):
+            try:
+                ended = bool(propagate(view, skip_existing=True, model="identity").videos)
+            except Killed:
+                number += step
+        finished = check_videos(videos, finished)
+    assert len(finished) == 2
+    assert number > 20  # it was killed while it wrote, too

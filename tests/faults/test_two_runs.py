@@ -1,0 +1,120 @@
+"""Two processes that track the same videos at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import fiftyone as fo
+import numpy as np
+import pytest
+
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.fields import Lock, lock
+
+RUN = Path(__file__).with_name("run.py")
+LENGTH = 9
+Runs = Callable[..., None]
+
+
+@pytest.fixture
+def videos(
+    dataset: fo.Dataset,
+    scene: Callable[..., np.ndarray],
+    film: Callable[..., Path],
+    labelled: Callable[..., fo.Sample],
+    tmp_path: Path,
+) -> fo.Dataset:
+    path = film(tmp_path / "video.mp4", scene(length=LENGTH))
+    for i in range(3):
+        (tmp_path / f"video{i}.mp4").symlink_to(path)
+        dataset.add_sample(labelled(tmp_path / f"video{i}.mp4"))
+    return dataset
+
+
+@pytest.fixture
+def both(videos: fo.Dataset) -> Iterator[Runs]:
+    """Two processes, each of which does what it is told to, at the same time; see `run.py`."""
+    command = [sys.executable, str(RUN), videos.name]
+    with ExitStack() as stack:
+        runs = [
+            stack.enter_context(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            for _ in range(2)
+        ]
+        assert [run.stdout and run.stdout.readline() for run in runs] == ["ready\n"] * 2
+
+        def tell(*tasks: str) -> None:
+            for run, task in zip(runs, tasks, strict=True):
+                assert run.stdin
+                run.stdin.write(f"{task}\n")
+                run.stdin.flush()
+            assert [run.stdout and run.stdout.readline() for run in runs] == ["done\n"] * 2
+            videos.reload()
+
+        yield tell
+        for run in runs:
+            assert run.stdin
+            run.stdin.close()
+
+
+def tracked(dataset: fo.Dataset, field: str) -> list[list[tuple[float, ...]]]:
+    """Confidence and box of the square in each frame of each video."""
+    labels = [f"frames.{field}.detections.{name}" for name in ("confidence", "bounding_box")]
+    videos = zip(*dataset.values(labels), strict=True)
+    return [[(sure, *box) for (sure,), (box,) in zip(*video, strict=True)] for video in videos]
+
+
+def test_two_runs_at_once(videos: fo.Dataset, both: Runs) -> None:
+    both("one lab", "two identity")
+    expected = {"lab": tracked(videos, "one"), "identity": tracked(videos, "two")}
+    for field in ("one", "two"):
+        (run,) = set(videos.values(f"{field}_run"))
+        assert videos.load_run_results(run).report["out_field"] == field
+    for lab, identity in zip(*expected.values(), strict=True):
+        assert len(lab) == len(identity) == LENGTH
+        assert not set(lab[1:]) & set(identity[1:])  # by each label it can be told whose it is
+
+    both("same lab", "same identity")
+    models = [videos.get_run_info(run).config.model for run in videos.values("same_run")]
+    assert tracked(videos, "same") == [expected[model][i] for i, model in enumerate(models)]
+    assert sum(run.startswith("same_") for run in videos.list_runs()) == 2
+
+
+def test_a_lock_is_taken_by_one_at_a_time(dataset: fo.Dataset) -> None:
+    inside, seen = 0, []
+
+    def enter() -> None:
+        nonlocal inside
+        with Lock(dataset, "x"):
+            inside += 1
+            seen.append(inside)
+            time.sleep(0.02)
+            inside -= 1
+
+    threads = [threading.Thread(target=enter) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [1] * 5
+
+
+def test_a_lock_of_a_killed_process_expires(dataset: fo.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "LEASE", 0.5)
+    killed = Lock(dataset, "x").__enter__()
+    killed.renew()
+    started = time.monotonic()
+    with Lock(dataset, "x") as other:
+        assert time.monotonic() - started > 0.3
+        with pytest.raises(ColorTrackError, match="another one writes the same labels"):
+            killed.renew()
+        other.renew()
+        killed.__exit__(None, None, None)
+        other.renew()
