@@ -1,5 +1,6 @@
 """The FiftyOne plugin: forms, progress and buttons. The work is in `api` and `datasets`."""
 
+from fiftyone_colortrack.plugin.guard import guarded
 from fiftyone_colortrack.plugin.metrics import TrackScores
 from fiftyone_colortrack.plugin.operators.evaluate import EvaluateTracks
 from fiftyone_colortrack.plugin.operators.films import ColorizeVideos, EmbedVideos
@@ -15,20 +16,23 @@ from fiftyone_colortrack.plugin.operators.train import TrainTracker
 from fiftyone_colortrack.plugin.panel import ColorTrackPanel
 
 CLASSES = [
-    PropagateLabels,
-    PropagateLabelsInVideo,
-    TrackShard,
-    StopTracking,
-    EvaluateTracks,
-    TrackScores,
-    LoadDavis,
-    LoadJhmdb,
-    LoadKinetics,
-    LoadScenes,
-    ColorizeVideos,
-    EmbedVideos,
-    SuggestFrame,
-    TrainTracker,
-    ColorTrackPanel,
+    guarded(cls)
+    for cls in (
+        PropagateLabels,
+        PropagateLabelsInVideo,
+        TrackShard,
+        StopTracking,
+        EvaluateTracks,
+        TrackScores,
+        LoadDavis,
+        LoadJhmdb,
+        LoadKinetics,
+        LoadScenes,
+        ColorizeVideos,
+        EmbedVideos,
+        SuggestFrame,
+        TrainTracker,
+        ColorTrackPanel,
+    )
 ]
 """What the plugin registers; `fiftyone.yml` names the same."""

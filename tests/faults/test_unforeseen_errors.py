@@ -1,0 +1,102 @@
+"""What an operator raises by surprise reaches the log, and not the browser."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+
+import fiftyone as fo
+import pytest
+from fiftyone.operators.executor import execute_or_delegate_operator, resolve_type
+from fiftyone.operators.registry import OperatorRegistry
+from fiftyone.operators.server import create_response_generator
+
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.plugin.operators.propagate import PropagateLabels
+from fiftyone_colortrack.plugin.operators.stop import StopTracking
+from fiftyone_colortrack.plugin.panel import ColorTrackPanel
+
+PLUGIN = "@colortrack/fiftyone-colortrack"
+SECRET = "/home/somebody/secret"
+
+
+@pytest.fixture
+def videos(dataset: fo.Dataset) -> fo.Dataset:
+    sample = fo.Sample(filepath="video.mp4")
+    sample.frames[1] = fo.Frame(seed=fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 1, 1])]))
+    dataset.add_sample(sample)
+    return dataset
+
+
+def fail(*_: object) -> None:
+    raise KeyError(SECRET)
+
+
+def executed(operator: str, dataset: fo.Dataset, params: dict) -> str:
+    """What the browser gets when it executes an operator."""
+    request = {"operator_uri": f"{PLUGIN}/{operator}", "dataset_name": dataset.name, "params": params}
+    result = asyncio.run(execute_or_delegate_operator(request["operator_uri"], request))
+    if result.is_generator:
+        return "".join(create_response_generator(result.result))
+    return str(result.to_json())
+
+
+def form(operator: str, dataset: fo.Dataset) -> str:
+    """What the browser gets when it opens a form."""
+    request = {"dataset_name": dataset.name, "params": {}}
+    resolved = asyncio.run(resolve_type(OperatorRegistry(), f"{PLUGIN}/{operator}", request))
+    return str(resolved.to_json())
+
+
+def check(shown: str, log: pytest.LogCaptureFixture) -> None:
+    assert SECRET not in shown
+    assert "Traceback" not in shown
+    (id,) = set(re.findall(r"under error (\w{8})", shown))
+    (record,) = [record for record in log.records if record.levelno == logging.ERROR]
+    assert id in record.getMessage()
+    assert record.exc_info
+    assert SECRET in str(record.exc_info[1])
+
+
+def test_in_a_form(
+    videos: fo.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(PropagateLabels, "resolve_input", fail)
+    check(form("propagate_labels", videos), caplog)
+
+
+def test_while_it_works(
+    videos: fo.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(PropagateLabels, "work", fail)
+    params = {"seed_field": "frames.seed", "out_field": "tracks"}
+    check(executed("propagate_labels", videos, params), caplog)
+
+
+def test_at_once(
+    videos: fo.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(StopTracking, "resolve_input", lambda *_: None)
+    monkeypatch.setattr(StopTracking, "execute", fail)
+    check(executed("stop_tracking", videos, {}), caplog)
+
+
+def test_in_the_panel(
+    videos: fo.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ColorTrackPanel, "_choices", fail)
+    monkeypatch.setattr("fiftyone_colortrack.plugin.panel.track_evaluations", lambda _: ["key"])
+    params = {"panel_id": "panel", "__method__": "on_load", "panel_state": {}}
+    check(executed("colortrack_panel", videos, params), caplog)
+
+
+def test_errors_that_people_can_mend_are_shown_as_they_are(
+    videos: fo.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ColorTrackError("label a frame first")
+
+    monkeypatch.setattr(PropagateLabels, "resolve_input", refuse)
+    assert "label a frame first" in form("propagate_labels", videos)
+    assert not caplog.records
