@@ -28,6 +28,16 @@ def store(ctx: ExecutionContext) -> ExecutionStore:
     return dataset_store(ctx.dataset)
 
 
+def remember(ctx: ExecutionContext, operator: str, *names: str) -> None:
+    """Keep what was chosen in an operator's form for the next time, in this dataset."""
+    store(ctx).set(operator, {name: ctx.params[name] for name in names or ctx.params if name in ctx.params})
+
+
+def remembered(ctx: ExecutionContext, operator: str) -> dict[str, Any]:
+    """What was chosen the last time; nothing where it was never executed."""
+    return store(ctx).get(operator) or {}
+
+
 def choose(
     inputs: types.Object,
     name: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Generator
@@ -11,6 +12,8 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import fiftyone.operators as foo
+from bson import json_util
+from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
@@ -25,7 +28,8 @@ Messages = Generator[Any, None, T]
 Traces = list[dict[str, Any]]
 """What Plotly draws; nothing: no chart."""
 
-STOP_OPERATOR = "@colortrack/fiftyone-colortrack/stop_tracking"
+PLUGIN = "@colortrack/fiftyone-colortrack"
+STOP_OPERATOR = f"{PLUGIN}/stop_tracking"
 SECONDS_BETWEEN_MESSAGES = 0.5
 CHART_LAYOUT = {"height": 240, "margin": {"t": 10, "b": 30, "l": 50, "r": 10}}
 
@@ -46,11 +50,18 @@ class WorkOperator(foo.Operator):
 
     @abstractmethod
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
-        """Do the work; returns what `resolve_output` shows, with the key `summary` for the notification."""
+        """Do the work; returns what `resolve_output` shows: a `summary`, in Markdown, and `links`."""
 
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
         """What the App does when the work is done."""
         yield ctx.ops.reload_dataset()
+
+    def resolve_output(self, ctx: ExecutionContext) -> types.Property:
+        outputs = types.Object()
+        outputs.str("summary", label="Done", view=types.MarkdownView())
+        for number, button in enumerate(ctx.results.get("links", [])):
+            outputs.btn(f"link_{number}", variant="outlined", **button)
+        return types.Property(outputs, view=types.View(label=self.config.label))
 
     def execute(self, ctx: ExecutionContext) -> Results | Messages[None]:
         if not ctx.delegated:
@@ -69,9 +80,20 @@ class WorkOperator(foo.Operator):
         except ColorTrackError as error:
             yield ctx.ops.notify(str(error), variant="error")
             return
+        ctx.request_params["results"] = results
         yield ctx.ops.show_output(self.resolve_output(ctx).to_json(), results)
         yield from self.after(ctx, results)
         yield ctx.ops.notify(results["summary"], variant=results.get("variant", "success"))
+
+
+def link(label: str, operator: str, params: Results | None = None, *, prompt: bool = False) -> Results:
+    """A button below a summary: it executes an operator, or opens its form (`prompt`)."""
+    return {"label": label, "on_click": operator, "params": params or {}, "prompt": prompt}
+
+
+def view_link(label: str, view: SampleCollection) -> Results:
+    """A button below a summary that shows a view in the grid."""
+    return link(label, "set_view", {"view": json.loads(json_util.dumps(view._serialize()))})
 
 
 def show(

@@ -21,7 +21,8 @@ def test_the_first_click_works(form, tracked):
     assert first.errors == {}
     assert (first.default("pred_field"), first.default("gt_field")) == ("frames.tracks", "frames.gt")
     assert first.default("eval_key") == "tracks_eval"
-    assert first.text("estimate") == "14 frames of 2 videos have ground truth."
+    assert first.text("estimate").startswith("14 frames of 2 videos have ground truth: about ")
+    assert first.text("estimate").endswith(", about 6 KB of scores in the database.")
 
 
 def test_the_ground_truth_that_is_proposed_can_be_compared(form, tracked):
@@ -52,6 +53,14 @@ def test_wrong_choices_are_marked_with_the_reason(form, tracked, params, errors)
         assert reason in found[name]
 
 
+def test_the_ground_truth_is_remembered(form, execute, tracked):
+    tracked.clone_frame_field("gt", "other")
+    assert form("evaluate_tracks", tracked, {}).default("gt_field") == "frames.other"
+    execute("evaluate_tracks", tracked, PARAMS)
+    assert form("evaluate_tracks", tracked, {}).default("gt_field") == "frames.gt"
+    assert "at the speed of the last run" in form("evaluate_tracks", tracked, {}).text("estimate")
+
+
 def test_one_field_alone_cannot_be_compared(form, dataset, squares_file):
     dataset.add_sample(fo.Sample(filepath=str(squares_file)))
     assert "two frame fields" in form("evaluate_tracks", dataset, {}).errors["no_fields"]
@@ -72,6 +81,9 @@ def test_scores_are_shown_in_the_panel(execute, tracked):
     requests = result.executor.to_json()["requests"]
     patches = [str(r["params"]["data"]) for r in requests if r["operator_uri"] == "patch_panel_data"]
     (shown,) = [patch for patch in patches if "custom_metrics" in patch]
+    buttons = [params for name, params in messages if name == "show_output"][-1]["outputs"]["type"]
+    labels = [prop["view"]["label"] for name, prop in buttons["properties"].items() if "link" in name]
+    assert labels == ["Show the worst videos first", "Where it works and where not"]
     for label in ("J&F", "J", "F"):
         assert f"'label': '{label}'" in shown
     assert shown.count("'lower_is_better': False") == 3

@@ -47,6 +47,8 @@ def test_films_are_made_and_opened(operator: type[foo.Operator], kind: str, vide
     assert names[0] == "set_progress"
     assert names[-1] == "notify"
     assert messages[-1]["params"]["variant"] == "success"
+    again = form(operator(), videos).type
+    assert again.get_property("model").default == "lab"  # what was chosen the last time
     (made,) = fo.load_dataset(messages[names.index("open_dataset")]["params"]["dataset"])
     assert made.film == kind
     assert VideoFile(made.filepath).info.codec == "h264"

@@ -32,7 +32,10 @@ def loaded(execute, tmp_path, monkeypatch):
 
 
 def test_rendered_scenes(form, loaded):
-    assert form("load_scenes", None, {}).default("name") == "colortrack-scenes"
+    first = form("load_scenes", None, {})
+    assert first.default("name") == "colortrack-scenes"
+    assert first.text("estimate").startswith("4 videos: ")
+    assert ", about 800 KB in " in first.text("estimate")
     dataset = loaded("load_scenes", {"count": 2, "difficulty": "easy", "name": "two-scenes"})
     assert (dataset.name, len(dataset), dataset.persistent) == ("two-scenes", 2, True)
     assert form("load_scenes", None, {"name": "two-scenes"}).errors.keys() == {"name"}
@@ -51,7 +54,10 @@ def test_davis(form, loaded):
     opened = form("load_davis", None, {"folder": root})
     assert opened.choices("split") == ["all", "train"]
     assert opened.default("name") == "davis-2016"
-    assert opened.text("estimate") == "12 sequences of DAVIS 2016."
+    assert opened.text("estimate").startswith("12 sequences of DAVIS 2016, ")
+    assert str(root["absolute_path"]) in opened.text("estimate")
+    chosen = form("load_davis", None, {"folder": root, "sequences": ["soccerball"]}).text("estimate")
+    assert "1 sequence of DAVIS 2016, 48 frames, about 1.9 MB of videos: about " in chosen
     dataset = loaded("load_davis", {"folder": root, "split": "train", "sequences": ["soccerball"]})
     assert dataset.values("sequence") == ["soccerball"]
     assert dataset.count("frames.ground_truth.detections") > 40
@@ -60,7 +66,7 @@ def test_davis(form, loaded):
 def test_jhmdb(form, loaded):
     root = folder("jhmdb-sample")
     opened = form("load_jhmdb", None, {"folder": root, "split": "split3-test"})
-    assert opened.text("estimate") == "1 clip with joints."
+    assert opened.text("estimate").startswith("1 clip with joints: ")
     dataset = loaded("load_jhmdb", {"folder": root})
     assert dataset.count("frames.keypoints.keypoints") == 40
 
@@ -68,7 +74,7 @@ def test_jhmdb(form, loaded):
 def test_kinetics(form, loaded):
     root = folder("kinetics-sample")
     opened = form("load_kinetics", None, {"folder": root, "max_samples": 1})
-    assert opened.text("estimate") == "1 clip; broken ones are left out."
+    assert opened.text("estimate").startswith("1 clip; broken ones are left out: ")
     assert len(loaded("load_kinetics", {"folder": root, "max_samples": 1})) == 1
 
 

@@ -5,6 +5,9 @@ from fiftyone.operators.delegated import DelegatedOperationService
 from fiftyone.operators.executor import ExecutionError, resolve_placement
 from fiftyone.operators.registry import OperatorRegistry
 
+from fiftyone_colortrack import propagate
+from fiftyone_colortrack.plugin import estimates
+
 PLUGIN = "@colortrack/fiftyone-colortrack"
 PARAMS = {"seed_field": "frames.seed", "seeds": "first", "out_field": "tracks", "direction": "both"}
 PARAMS |= {"model": "lab", "advanced": True, "memory": 2, "radius": 12, "top_k": 10, "input_size": 128}
@@ -20,7 +23,9 @@ def test_the_first_click_works(form, videos):
     assert first.default("seed_field") == "frames.seed"
     assert first.choices("seed_field") == ["frames.seed", "frames.gt"]
     assert first.default("out_field") == "tracks"
-    assert first.text("estimate") == "1 video to track, 8 frames. Left out: 1 without labels in frames.seed."
+    estimate = first.text("estimate")
+    assert estimate.startswith("1 video to track, 8 frames, about 6 s on two CPU cores, about ")
+    assert estimate.endswith(" KB of labels in the database. Left out: 1 without labels in frames.seed.")
     assert "memory" not in first.inputs
     assert first.choices("seeds") == ["first", "all"]
     assert first.choices("model")[-3:] == ["identity", "flow", "raft"]
@@ -88,6 +93,47 @@ def test_what_was_chosen_is_remembered_and_continued(form, execute, videos):
     assert "1 finished by earlier runs" in unfinished.text("estimate")
 
 
+def test_the_labels_take_as_many_bytes_as_was_said(videos):
+    said = estimates.label_bytes(videos, "frames.gt", "first")
+    before = videos.stats()["total_bytes"]
+    propagate(videos, "frames.gt", "frames.tracks", model="identity")
+    assert (videos.stats()["total_bytes"] - before) / videos.count("frames") == pytest.approx(said, rel=0.3)
+
+
+def test_after_a_correction_the_form_goes_on_from_it(form, execute, videos):
+    execute("propagate_labels", videos, PARAMS)
+    assert form("propagate_labels", videos, {}).default("seed_field") == "frames.seed"
+    sample = videos.first()
+    for label in sample.frames[8].tracks.detections:
+        label["keyframe"] = True
+    sample.save()
+    corrected = form("propagate_labels", videos, {})
+    assert corrected.errors == {}
+    proposed = [corrected.default(name) for name in ("seed_field", "seeds", "out_field", "existing")]
+    assert proposed == ["frames.tracks", "keyframes", "tracks", "skip_existing"]
+    assert "that follow from corrected ones" in corrected.text("corrected")
+    assert corrected.text("estimate").startswith("1 video to track, 7 frames, about ")
+    params = {"seed_field": "frames.tracks", "seeds": "keyframes", "out_field": "tracks"}
+    (text,) = notifications(execute("propagate_labels", videos, {**PARAMS, **params}))
+    assert "1 video" in text
+    again = form("propagate_labels", videos, {})
+    assert (again.default("seed_field"), again.default("out_field")) == ("frames.seed", "tracks_2")
+
+
+def test_what_to_do_next_is_below_the_summary(execute, videos, tmp_path):
+    (tmp_path / "video1.mp4").unlink()
+    messages = execute("propagate_labels", videos, {**PARAMS, "seed_field": "frames.gt"})
+    done = [params for name, params in messages if name == "show_output"][-1]["outputs"]
+    buttons = [p["view"] for p in done["type"]["properties"].values() if p["view"]["name"] == "Button"]
+    assert {button["label"]: button["operator"] for button in buttons} == {
+        "Show these videos, least confident first": "set_view",
+        "Evaluate tracks": f"{PLUGIN}/evaluate_tracks",
+        "Show the videos that failed": "set_view",
+    }
+    shown = [fo.DatasetView._build(videos, b["params"]["view"]) for b in buttons if "view" in b["params"]]
+    assert [view.values("id") for view in shown] == [[videos.first().id], [videos.last().id]]
+
+
 def test_a_failed_video_is_reported(execute, videos, tmp_path):
     (tmp_path / "video0.mp4").unlink()
     messages = execute("propagate_labels", videos, {**PARAMS, "seed_field": "frames.gt"})
@@ -106,7 +152,7 @@ def test_the_open_video_alone_is_tracked(form, execute, videos):
     last = videos.last().id
     params = {**PARAMS, "seed_field": "frames.gt"}
     opened = form("propagate_labels_in_video", videos, params, current_sample=last)
-    assert opened.text("estimate") == "1 video to track, 8 frames."
+    assert opened.text("estimate").startswith("1 video to track, 8 frames, about ")
     assert "view_target" not in opened.inputs
     execute("propagate_labels_in_video", videos, params, current_sample=last)
     assert [run is None for run in videos.values("tracks_run")] == [True, False]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import fiftyone as fo
 import fiftyone.operators as foo
 from fiftyone.core.collections import SampleCollection
@@ -9,13 +11,23 @@ from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.api import evaluate_iter
-from fiftyone_colortrack.api.evaluation import check_compared, check_eval_key
+from fiftyone_colortrack.api.evaluation import check_compared, check_eval_key, score_fields
 from fiftyone_colortrack.fields import field_name, labelled_frames, seed_fields
-from fiftyone_colortrack.plugin import forms
-from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, show
+from fiftyone_colortrack.plugin import estimates, forms
+from fiftyone_colortrack.plugin.work import (
+    Messages,
+    Results,
+    WorkOperator,
+    link,
+    show,
+    view_link,
+)
 
 LABEL = "Evaluate tracks"
 PANEL = "model_evaluation_panel_builtin"
+CHARTS = "colortrack_panel"
+WORK = "evaluating tracks"
+SECONDS_PER_FRAME, BYTES_PER_FRAME = 0.03, 400  # measured with one to three objects
 
 
 class EvaluateTracks(WorkOperator):
@@ -46,7 +58,9 @@ class EvaluateTracks(WorkOperator):
             return types.Property(inputs, view=types.View(label=LABEL))
         tracks = [name for name in names if forms.is_tracks(view, name)]
         pred = ctx.params.get("pred_field", (tracks or names)[-1])
-        gt = ctx.params.get("gt_field", _likely_truth(view, pred, names, tracks))
+        last = forms.remembered(ctx, self.config.name).get("gt_field")
+        likely = last if last in names and last != pred else _likely_truth(view, pred, names, tracks)
+        gt = ctx.params.get("gt_field", likely)
         forms.choose(inputs, "pred_field", choices, default=pred, label="Tracks")
         gt_prop = forms.choose(inputs, "gt_field", choices, default=gt, label="Ground truth")
         key = ctx.params.get("eval_key", f"{field_name(pred)}_eval")
@@ -73,32 +87,41 @@ class EvaluateTracks(WorkOperator):
         """Say what will be scored; the first frame, which trackers are given, never is."""
         counts = [sum(number > 1 for number in numbers) for numbers in labelled.values()]
         if any(counts):
-            forms.message(inputs, "estimate", f"{forms.frames_of_videos(counts)} have ground truth.")
+            text = f"{forms.frames_of_videos(counts)} have ground truth: "
+            text += estimates.time_needed(WORK, sum(counts), SECONDS_PER_FRAME)
+            text += f", about {estimates.size(BYTES_PER_FRAME * sum(counts))} of scores in the database."
+            forms.message(inputs, "estimate", text)
         else:
             gt_prop.invalid = True
             gt_prop.error_message = "Only first frames are labelled here; ground truth needs others, too"
-
-    def resolve_output(self, ctx: ExecutionContext) -> types.Property:
-        outputs = types.Object()
-        outputs.str("summary", label="Scores")
-        return types.Property(outputs, view=types.View(label=LABEL))
 
     def resolve_run_name(self, ctx: ExecutionContext) -> str:
         return f"Evaluate {ctx.params.get('pred_field')} against {ctx.params.get('gt_field')}"
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
-        params = ctx.params
+        params, view, started = ctx.params, ctx.target_view(), time.monotonic()
+        forms.remember(ctx, self.config.name, "gt_field")
         steps = evaluate_iter(
-            ctx.target_view(),
+            view,
             params["pred_field"],
             params["gt_field"],
             params["eval_key"],
             overwrite=bool(params.get("overwrite")),
         )
         results = yield from show(ctx, steps)
+        frames = sum(map(len, labelled_frames(view, params["gt_field"]).values()))
+        estimates.remember_speed(WORK, frames, time.monotonic() - started)
         scores = {row["label"]: row["value"] for row in results.custom_metrics.values()}
         text = ", ".join(f"{label} {value:.3f}" for label, value in scores.items() if value is not None)
-        return {"summary": f"{params['eval_key']}: {text}", "scores": scores}
+        worst = ctx.dataset.sort_by(score_fields(ctx.dataset, params["eval_key"])[0])
+        return {
+            "summary": f"{params['eval_key']}: {text}",
+            "scores": scores,
+            "links": [
+                view_link("Show the worst videos first", worst),
+                link("Where it works and where not", "open_panel", {"name": CHARTS, "isActive": True}),
+            ],
+        }
 
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
         yield ctx.ops.reload_dataset()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import fiftyone.operators as foo
+from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
@@ -12,9 +14,9 @@ from fiftyone_colortrack.api import check_videos
 from fiftyone_colortrack.api.films import FilmKind, films_iter
 from fiftyone_colortrack.api.stop import StopSignal
 from fiftyone_colortrack.model.weights import list_models
-from fiftyone_colortrack.plugin import forms
+from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.forms import Choice
-from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, show
+from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, link, show
 
 BASES: list[Choice] = [
     ("video", "For each video", "Shows the most within a video"),
@@ -32,40 +34,53 @@ class _FilmOperator(WorkOperator):
         if forms.validate(view_prop, lambda: check_videos(view)):
             models = [(info.name, info.name, info.description) for info in list_models()]
             models.sort(key=lambda model: model[0] != "fast")
-            forms.choose(inputs, "model", models, label="Model")
-            self._add_settings(inputs)
+            last = forms.remembered(ctx, self.config.name)
+            forms.choose(inputs, "model", models, default=last.get("model"), label="Model")
+            self._add_settings(inputs, last)
             inputs.bool(
                 "overwrite", default=False, label="Make films again that are there", view=types.SwitchView()
             )
-            text = (
-                f"Films of {forms.plural(len(view), 'video')}, beside their files and in a dataset of films."
-            )
-            forms.message(inputs, "estimate", text)
+            model = ctx.params.get("model", last.get("model", models[0][0]))
+            forms.message(inputs, "estimate", self._estimate(view, model))
         return types.Property(inputs, view=types.View(label=self.config.label))
 
-    def resolve_output(self, ctx: ExecutionContext) -> types.Property:
-        outputs = types.Object()
-        outputs.str("summary", label="Done", view=types.MarkdownView())
-        return types.Property(outputs, view=types.View(label=self.config.label))
-
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
+        forms.remember(ctx, self.config.name, "model", "basis")
         options = {name: ctx.params[name] for name in ("model", "basis", "overwrite") if name in ctx.params}
         with StopSignal(forms.store(ctx), self.config.label) as stop:
             steps = films_iter(ctx.target_view(), self.kind, stop=stop, **options)
             report = yield from show(ctx, steps)
+        frames, seconds = (
+            sum(getattr(v, name) for v in report.with_status("done")) for name in ("frames", "seconds")
+        )
+        estimates.remember_speed(self._work(options["model"]), frames, seconds)
         failed = [f"{os.path.basename(v.filepath)}: {v.reason}" for v in report.with_status("failed")]
+        made = len(failed) < len(report.videos)
         return {
             "summary": "\n\n".join([str(report), *failed]),
             "variant": "warning" if failed else "success",
-            "dataset": report.dataset if len(failed) < len(report.videos) else None,
+            "dataset": report.dataset if made else None,
+            "links": [link("Open the films", "open_dataset", {"dataset": report.dataset})] if made else [],
         }
 
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
         if results["dataset"]:
             yield ctx.ops.open_dataset(results["dataset"])
 
-    def _add_settings(self, inputs: types.Object) -> None:
+    def _add_settings(self, inputs: types.Object, last: dict[str, Any]) -> None:
         pass
+
+    def _work(self, model: str) -> str:
+        return f"films of {self.kind} with {model}"
+
+    def _estimate(self, view: SampleCollection, model: str) -> str:
+        """How much will be made; films are about as large as their videos."""
+        sizes, lengths = (view.sum(f"metadata.{name}") or 0 for name in ("size_bytes", "total_frame_count"))
+        parts = [f"Films of {forms.plural(len(view), 'video')}"]
+        if lengths:
+            parts += [forms.plural(lengths, "frame"), estimates.time_needed(self._work(model), lengths)]
+        parts += [f"about {estimates.size(sizes)}"] if sizes else []
+        return f"{', '.join(parts)}, beside the videos' files and in a dataset of films."
 
 
 class ColorizeVideos(_FilmOperator):
@@ -95,8 +110,8 @@ class EmbedVideos(_FilmOperator):
             "Show the embeddings of videos in false colours: what has one colour is one thing to the tracker",
         )
 
-    def _add_settings(self, inputs: types.Object) -> None:
-        forms.choose(inputs, "basis", BASES, radio=True, label="Colours")
+    def _add_settings(self, inputs: types.Object, last: dict[str, Any]) -> None:
+        forms.choose(inputs, "basis", BASES, default=last.get("basis"), radio=True, label="Colours")
 
 
 def _config(name: str, label: str, description: str) -> foo.OperatorConfig:

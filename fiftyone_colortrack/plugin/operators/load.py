@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fiftyone as fo
 import fiftyone.operators as foo
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
-from fiftyone_colortrack.datasets.video_dataset import unused_name
+from fiftyone_colortrack.datasets.video_dataset import unused_name, video_folder
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.plugin import forms
-from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, counted, show
+from fiftyone_colortrack.plugin import estimates, forms
+from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, counted, link, show
 
 ALL = "all"
 Progress = Callable[[int, int, str], None]
+
+
+class Content(NamedTuple):
+    """What will be loaded: a name for the dataset, the number of videos, and both in words."""
+
+    name: str
+    videos: int
+    text: str
 
 
 class LoadOperator(WorkOperator):
     """Makes a persistent dataset of a folder, and opens it."""
 
     folder_help = ""
+    seconds_per_video: float | None = None
+    """Measured on two CPU cores, for the estimate until this machine has loaded such a folder."""
 
     @abstractmethod
-    def add_choices(self, ctx: ExecutionContext, inputs: types.Object, folder: Path) -> tuple[str, str]:
-        """Add what can be chosen from a folder; returns a name for the dataset, and what will be loaded.
+    def add_choices(self, ctx: ExecutionContext, inputs: types.Object, folder: Path) -> Content:
+        """Add what can be chosen from a folder; returns what will be loaded.
 
         Raises:
             ColorTrackError: if there is nothing to load from it
@@ -47,29 +58,30 @@ class LoadOperator(WorkOperator):
         folder = chosen_folder(ctx.params)
         if folder is not None:
             try:
-                name, content = self.add_choices(ctx, inputs, folder)
+                content = self.add_choices(ctx, inputs, folder)
             except ColorTrackError as error:
                 forms.message(inputs, "wrong_folder", str(error), severity="error")
                 folder_input.invalid = True
             else:
-                add_name(ctx, inputs, name)
-                forms.message(inputs, "estimate", content)
+                add_name(ctx, inputs, content.name)
+                forms.message(inputs, "estimate", self._estimate(folder, content))
         return types.Property(inputs, view=types.View(label=self.config.label))
 
-    def resolve_output(self, ctx: ExecutionContext) -> types.Property:
-        outputs = types.Object()
-        outputs.str("summary", label="Done")
-        return types.Property(outputs, view=types.View(label=self.config.label))
-
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
-        folder, params = chosen_folder(ctx.params), ctx.params
+        folder, params, started = chosen_folder(ctx.params), ctx.params, time.monotonic()
         if folder is None:
             raise ColorTrackError("no folder was chosen")
         dataset = yield from show(ctx, counted(lambda progress: self.load(folder, params, progress)))
+        estimates.remember_speed(self.config.label, len(dataset), time.monotonic() - started)
         return loaded(dataset)
 
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
         yield ctx.ops.open_dataset(results["dataset"])
+
+    def _estimate(self, folder: Path, content: Content) -> str:
+        takes = estimates.time_needed(self.config.label, content.videos, self.seconds_per_video)
+        where = f"Videos that must be encoded for browsers go to {video_folder(folder, None)}."
+        return f"{content.text}: {takes}. {where}"
 
 
 def config(name: str, label: str, description: str) -> foo.OperatorConfig:
@@ -141,4 +153,9 @@ def loaded(dataset: fo.Dataset) -> Results:
     summary = f"{forms.plural(len(dataset), 'video')} loaded into {dataset.name}"
     if skipped:
         summary += f"; {len(skipped)} left out: {'; '.join(skipped.values())}"
-    return {"summary": summary, "dataset": dataset.name, "variant": "warning" if skipped else "success"}
+    return {
+        "summary": summary,
+        "dataset": dataset.name,
+        "variant": "warning" if skipped else "success",
+        "links": [link("Open the dataset", "open_dataset", {"dataset": dataset.name})],
+    }

@@ -13,6 +13,7 @@ from fiftyone.operators.executor import ExecutionContext
 from fiftyone_colortrack.datasets.jhmdb import JhmdbFolder, load_jhmdb
 from fiftyone_colortrack.plugin import forms
 from fiftyone_colortrack.plugin.operators.load import (
+    Content,
     LoadOperator,
     Progress,
     add_skip,
@@ -32,13 +33,13 @@ class LoadJhmdb(LoadOperator):
     def config(self) -> foo.OperatorConfig:
         return config("load_jhmdb", "Load JHMDB", "Make a video dataset with human joints of a JHMDB folder")
 
-    def add_choices(self, ctx: ExecutionContext, inputs: types.Object, folder: Path) -> tuple[str, str]:
+    def add_choices(self, ctx: ExecutionContext, inputs: types.Object, folder: Path) -> Content:
         everything = JhmdbFolder(folder)
         add_split(inputs, everything.splits)
         split = chosen_split(ctx.params)
         jhmdb = JhmdbFolder(folder, split if split in everything.splits else None)
         add_skip(inputs)
-        return "jhmdb", f"{forms.plural(len(jhmdb.names), 'clip')} with joints."
+        return Content("jhmdb", len(jhmdb.names), f"{forms.plural(len(jhmdb.names), 'clip')} with joints")
 
     def load(self, folder: Path, params: dict[str, Any], progress: Progress) -> fo.Dataset:
         return load_jhmdb(folder, **loader_options(params, progress))

@@ -13,6 +13,7 @@ from fiftyone.operators.executor import ExecutionContext
 from fiftyone_colortrack.datasets.kinetics import load_kinetics, read_kinetics
 from fiftyone_colortrack.plugin import forms
 from fiftyone_colortrack.plugin.operators.load import (
+    Content,
     LoadOperator,
     Progress,
     add_split,
@@ -33,7 +34,7 @@ class LoadKinetics(LoadOperator):
             "load_kinetics", "Load Kinetics", "Make a video dataset of a folder of clips, to train on"
         )
 
-    def add_choices(self, ctx: ExecutionContext, inputs: types.Object, folder: Path) -> tuple[str, str]:
+    def add_choices(self, ctx: ExecutionContext, inputs: types.Object, folder: Path) -> Content:
         clips = read_kinetics(folder)
         splits = sorted({clip.split for clip in clips if clip.split})
         add_split(inputs, splits)
@@ -41,7 +42,7 @@ class LoadKinetics(LoadOperator):
         split = chosen_split(ctx.params)
         count = sum(split not in splits or clip.split == split for clip in clips)
         count = min(count, ctx.params.get("max_samples") or count)
-        return "kinetics", f"{forms.plural(count, 'clip')}; broken ones are left out."
+        return Content("kinetics", count, f"{forms.plural(count, 'clip')}; broken ones are left out")
 
     def load(self, folder: Path, params: dict[str, Any], progress: Progress) -> fo.Dataset:
         options = {**loader_options(params, progress), "on_error": "skip"}

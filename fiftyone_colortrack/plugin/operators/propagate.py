@@ -8,25 +8,45 @@ from typing import Any
 
 import fiftyone as fo
 import fiftyone.operators as foo
+from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.api import PropagationReport, check_propagation, check_videos, propagate_iter
+from fiftyone_colortrack.api.plan import PlannedVideo, Settings, plan_videos
 from fiftyone_colortrack.api.stop import StopSignal
 from fiftyone_colortrack.datasets.video_dataset import color_by_instance
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import field_name, labelled_frames, run_field, seed_fields
+from fiftyone_colortrack.fields import (
+    SeedFrames,
+    confidence_field,
+    failed_tag,
+    field_name,
+    labelled_frames,
+    run_field,
+    seed_fields,
+)
 from fiftyone_colortrack.model.weights import list_models
-from fiftyone_colortrack.plugin import forms
+from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.forms import Choice
-from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, show
+from fiftyone_colortrack.plugin.work import (
+    PLUGIN,
+    Messages,
+    Results,
+    WorkOperator,
+    link,
+    show,
+    view_link,
+)
 from fiftyone_colortrack.tracking.config import TrackerConfig
 
 LABEL = "Propagate labels"
 REMEMBERED = "propagate_labels"
-SPEEDS = "frames_per_second"
+EVALUATE = f"{PLUGIN}/evaluate_tracks"
 MAX_SHARDS = 64
+SECONDS_PER_FRAME = {"fast": 0.7, "lab": 0.3, "flow": 0.1, "identity": 0.02}
+"""Of 854 x 480 pixels on two CPU cores, for the estimate until this machine has tracked with the model."""
 SEED_TYPES = (fo.Detections, fo.Keypoints, fo.Segmentation)
 SEEDS: list[Choice] = [
     ("first", "First labelled frame", "Tracks what is labelled in the first labelled frame of each video"),
@@ -95,11 +115,6 @@ class PropagateLabels(WorkOperator):
         description = "Label one frame, get every frame labelled"
         return types.Property(inputs, view=types.View(label=LABEL, description=description))
 
-    def resolve_output(self, ctx: ExecutionContext) -> types.Property:
-        outputs = types.Object()
-        outputs.str("summary", label=LABEL, view=types.MarkdownView())
-        return types.Property(outputs, view=types.View(label=LABEL))
-
     def resolve_run_name(self, ctx: ExecutionContext) -> str:
         return f"Propagate {ctx.params.get('seed_field')} to {ctx.params.get('out_field')}"
 
@@ -111,16 +126,17 @@ class PropagateLabels(WorkOperator):
         options = _options(view, ctx.params)
         if ctx.dataset.app_config.color_scheme is None and not ctx.delegated:
             yield _color_by_instance(ctx)
-        store.set(REMEMBERED, {key: value for key, value in ctx.params.items() if key != "estimate"})
+        forms.remember(ctx, REMEMBERED)
         with StopSignal(store, f"{LABEL} to frames.{field_name(options['out_field'])}") as stop:
             report = yield from show(ctx, propagate_iter(view, stop=stop, **options), stop)
-        if report.frames:
-            _remember_speed(ctx, options["model"], report)
+        seconds = sum(video.seconds for video in report.with_status("done"))
+        estimates.remember_speed(_work(options["model"]), report.frames, seconds)
         return {
             "summary": summary(report),
             "variant": "warning" if report.with_status("failed") else "success",
             "run": report.run_key,
             "tracks": f"frames.{report.out_field}" if report.frames else None,
+            "links": _links(ctx.dataset, report),
         }
 
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
@@ -171,7 +187,7 @@ class PropagateLabelsInVideo(PropagateLabels):
 class _Form:
     def __init__(self, ctx: ExecutionContext, view: SampleCollection, inputs: types.Object) -> None:
         self._ctx, self._view, self._inputs = ctx, view, inputs
-        self._last: dict[str, Any] = forms.store(ctx).get(REMEMBERED) or {}
+        self._last = forms.remembered(ctx, REMEMBERED)
 
     def build(self) -> None:
         try:
@@ -187,17 +203,45 @@ class _Form:
             )
             forms.message(self._inputs, "no_labels", text, severity="error", title="No labels to start from")
             return
-        labelled = self._seeds(choices)
-        finished = self._tracks(labelled)
-        self._method(sum(map(bool, labelled.values())))
-        self._estimate(labelled, finished)
+        if "seed_field" not in self._ctx.params:
+            self._propose(choices)
+        self._seeds(choices)
+        videos = self._tracks()
+        self._method(sum(video.labelled for video in videos))
+        self._estimate(videos)
 
     def _value(self, name: str, default: Any = None) -> Any:
         """What the form holds: what was typed, else what was chosen the last time."""
         return self._ctx.params.get(name, self._last.get(name, default))
 
-    def _seeds(self, choices: list[Choice]) -> dict[str, list[int]]:
-        """Which labels to start from; returns the labelled frames of each video."""
+    def _propose(self, choices: list[Choice]) -> None:
+        """Tracks that somebody has corrected are what to go on from; others are not what to start from."""
+        tracks = [name for name, _, _ in choices if forms.is_tracks(self._view, name)]
+        for name in tracks:
+            if any(video.earlier and not video.reason for video in self._plan(name, "keyframes", name)):
+                self._last = {**self._last, "seed_field": name, "seeds": "keyframes", "out_field": name}
+                return
+        if self._last.get("seed_field") in tracks:
+            self._last = {k: v for k, v in self._last.items() if k not in ("seed_field", "out_field")}
+
+    def _plan(
+        self, seed_field: str, seeds: SeedFrames, out_field: str, *, skip_existing: bool = True
+    ) -> list[PlannedVideo]:
+        """What a run would do with each video."""
+        models = [name for name, _, _ in _models()]
+        model = self._value("model")
+        settings = Settings(
+            model if model in models else models[0],
+            self._value("direction", "both"),
+            _output(self._value("output")),
+            TrackerConfig(**{name: self._value(name) for name, *_ in TRACKER_SETTINGS if self._value(name)}),
+        )
+        return plan_videos(
+            self._view, seed_field, out_field, seeds=seeds, skip_existing=skip_existing, settings=settings
+        )
+
+    def _seeds(self, choices: list[Choice]) -> None:
+        """Which labels to start from."""
         field = self._value("seed_field")
         if field not in [name for name, _, _ in choices]:
             field = choices[0][0]
@@ -210,19 +254,17 @@ class _Form:
         )
         options = SEEDS if keyframes else SEEDS[:2]
         forms.choose(self._inputs, "seeds", options, default=seeds, radio=True, label="Frames to start from")
-        labelled = labelled_frames(self._view, field, seeds)
-        if not any(labelled.values()):
+        if not any(labelled_frames(self._view, field, seeds).values()):
             prop.invalid = True
             prop.error_message = (
                 f"No frame of these videos has labels in {field}: label one, or choose another"
             )
         self._seed_field, self._seed_frames = field, seeds
-        return labelled
 
-    def _tracks(self, labelled: dict[str, list[int]]) -> int:
-        """Where to write; returns the number of videos left alone because an earlier run finished them."""
+    def _tracks(self) -> list[PlannedVideo]:
+        """Where to write; returns what the run does with each video."""
         schema = self._view.get_frame_field_schema()
-        name = self._ctx.params.get("out_field") or self._proposed_name(schema, labelled)
+        name = self._ctx.params.get("out_field") or self._proposed_name(schema)
         earlier = [field for field in schema if forms.is_tracks(self._view, field)]
         view = types.AutocompleteView(allow_user_input=True)
         for field in earlier:
@@ -235,11 +277,13 @@ class _Form:
             description="A frame field, new or of an earlier run",
             view=view,
         )
-        finished, overwrite, skip = 0, False, False
         name = field_name(name)
+        videos = self._plan(self._seed_field, self._seed_frames, name)
+        overwrite = False
         if name in earlier:
-            finished, overwrite = self._existing(name, labelled)
-            skip = not overwrite
+            overwrite = self._existing(name, videos)
+            if overwrite:
+                videos = self._plan(self._seed_field, self._seed_frames, name, skip_existing=False)
         elif name in schema and name != field_name(self._seed_field):
             overwrite = bool(self._value("replace", False))
             label = f"Replace the labels that are in frames.{name} now"
@@ -253,36 +297,36 @@ class _Form:
                 seeds=self._seed_frames,
                 output=_output(self._ctx.params.get("output")),
                 overwrite=overwrite,
-                skip_existing=skip,
+                skip_existing=name in earlier and not overwrite,
             ),
         )
-        return finished
+        return videos
 
-    def _existing(self, name: str, labelled: dict[str, list[int]]) -> tuple[int, bool]:
-        """What to do with earlier tracks: the number of finished videos left alone, whether to overwrite."""
+    def _existing(self, name: str, videos: list[PlannedVideo]) -> bool:
+        """Ask what to do with earlier tracks; returns whether to overwrite them."""
         existing = self._ctx.params.get("existing", "skip_existing")
         forms.choose(
             self._inputs, "existing", EXISTING, default=existing, radio=True, label="Tracks of earlier runs"
         )
         if existing == "overwrite":
-            return 0, True
-        finished, unfinished = self._count_finished(name, labelled)
-        if finished and not unfinished:
+            return True
+        if any(video.labelled for video in videos) and all(video.reason for video in videos):
             text = "All these videos are finished: replace their tracks, or write to another field."
             forms.message(self._inputs, "finished", text, severity="error")
-        return finished, False
+        elif name == field_name(self._seed_field):
+            text = (
+                "Only frames that follow from corrected ones are tracked again; all others stay as they are."
+            )
+            forms.message(self._inputs, "corrected", text, severity="success")
+        return False
 
-    def _count_finished(self, name: str, labelled: dict[str, list[int]]) -> tuple[int, int]:
-        """How many of the labelled videos runs have finished, and how many not."""
-        runs = dict(zip(*self._view.values(["id", run_field(name)]), strict=True))
-        finished = [runs[id] is not None for id, frames in labelled.items() if frames]
-        return sum(finished), len(finished) - sum(finished)
-
-    def _proposed_name(self, schema: Iterable[str], labelled: dict[str, list[int]]) -> str:
+    def _proposed_name(self, schema: Iterable[str]) -> str:
         """The last run's field if there is something to continue, else a new one."""
         last = field_name(self._last.get("out_field") or "")
-        if last and forms.is_tracks(self._view, last) and self._count_finished(last, labelled)[1]:
-            return last
+        if last and forms.is_tracks(self._view, last):
+            videos = self._plan(self._seed_field, self._seed_frames, last)
+            if not all(video.reason for video in videos):
+                return last
         return forms.unused_name("tracks", schema)
 
     def _method(self, videos: int) -> None:
@@ -315,29 +359,28 @@ class _Form:
                 description="More than one: shared among workers (fiftyone delegated launch) on any machines",
             )
 
-    def _estimate(self, labelled: dict[str, list[int]], finished: int) -> None:
+    def _estimate(self, videos: list[PlannedVideo]) -> None:
         """Say how much work it is, before the button is pressed."""
-        ids, lengths = self._view.values(["id", "metadata.total_frame_count"])
-        seeded = [length for id, length in zip(ids, lengths, strict=True) if labelled[id]]
-        count = len(seeded) - finished
-        if not count:
+        todo = [video for video in videos if not video.reason]
+        if not todo:
             return
-        known = [length for length in seeded if length]
-        frames = round(sum(known) / len(known) * count) if known else 0
-        text = f"{forms.plural(count, 'video')} to track"
-        text += f", {forms.plural(frames, 'frame')}" if frames else ""
-        speed = (forms.store(self._ctx).get(SPEEDS) or {}).get(self._value("model"))
-        text += (
-            f", about {forms.duration(frames / speed)} at the speed of the last run"
-            if speed and frames
-            else ""
-        )
-        notes = [f"{finished} finished by earlier runs" if finished else ""]
-        notes += [
-            f"{len(ids) - len(seeded)} without labels in {self._seed_field}" if len(ids) > len(seeded) else ""
-        ]
-        details = " and ".join(filter(None, notes))
-        forms.message(self._inputs, "estimate", f"{text}." + (f" Left out: {details}." if details else ""))
+        known = [video.frames for video in todo if video.frames]
+        frames = round(sum(known) / len(known) * len(todo)) if known else 0
+        parts = [f"{forms.plural(len(todo), 'video')} to track"]
+        if frames:
+            model = self._value("model", _models()[0][0])
+            labels = estimates.label_bytes(self._view, self._seed_field, self._seed_frames)
+            parts += [
+                forms.plural(frames, "frame"),
+                estimates.time_needed(_work(model), frames, SECONDS_PER_FRAME.get(model)),
+                f"about {estimates.size(frames * labels)} of labels in the database",
+            ]
+        finished = sum(video.labelled for video in videos) - len(todo)
+        bare = sum(not video.labelled for video in videos)
+        notes = [f"{finished} finished by earlier runs"] if finished else []
+        notes += [f"{bare} without labels in {self._seed_field}"] if bare else []
+        left_out = f" Left out: {' and '.join(notes)}." if notes else ""
+        forms.message(self._inputs, "estimate", f"{', '.join(parts)}.{left_out}")
 
 
 def summary(report: PropagationReport) -> str:
@@ -386,7 +429,21 @@ def _color_by_instance(ctx: ExecutionContext) -> Any:
     return ctx.trigger("set_color_scheme", params=params)
 
 
-def _remember_speed(ctx: ExecutionContext, model: str, report: PropagationReport) -> None:
-    store = forms.store(ctx)
-    seconds = sum(video.seconds for video in report.with_status("done"))
-    store.set(SPEEDS, {**(store.get(SPEEDS) or {}), model: report.frames / seconds})
+def _work(model: str) -> str:
+    return f"tracking with {model}"
+
+
+def _links(dataset: fo.Dataset, report: PropagationReport) -> list[Results]:
+    """What to do next with the videos of a run."""
+    links = []
+    if report.frames:
+        tracked = dataset.match(F(run_field(report.out_field)) == report.run_key)
+        doubtful = tracked.sort_by(confidence_field(report.out_field))
+        links += [
+            view_link("Show these videos, least confident first", doubtful),
+            link("Evaluate tracks", EVALUATE, {"pred_field": f"frames.{report.out_field}"}, prompt=True),
+        ]
+    if report.with_status("failed"):
+        failed = dataset.match_tags(failed_tag(report.out_field))
+        links.append(view_link("Show the videos that failed", failed))
+    return links

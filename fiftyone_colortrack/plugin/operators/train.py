@@ -24,13 +24,15 @@ from fiftyone_colortrack.api.training import (
 )
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model.weights import check_name, home, list_models, user_models_dir
-from fiftyone_colortrack.plugin import forms
+from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.forms import Choice
 from fiftyone_colortrack.plugin.work import (
+    PLUGIN,
     Messages,
     Results,
     Traces,
     WorkOperator,
+    link,
     reported,
     show,
 )
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from fiftyone_colortrack.training import TrainResult
 
 LABEL = "Train tracker"
-REMEMBERED = "train_tracker"
+PROPAGATE = f"{PLUGIN}/propagate_labels"
 NOTHING = "nothing"
 UNFINISHED: list[Choice] = [
     ("continue", "Continue", "Go on where it was stopped, with the same files"),
@@ -81,11 +83,6 @@ class TrainTracker(WorkOperator):
         description = "It learns to track by learning to copy colours: no labels are needed"
         return types.Property(inputs, view=types.View(label=LABEL, description=description))
 
-    def resolve_output(self, ctx: ExecutionContext) -> types.Property:
-        outputs = types.Object()
-        outputs.str("summary", label=LABEL, view=types.MarkdownView())
-        return types.Property(outputs, view=types.View(label=LABEL))
-
     def resolve_run_name(self, ctx: ExecutionContext) -> str:
         return f"{LABEL} {ctx.params.get('name')}"
 
@@ -93,7 +90,7 @@ class TrainTracker(WorkOperator):
         params, store = ctx.params, forms.store(ctx)
         view, name = ctx.target_view(), params["name"]
         anew = params.get("unfinished") == "anew"
-        store.set(REMEMBERED, {key: params[key] for key in ("name", "init", "steps") if key in params})
+        forms.remember(ctx, self.config.name, "name", "init", "steps")
 
         def run(report: Callable[[TrainProgress], None]) -> TrainResult:
             return train(
@@ -120,6 +117,9 @@ class TrainTracker(WorkOperator):
             "summary": "\n\n".join([f"{name}: {result}", ending, *files[:NAMED_FILES], *more]),
             "variant": "warning" if files or result.stopped else "success",
             "model": None if result.stopped else name,
+            "links": []
+            if result.stopped
+            else [link(f"Propagate labels with {name}", PROPAGATE, {"model": name}, prompt=True)],
             "scores": result.scores,
         }
 
@@ -131,7 +131,7 @@ class _Form:
     def __init__(self, ctx: ExecutionContext, view: SampleCollection, inputs: types.Object) -> None:
         self._ctx, self._view, self._inputs = ctx, view, inputs
         self._models = {info.name: info for info in list_models() if info.preset in ("fast", "paper")}
-        last = forms.store(ctx).get(REMEMBERED) or {}
+        last = forms.remembered(ctx, TrainTracker().config.name)
         self._last: dict[str, Any] = last if is_unfinished(last.get("name", "")) else {}
 
     def build(self, data: TrainingData) -> None:
@@ -200,10 +200,10 @@ class _Form:
     def _disk(self, name: str) -> None:
         size = min(decoded_bytes(self._view) or BUDGET, BUDGET)
         free = shutil.disk_usage(next(folder for folder in (home(), *home().parents) if folder.exists())).free
-        text = f"While it trains, {run_folder(name)} holds decoded frames: about {size / 1e9:.1f} GB."
+        text = f"While it trains, {run_folder(name)} holds decoded frames: about {estimates.size(size)}."
         if size > free:
             forms.message(
-                self._inputs, "disk", f"{text} Only {free / 1e9:.1f} GB are free.", severity="warning"
+                self._inputs, "disk", f"{text} Only {estimates.size(free)} are free.", severity="warning"
             )
         else:
             forms.message(self._inputs, "disk", text)
