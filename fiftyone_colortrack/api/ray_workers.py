@@ -58,7 +58,7 @@ class RayWorkers:
     for as long as the run lasts.
 
     Raises:
-        ColorTrackError: if Ray is not installed
+        ColorTrackError: if Ray is not installed, or its cluster cannot be joined
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,13 @@ class RayWorkers:
         connected = ray.is_initialized()
         if not connected:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            ray.init(logging_level=logging.WARNING)
+            try:
+                ray.init(logging_level=logging.WARNING)
+            except ConnectionError as error:
+                raise ColorTrackError(
+                    f"Ray's cluster at {os.environ.get('RAY_ADDRESS')} cannot be joined: {error}; see "
+                    "whether it runs (`ray status`), and has the same token as this machine"
+                ) from error
         try:
             return (yield from _Run(job, videos, run_key).steps(stop))
         finally:

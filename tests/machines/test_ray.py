@@ -11,12 +11,12 @@ import fiftyone_colortrack as ct
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """Starts Ray with two slots; ends it."""
+    """Starts Ray with some slots; ends it."""
     ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
 
-    def start(**options):
-        ray.init(num_cpus=2, num_gpus=0, log_to_driver=False, **options)
+    def start(slots, **options):
+        ray.init(num_cpus=slots, num_gpus=0, log_to_driver=False, **options)
 
     yield start
     ray.shutdown()
@@ -27,7 +27,7 @@ def propagate(view, **options):
 
 
 def test_a_killed_worker_s_video_is_done_again_and_each_is_written_once(videos, gate, cluster):
-    cluster(runtime_env={"worker_process_setup_hook": "gate.install"})
+    cluster(2, runtime_env={"worker_process_setup_hook": "gate.install"})
     steps = []
     report = propagate(videos, progress=steps.append)
     gate.check(videos, report)
@@ -37,7 +37,7 @@ def test_a_killed_worker_s_video_is_done_again_and_each_is_written_once(videos, 
 
 
 def test_bad_videos_and_stopping_are_as_in_one_process(videos, tmp_path, cluster):
-    cluster()
+    cluster(1)
     (tmp_path / "video1.mp4").unlink()
     report = propagate(videos)
     assert [video.status for video in report.videos] == ["done", "failed", "done", "done", "done", "done"]
@@ -49,6 +49,16 @@ def test_bad_videos_and_stopping_are_as_in_one_process(videos, tmp_path, cluster
     assert report.stopped
     assert last.count("frames.tracks") == 24  # whole videos, of this run or of the first one
     assert not any(run is None for run in last.values("tracks_run"))
+
+
+def test_a_cluster_that_is_out_of_reach_is_named(videos, cluster, monkeypatch):
+    def refuse(**_):
+        raise ConnectionError("no answer")
+
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    monkeypatch.setattr("ray.init", refuse)
+    with pytest.raises(ct.ColorTrackError, match=r"head:6379 cannot be joined: no answer"):
+        propagate(videos)
 
 
 def test_without_ray_the_extra_is_named(videos, monkeypatch):

@@ -119,7 +119,7 @@ class PropagateLabels(WorkOperator):
         return f"Propagate {ctx.params.get('seed_field')} to {ctx.params.get('out_field')}"
 
     def resolve_delegation(self, ctx: ExecutionContext) -> bool | None:
-        return False if ctx.params.get("shards", 1) > 1 else None  # it is the shards that are delegated
+        return False if (ctx.params.get("shards") or 1) > 1 else None  # it is the shards that are delegated
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
         view, store = self._target(ctx), forms.store(ctx)
