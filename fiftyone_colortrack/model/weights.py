@@ -117,9 +117,9 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
         return build("lab", **options).eval().to(device)
     info = find_model(name)
     assert info.path is not None
-    model = build(info.preset, **{**info.metadata.get("options", {}), **options})
     tensors = _read_tensors(info)
     try:
+        model = build(info.preset, **{**info.metadata.get("options", {}), **options})
         model.load_state_dict({key: value.float() for key, value in tensors.items()})
     except RuntimeError as error:
         raise ColorTrackError(
@@ -185,17 +185,26 @@ def save_model(model: Embedder, path: str | os.PathLike[str], **metadata: Any) -
 
 def read_info(path: Path) -> ModelInfo:
     """Reads a weights file's metadata; raises ColorTrackError if it is not one of this program's."""
-    strings = _read_header(path).get("__metadata__", {})
-    if strings.get("format") != _FORMAT:
+    strings = _read_header(path).get("__metadata__")
+    if not isinstance(strings, dict) or strings.get("format") != _FORMAT:
         raise ColorTrackError(f"{path} holds no weights of this program; train some with `colortrack train`")
     try:
         metadata = json.loads(strings["colortrack"])
-        preset = metadata["preset"]
-    except (KeyError, ValueError) as error:
+        info = ModelInfo(
+            path.stem,
+            metadata["preset"],
+            metadata.get("description", ""),
+            path,
+            metadata.get("scores", {}),
+            metadata,
+        )
+        types = (str, info.preset), (str, info.description), (dict, info.scores)
+        for expected, value in (*types, (dict, metadata.get("options", {}))):
+            if not isinstance(value, expected):
+                raise TypeError(f"{value!r:.50} is no {expected.__name__}")
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ColorTrackError(f"{path} has damaged metadata ({error}); copy or train it again") from error
-    return ModelInfo(
-        path.stem, preset, metadata.get("description", ""), path, metadata.get("scores", {}), metadata
-    )
+    return info
 
 
 def _read_header(path: Path) -> dict[str, Any]:
@@ -207,7 +216,7 @@ def _read_header(path: Path) -> dict[str, Any]:
             header = json.loads(file.read(length))
     except OSError as error:
         raise ColorTrackError(f"cannot read the weights {path}: {error.strerror}") from error
-    except (struct.error, ValueError) as error:
+    except (struct.error, ValueError, RecursionError) as error:
         raise ColorTrackError(f"{path} is not a safetensors file, or is damaged: {error}") from error
     if not isinstance(header, dict):
         raise ColorTrackError(f"{path} is not a safetensors file, or is damaged: its header is no table")
