@@ -52,7 +52,12 @@ STEPS = {
     "objects": [1, 5, 15, 50],
     "memory": [1, 3, 7, 20],
 }
-TITLES = {"frames": "frames", "short_side": "pixels", "objects": "objects", "memory": "frames in memory"}
+TITLES = {
+    "frames": "frames",
+    "short_side": "thousand pixels",
+    "objects": "objects",
+    "memory": "frames in memory",
+}
 
 
 def measure(load: Load, model: str) -> Cost:
@@ -105,7 +110,7 @@ def run(model: str, steps: dict[str, Sequence[int]]) -> Rows:
 
 def amount(name: str, load: Load) -> int:
     """The load in the unit that it grows in: a picture of twice the height has four times the pixels."""
-    return load.short_side**2 * 16 // 9 if name == "short_side" else getattr(load, name)
+    return round(load.short_side**2 * 16 / 9 / 1000) if name == "short_side" else getattr(load, name)
 
 
 def growth(name: str, row: Sequence[tuple[Load, Cost]]) -> float:
@@ -139,7 +144,7 @@ def draw(rows: Rows, path: Path) -> None:
     axes[1, 0].set_ylabel("peak memory, MB")
     for panel in axes.flat:
         panel.set_xlim(left=0)
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.08 * panel.get_ylim()[1])
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
