@@ -2,6 +2,7 @@
 # make test    installs, runs the test suite (TEST_ARGS="-k tracker")
 # make soak    the tests of faults in full: kills, 10,000 frames, 4K (minutes)
 # make lint    ruff and mypy        make docs    builds the documentation into site/
+# make pictures    the screenshots of the documentation, anew, by the browser tests (needs Chromium)
 VENV := .venv
 BIN := $(VENV)/bin
 CHECK := import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
@@ -15,7 +16,7 @@ export FIFTYONE_PLUGINS_DIR := $(CURDIR)
 export FIFTYONE_DATABASE_VALIDATION := false
 export FIFTYONE_DO_NOT_TRACK := true
 
-.PHONY: demo test soak lint docs
+.PHONY: demo test soak lint docs pictures
 demo: $(VENV)/.demo
 	$(BIN)/python scripts/with_mongod.py $(VENV)/fiftyone/database $(BIN)/colortrack demo $(DEMO_ARGS)
 test: $(VENV)/.dev
@@ -28,6 +29,10 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
+
+pictures: $(VENV)/.dev
+	COLORTRACK_SCREENSHOTS=$(VENV)/pictures $(BIN)/python -m pytest tests/browser
+	for picture in docs/images/*.png; do cp $(VENV)/pictures/$${picture##*/} docs/images/; done
 
 $(VENV)/.%: pyproject.toml scripts/ensure_mongod.py | $(BIN)/pip
 	$(BIN)/python -m pip install -e '.[$*]'

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import fiftyone as fo
 import numpy as np
 import pytest
-from PIL import Image
 from skimage.draw import polygon
 
 import fiftyone_colortrack as ct
@@ -20,6 +17,7 @@ from fiftyone_colortrack.datasets.scenes import load_scenes
 from fiftyone_colortrack.datasets.video_dataset import Instances, video_sample
 from fiftyone_colortrack.fields.shapes import paint
 from fiftyone_colortrack.video import VideoFile, write_video
+from tests.browser.steps import colors_on_screen, done, execute, open_operator, open_video, wait_until
 
 DRAWN = {
     "van": [(0, 43), (65, 37), (190, 40), (232, 54), (265, 113), (297, 226), (300, 272), (0, 272)],
@@ -63,45 +61,11 @@ def scenes(database: None, tmp_path: Path) -> Iterator[fo.Dataset]:
     dataset.delete()
 
 
-def open_video(page, number: int = 0) -> None:
-    page.locator("[data-cy=looker]").nth(number).click()
-    page.locator("[data-cy=modal] [data-cy=looker]").wait_for()
-
-
-def open_operator(page, label: str) -> None:
-    """Choose an operator in the App's list of all operators."""
-    page.locator("[data-cy=action-browse-operations]").first.click()
-    page.keyboard.type(label)
-    page.get_by_text(label, exact=True).last.click()
-
-
-def execute(page) -> None:
-    page.get_by_role("button", name="Execute").click()
-
-
-def done(page) -> None:
-    page.get_by_role("button", name="Done").click()
-
-
-def colors_on_screen(page, selector: str) -> dict[tuple[int, ...], int]:
-    """The colours of a part of the page, and the number of its pixels that have them."""
-    picture = Image.open(io.BytesIO(page.locator(selector).first.screenshot())).convert("RGB")
-    colors, counts = np.unique(np.array(picture).reshape(-1, 3), axis=0, return_counts=True)
-    return dict(zip(map(tuple, colors.tolist()), counts.tolist(), strict=True))
-
-
-def wait_until(page, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        page.wait_for_timeout(200)
-
-
 def test_label_one_frame_and_get_every_frame(page, open_dataset, street, screenshot):
     open_dataset(street)
     open_video(page)
     page.get_by_text("Propagate labels", exact=True).last.click()
-    page.get_by_text("1 video to track, 10 frames.").wait_for()
+    page.get_by_text("1 video to track, 10 frames, about").wait_for()
     screenshot("propagate-form")
     execute(page)
     page.get_by_text("frames/s").wait_for()
@@ -151,7 +115,7 @@ def test_two_trackers_are_compared_in_the_evaluation_panel(page, open_dataset, s
     open_dataset(scenes)
     page.locator("[data-cy=looker]").first.wait_for()
     open_operator(page, "Evaluate tracks")
-    page.get_by_text("46 frames of 2 videos have ground truth.").wait_for()
+    page.get_by_text("46 frames of 2 videos have ground truth").wait_for()
     screenshot("evaluate-form")
     execute(page)
     page.get_by_text("flow_eval: J").first.wait_for()
@@ -160,3 +124,13 @@ def test_two_trackers_are_compared_in_the_evaluation_panel(page, open_dataset, s
     page.get_by_text("flow_eval", exact=True).last.click()
     page.get_by_text("J&F", exact=True).first.wait_for()
     screenshot("evaluation-panel")
+
+
+def test_the_form_for_training_says_what_it_takes(page, open_dataset, street, screenshot):
+    open_dataset(street)
+    page.locator("[data-cy=looker]").first.wait_for()
+    open_operator(page, "Train tracker")
+    page.get_by_text("Name of the model").wait_for()
+    page.get_by_text("decoded frames: about").wait_for()
+    page.wait_for_timeout(1000)
+    screenshot("train-form")
