@@ -30,11 +30,6 @@ class TrackShard(WorkOperator):
             risk_level=types.RiskLevel.MEDIUM,
         )
 
-    def resolve_output(self, ctx: ExecutionContext) -> types.Property:
-        outputs = types.Object()
-        outputs.str("summary", label=ctx.params["title"])
-        return types.Property(outputs, view=types.View(label=ctx.params["title"]))
-
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
         operation = ctx.request_params["run_doc"]
         store, title = forms.store(ctx), ctx.params["title"]
