@@ -44,7 +44,7 @@ def test_rendered_scenes(form, loaded):
 @pytest.mark.parametrize("operator", ["load_davis", "load_jhmdb", "load_kinetics"])
 def test_a_wrong_folder_is_marked_with_the_reason(form, operator, tmp_path):
     assert set(form(operator, None, {}).inputs) == {"folder"}
-    errors = form(operator, None, {"folder": {"absolute_path": str(tmp_path)}}).errors
+    errors = form(operator, None, {"folder": str(tmp_path)}).errors
     assert errors.keys() == {"folder", "wrong_folder"}
     assert str(tmp_path) in errors["wrong_folder"]
 

@@ -99,8 +99,9 @@ def config(name: str, label: str, description: str) -> foo.OperatorConfig:
 
 
 def chosen_folder(params: dict[str, Any]) -> Path | None:
-    """The folder that was chosen in FiftyOne's file explorer."""
-    path = (params.get("folder") or {}).get("absolute_path")
+    """The folder that was chosen in FiftyOne's file explorer, or that a script names."""
+    folder = params.get("folder")
+    path = folder.get("absolute_path") if isinstance(folder, dict) else folder
     return Path(path).expanduser() if path else None
 
 
