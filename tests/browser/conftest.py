@@ -24,14 +24,17 @@ MILLISECONDS_TO_WAIT = 240_000
 
 
 @pytest.fixture(scope="module")
-def server(database: None) -> Iterator[str]:
-    """The address of the App."""
+def server(database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the App, which knows no models but those of the package."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     command = [sys.executable, "main.py", "--address", "127.0.0.1", "--port", str(port)]
     log = subprocess.DEVNULL
-    with subprocess.Popen(command, cwd=foc.SERVER_DIR, stdout=log, stderr=log) as process:
+    home = {"FIFTYONE_COLORTRACK_HOME": str(tmp_path_factory.mktemp("colortrack"))}
+    with subprocess.Popen(
+        command, cwd=foc.SERVER_DIR, env={**os.environ, **home}, stdout=log, stderr=log
+    ) as process:
         try:
             _wait_for(port, process)
             yield f"http://127.0.0.1:{port}"
