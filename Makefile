@@ -32,7 +32,8 @@ docs: $(VENV)/.docs
 
 pictures: $(VENV)/.dev
 	COLORTRACK_SCREENSHOTS=$(VENV)/pictures $(BIN)/python -m pytest tests/browser
-	for picture in docs/images/*.png; do cp $(VENV)/pictures/$${picture##*/} docs/images/; done
+	cd $(VENV)/pictures && for name in *.png; do \
+		if [ -f $(CURDIR)/docs/images/$$name ]; then cp $$name $(CURDIR)/docs/images/; fi; done
 
 $(VENV)/.%: pyproject.toml scripts/ensure_mongod.py | $(BIN)/pip
 	$(BIN)/python -m pip install -e '.[$*]'

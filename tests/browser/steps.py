@@ -22,6 +22,12 @@ def open_operator(page, label: str, search: str = "") -> None:
     page.get_by_text(label, exact=True).last.click()
 
 
+def ready(page) -> None:
+    """Waits for a form, which is resolved again when its defaults are filled in."""
+    page.get_by_text("Required property").first.wait_for(state="detached")
+    page.get_by_role("button", name="Execute", disabled=False).wait_for()
+
+
 def execute(page) -> None:
     page.get_by_role("button", name="Execute").click()
 

@@ -17,7 +17,7 @@ from fiftyone_colortrack.datasets.scenes import load_scenes
 from fiftyone_colortrack.datasets.video_dataset import Instances, video_sample
 from fiftyone_colortrack.fields.shapes import paint
 from fiftyone_colortrack.video import VideoFile, write_video
-from tests.browser.steps import colors_on_screen, done, execute, open_operator, open_video, wait_until
+from tests.browser.steps import colors_on_screen, done, execute, open_operator, open_video, ready, wait_until
 
 DRAWN = {
     "van": [(0, 43), (65, 37), (190, 40), (232, 54), (265, 113), (297, 226), (300, 272), (0, 272)],
@@ -66,6 +66,7 @@ def test_label_one_frame_and_get_every_frame(page, open_dataset, street, screens
     open_video(page)
     page.get_by_text("Propagate labels", exact=True).last.click()
     page.get_by_text("1 video to track, 10 frames, about").wait_for()
+    ready(page)
     screenshot("propagate-form")
     execute(page)
     page.get_by_text("frames/s").wait_for()
@@ -132,5 +133,5 @@ def test_the_form_for_training_says_what_it_takes(page, open_dataset, street, sc
     open_operator(page, "Train tracker")
     page.get_by_text("Name of the model").wait_for()
     page.get_by_text("decoded frames: about").wait_for()
-    page.wait_for_timeout(1000)
+    ready(page)
     screenshot("train-form")

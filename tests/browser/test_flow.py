@@ -12,7 +12,7 @@ from PIL import Image
 
 import fiftyone_colortrack as ct
 from fiftyone_colortrack.datasets.scenes import load_scenes, render_scene
-from tests.browser.steps import colors_on_screen, done, execute, open_operator, wait_until
+from tests.browser.steps import colors_on_screen, done, execute, open_operator, ready, wait_until
 
 NAMES = ["parade", "traffic"]
 FRAMES = 12
@@ -63,6 +63,7 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
     page.get_by_text(davis.name, exact=True).last.click()
     page.get_by_role("button", name="Choose", exact=True).click()
     page.get_by_text(f"2 sequences of DAVIS 2017, {2 * FRAMES} frames").wait_for()
+    ready(page)
     screenshot("load-form")
     execute(page)
     page.wait_for_url(f"**/datasets/{NAME}*")
@@ -83,6 +84,7 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
 
     page.get_by_text("Propagate labels", exact=True).last.click()
     page.get_by_text("Left out: 1 finished by earlier runs").wait_for()
+    ready(page)
     screenshot("propagate-continue")
     execute(page)
     page.get_by_text(f"1 video ({FRAMES} frames) tracked").first.wait_for()
@@ -91,7 +93,7 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
 
     page.get_by_role("button", name="Evaluate tracks").click()
     page.get_by_text("have ground truth").wait_for()
-    page.wait_for_timeout(2000)  # the form is resolved again whenever a default is filled in
+    ready(page)
     execute(page)
     page.get_by_text("tracks_eval: J").first.wait_for()
     screenshot("evaluate-links")
@@ -115,6 +117,7 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
     drawn = [(label.id, label.mask.tobytes()) for label in sample.frames[number].tracks.detections]
     page.get_by_text("Propagate labels", exact=True).last.click()
     page.get_by_text("Only frames that follow from corrected ones are tracked again").wait_for()
+    ready(page)
     screenshot("correct-form")
     execute(page)
     page.get_by_text("1 video (").first.wait_for()
