@@ -62,7 +62,18 @@ Videos = Annotated[
     list[Path], typer.Argument(help="Video files, or folders with the images of one video each.")
 ]
 Films = Annotated[Path, typer.Option(help="Folder of the films.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the scores to this file as well.")]
+
+
+def _in_a_folder(path: Path | None) -> Path | None:
+    if path and not path.parent.is_dir():  # said before hours of work, not after
+        raise typer.BadParameter(f"there is no folder {path.parent}")
+    return path
+
+
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write the scores to this file as well.", callback=_in_a_folder),
+]
 
 
 def main() -> None:

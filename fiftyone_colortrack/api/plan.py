@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fiftyone.core.collections import SampleCollection
@@ -138,13 +140,16 @@ def _frames_to_track(drawn: DrawnLabels, length: int, settings: Settings, earlie
 
 def _weights(model: str | Embedder) -> str:
     """A digest of a model's weights; the name of a model that has none."""
-    sha1 = hashlib.sha1(usedforsecurity=False)
     if isinstance(model, str):
         path = None if model in BASELINES else find_model(model).path
-        if path is None:
-            return model
-        sha1.update(path.read_bytes())
-    else:
-        for name, tensor in sorted(model.state_dict().items()):
-            sha1.update(name.encode() + tensor.cpu().numpy().tobytes())
+        return model if path is None else _file_digest(path, path.stat().st_mtime_ns)
+    sha1 = hashlib.sha1(usedforsecurity=False)
+    for name, tensor in sorted(model.state_dict().items()):
+        sha1.update(name.encode() + tensor.cpu().numpy().tobytes())
     return sha1.hexdigest()
+
+
+@lru_cache
+def _file_digest(path: Path, changed_ns: int) -> str:
+    """The digest of a file as it was at a time: forms ask for it again and again."""
+    return hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest()

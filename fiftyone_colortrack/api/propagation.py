@@ -146,6 +146,8 @@ def propagate_iter(
         overwrite=overwrite,
         skip_existing=skip_existing,
     )
+    if direction not in get_args(Direction):
+        raise ColorTrackError(f"direction is {direction!r}; choose one of {', '.join(get_args(Direction))}")
     settings = Settings(model, direction, output, config or TrackerConfig())
     job = Job(view, field_name(seed_field), field_name(out_field), seeds, settings, device, on_error)
     track = _executor(executor, shards, model)
@@ -176,8 +178,9 @@ def check_propagation(
 def check_videos(view: SampleCollection) -> None:
     """Raise a ColorTrackError if the samples are not whole videos."""
     if view.media_type != "video" or view._is_clips:
+        kind = "clips" if view._is_clips else view.media_type or "nothing"
         raise ColorTrackError(
-            "tracks run through whole videos; choose a dataset or view of videos, not clips"
+            f"tracks run through whole videos, but this view holds {kind}; choose a dataset or view of videos"
         )
 
 
@@ -321,7 +324,9 @@ class Job:
             if track is track_here:
                 self.model  # noqa: B018  # says what it lacks before anything is written
             with Lock(self.dataset, "fields"):
-                self.dataset.reload()  # else it takes away what others have added meanwhile
+                # Else it takes away fields that others have added meanwhile. `reload` would also throw away
+                # what the caller has changed in samples and not saved.
+                self.dataset._reload(hard=True)
                 report.run_key = self._register(len(todo))
                 create_tracks_field(self.dataset, self.out_field, self.seed_field, self.settings.output)
             todo = [replace(video, frames=video.frames or video_length(video.filepath)) for video in todo]
@@ -339,13 +344,16 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """What `from_dict` makes this job of, in another process; JSON if the model is a name."""
+        model = self.settings.model
+        if isinstance(model, str) and os.path.isfile(model):
+            model = os.path.abspath(model)  # the other process has another working folder
         return {
             "dataset": self.dataset.name,
             "view": self.view.view()._serialize(),
             "seed_field": self.seed_field,
             "out_field": self.out_field,
             "seeds": self.seeds,
-            "model": self.settings.model,
+            "model": model,
             "direction": self.settings.direction,
             "output": self.settings.output,
             "config": asdict(self.settings.config),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections import deque
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 ATTEMPTS = 3  # at a video whose workers are lost
 SECONDS_A_TURN = 0.5
 SECONDS_BETWEEN_POLLS = 0.2
+SECONDS_TO_STOP = 30.0  # after which workers that do not answer, or never started, are left behind
 
 
 class Worker:
@@ -108,9 +110,11 @@ class _Run:
         try:
             for _ in range(min(self._slots, len(self._videos))):
                 self._start(self._worker())
-            while self._turns:
+            end = math.inf
+            while self._turns and time.monotonic() < end:
                 ended, _ = ray.wait(list(self._turns), timeout=SECONDS_BETWEEN_POLLS)
                 stopped = stop()
+                end = min(end, time.monotonic() + SECONDS_TO_STOP) if stopped else end
                 for turn in ended:
                     actor, video = self._turns.pop(turn)
                     step = self._outcome(turn, actor, video)

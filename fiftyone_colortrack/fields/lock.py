@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from typing import Any
 
 import fiftyone as fo
 import fiftyone.core.odm as foo
@@ -47,22 +48,25 @@ class Lock:
         """Hold it for another `LEASE` seconds.
 
         Raises:
-            ColorTrackError: if it has expired, and another process has taken it
+            ColorTrackError: if it has expired, and another process has taken it since
         """
-        if not self._take():
+        held = self._locks.update_one({"_id": self._key, "owner": self._owner}, _until())
+        if not held.matched_count:
             raise ColorTrackError(
-                f"this run paused for over {LEASE} seconds, and another one writes the same labels now; "
+                f"this run paused for over {LEASE} seconds, and another one wrote the same labels meanwhile; "
                 "run it again"
             )
 
     def _take(self) -> bool:
-        """Insert the lock, or renew it; False if another one's is there."""
+        """Insert the lock; False if another one's is there."""
         self._locks.delete_one({"_id": self._key, "$expr": {"$lt": ["$until", "$$NOW"]}})  # expired
-        until = {"$add": ["$$NOW", 1000 * LEASE]}  # the server's clock: those of machines differ
         try:
-            self._locks.update_one(
-                {"_id": self._key, "owner": self._owner}, [{"$set": {"until": until}}], upsert=True
-            )
+            self._locks.update_one({"_id": self._key, "owner": self._owner}, _until(), upsert=True)
         except DuplicateKeyError:
             return False
         return True
+
+
+def _until() -> list[dict[str, Any]]:
+    """Sets the end of the lease, by the server's clock: those of machines differ."""
+    return [{"$set": {"until": {"$add": ["$$NOW", 1000 * LEASE]}}}]

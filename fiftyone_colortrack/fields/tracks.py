@@ -100,6 +100,7 @@ class TrackWriter:
         self._set(confidence_field(self._name), self._mean_confidence())
         self._set(record_field(self._name), record and record.to_dict())
         self._dataset.select(self._sample_id).untag_samples(failed_tag(self._name))
+        lock.renew()
         self._set(mark, run_key)
 
     def _mean_confidence(self) -> float | None:

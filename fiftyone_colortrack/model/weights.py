@@ -106,13 +106,14 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
         options: options of the preset, such as `stride=4` for `fast`.
 
     Raises:
-        ColorTrackError: if there is no such model, or its file is damaged or of another program.
+        ColorTrackError: if there is no such model, its file is damaged or of another program, or the device
+            cannot be used.
     """
     import torch
 
     from fiftyone_colortrack.model.presets import build
 
-    device = torch.device(device or best_device())
+    device = _usable(device or best_device())
     if str(name) == "lab":
         return build("lab", **options).eval().to(device)
     info = find_model(name)
@@ -129,6 +130,17 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
     model.temperature = info.metadata.get("temperature", model.temperature)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.eval().requires_grad_(False).to(device)
+
+
+def _usable(device: Any) -> torch.device:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ColorTrackError(f"device {str(device)!r} cannot be used: {reason}; cpu always can") from error
+    return torch.device(device)
 
 
 def best_device() -> str:

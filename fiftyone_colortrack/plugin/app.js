@@ -18,6 +18,7 @@
       if (!looker?.seekToFrame) return;
       const go = () => looker.seekToFrame(params.frame_number);
       go();
+      if (params.frame_number === 1) return;
       // A video that is still being loaded cannot go anywhere, and when it can, the App's timeline sets it
       // back to its start.
       looker.addEventListener("load", go);

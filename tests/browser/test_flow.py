@@ -14,8 +14,7 @@ import fiftyone_colortrack as ct
 from fiftyone_colortrack.datasets.scenes import load_scenes, render_scene
 from tests.browser.steps import colors_on_screen, done, execute, open_operator, ready, wait_until
 
-NAMES = ["parade", "traffic"]
-FRAMES = 12
+FRAMES = {"parade": 12, "traffic": 60}  # the second one is there to be stopped
 NAME = "davis-2017"  # which the form proposes
 
 
@@ -24,9 +23,9 @@ def davis(tmp_path: Path) -> Iterator[Path]:
     """A DAVIS 2017 folder with two rendered sequences; the dataset that is made of it is deleted."""
     lists = tmp_path / "DAVIS" / "ImageSets" / "2017"
     lists.mkdir(parents=True)
-    (lists / "val.txt").write_text("\n".join(NAMES))
-    for seed, name in enumerate(NAMES):
-        scene = render_scene((160, 240), FRAMES, 2, difficulty="hard", seed=seed)
+    (lists / "val.txt").write_text("\n".join(FRAMES))
+    for seed, (name, length) in enumerate(FRAMES.items()):
+        scene = render_scene((160, 240), length, 2, difficulty="hard", seed=seed)
         images, masks = (tmp_path / "DAVIS" / k / "480p" / name for k in ("JPEGImages", "Annotations"))
         images.mkdir(parents=True)
         masks.mkdir(parents=True)
@@ -62,7 +61,7 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
     path.press("Enter")
     page.get_by_text(davis.name, exact=True).last.click()
     page.get_by_role("button", name="Choose", exact=True).click()
-    page.get_by_text(f"2 sequences of DAVIS 2017, {2 * FRAMES} frames").wait_for()
+    page.get_by_text(f"2 sequences of DAVIS 2017, {sum(FRAMES.values())} frames").wait_for()
     ready(page)
     screenshot("load-form")
     execute(page)
@@ -72,11 +71,11 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
     page.locator("[data-cy=looker]").nth(1).wait_for()
 
     page.get_by_text("Propagate labels", exact=True).last.click()
-    page.get_by_text(f"2 videos to track, {2 * FRAMES} frames").wait_for()
+    page.get_by_text(f"2 videos to track, {sum(FRAMES.values())} frames").wait_for()
     execute(page)
     page.get_by_text("video 2 of 2").wait_for()
     page.get_by_role("button", name="Stop").click()
-    page.get_by_text(f"Stopped: 1 video ({FRAMES} frames) tracked").first.wait_for()
+    page.get_by_text(f"Stopped: 1 video ({FRAMES['parade']} frames) tracked").first.wait_for()
     screenshot("propagate-stopped")
     done(page)
     loaded.reload()
@@ -87,7 +86,7 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
     ready(page)
     screenshot("propagate-continue")
     execute(page)
-    page.get_by_text(f"1 video ({FRAMES} frames) tracked").first.wait_for()
+    page.get_by_text(f"1 video ({FRAMES['traffic']} frames) tracked").first.wait_for()
     loaded.reload()
     assert None not in loaded.values("tracks_run")
 

@@ -113,8 +113,10 @@ def test_a_lock_of_a_killed_process_expires(dataset: fo.Dataset, monkeypatch: py
     started = time.monotonic()
     with Lock(dataset, "x") as other:
         assert time.monotonic() - started > 0.3
-        with pytest.raises(ColorTrackError, match="another one writes the same labels"):
+        with pytest.raises(ColorTrackError, match="another one wrote the same labels"):
             killed.renew()
         other.renew()
         killed.__exit__(None, None, None)
         other.renew()
+    with pytest.raises(ColorTrackError, match="another one wrote"):  # it has come and gone
+        killed.renew()

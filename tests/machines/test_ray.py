@@ -31,7 +31,7 @@ def test_a_killed_worker_s_video_is_done_again_and_each_is_written_once(videos, 
     steps = []
     report = propagate(videos, progress=steps.append)
     gate.check(videos, report)
-    assert {step.videos for step in steps} == {6}
+    assert {step.videos for step in steps} <= {6}  # none of a video that takes a single turn
     assert all(0 < step.fraction <= 1 for step in steps)
     assert steps[-1].total == 48
 

@@ -81,7 +81,8 @@ def test_shards_are_disjoint_complete_balanced_and_always_the_same(count):
 
 
 def test_two_delegated_workers_one_of_which_is_killed(videos, gate, monkeypatch):
-    monkeypatch.setattr("fiftyone_colortrack.api.shards.SECONDS_WITHOUT_BEAT", 10)
+    monkeypatch.setattr("fiftyone_colortrack.api.shards.SECONDS_WITHOUT_BEAT", 15)
+    end = time.monotonic() + 240
     seen = []
     with ExitStack() as stack:
         for _ in range(2):
@@ -95,6 +96,7 @@ def test_two_delegated_workers_one_of_which_is_killed(videos, gate, monkeypatch)
             executor="delegated",
             shards=2,
             progress=seen.append,
+            stop=lambda: time.monotonic() > end,
         )
     gate.check(videos, report)
     assert sorted(states(videos)) == ["completed", "completed", "failed"]

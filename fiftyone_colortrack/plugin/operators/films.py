@@ -53,7 +53,7 @@ class _FilmOperator(WorkOperator):
         frames, seconds = (
             sum(getattr(v, name) for v in report.with_status("done")) for name in ("frames", "seconds")
         )
-        estimates.remember_speed(self._work(options["model"]), frames, seconds)
+        estimates.remember_speed(self._work(options.get("model", "fast")), frames, seconds)
         failed = [f"{os.path.basename(v.filepath)}: {v.reason}" for v in report.with_status("failed")]
         made = len(failed) < len(report.videos)
         return {

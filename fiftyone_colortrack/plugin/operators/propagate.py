@@ -178,6 +178,8 @@ class PropagateLabelsInVideo(PropagateLabels):
         return self._target(ctx)
 
     def _target(self, ctx: ExecutionContext) -> SampleCollection:
+        if not ctx.current_sample:
+            raise ColorTrackError("Open a video first")
         view = ctx.view.select(ctx.current_sample)
         if ctx.selected_labels and ctx.params.get("only_selected", True):
             view = view.select_labels(labels=ctx.selected_labels)
@@ -234,11 +236,20 @@ class _Form:
             model if model in models else models[0],
             self._value("direction", "both"),
             _output(self._value("output")),
-            TrackerConfig(**{name: self._value(name) for name, *_ in TRACKER_SETTINGS if self._value(name)}),
+            self._config(),
         )
         return plan_videos(
             self._view, seed_field, out_field, seeds=seeds, skip_existing=skip_existing, settings=settings
         )
+
+    def _config(self) -> TrackerConfig:
+        """The tracker's settings; its own while somebody types others, which the form marks."""
+        value = self._value if self._value("advanced") else self._ctx.params.get
+        typed = {name: value(name) for name, *_ in TRACKER_SETTINGS if value(name)}
+        try:
+            return TrackerConfig(**typed)
+        except (ColorTrackError, TypeError):
+            return TrackerConfig()
 
     def _seeds(self, choices: list[Choice]) -> None:
         """Which labels to start from."""
@@ -285,7 +296,7 @@ class _Form:
             if overwrite:
                 videos = self._plan(self._seed_field, self._seed_frames, name, skip_existing=False)
         elif name in schema and name != field_name(self._seed_field):
-            overwrite = bool(self._value("replace", False))
+            overwrite = bool(self._ctx.params.get("replace", False))
             label = f"Replace the labels that are in frames.{name} now"
             self._inputs.bool("replace", default=False, label=label, view=types.SwitchView())
         forms.validate(
@@ -348,7 +359,11 @@ class _Form:
             forms.choose(self._inputs, "output", outputs, default=self._value("output"), label="Write as")
         for name, low, high, label, description in TRACKER_SETTINGS:
             default = self._value(name, getattr(TrackerConfig(), name))
-            self._inputs.int(name, min=low, max=high, default=default, label=label, description=description)
+            prop = self._inputs.int(
+                name, min=low, max=high, default=default, label=label, description=description
+            )
+            prop.invalid = not (isinstance(default, int) and low <= default <= high)
+            prop.error_message = f"A whole number from {low} to {high}"
         if videos > 1:
             self._inputs.int(
                 "shards",
