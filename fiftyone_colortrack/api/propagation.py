@@ -67,7 +67,8 @@ def propagate(
         report = propagate(dataset, "frames.ground_truth", "frames.tracks")
 
     Args:
-        view: videos; those without labels in the seed field are skipped
+        view: videos; those without labels in the seed field are skipped. Save samples that you have changed
+            before: the dataset is reloaded
         seed_field: frame field with detections (masks or boxes), key points or segmentations
         out_field: frame field to write, new or made by an earlier run; it may be the seed field where that is
             continued from its keyframes: `seeds="keyframes", skip_existing=True`
@@ -324,9 +325,7 @@ class Job:
             if track is track_here:
                 self.model  # noqa: B018  # says what it lacks before anything is written
             with Lock(self.dataset, "fields"):
-                # Else it takes away fields that others have added meanwhile. `reload` would also throw away
-                # what the caller has changed in samples and not saved.
-                self.dataset._reload(hard=True)
+                self.dataset.reload()  # else it takes away what others have added meanwhile
                 report.run_key = self._register(len(todo))
                 create_tracks_field(self.dataset, self.out_field, self.seed_field, self.settings.output)
             todo = [replace(video, frames=video.frames or video_length(video.filepath)) for video in todo]

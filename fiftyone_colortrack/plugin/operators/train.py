@@ -156,7 +156,7 @@ class _Form:
 
     def _name(self) -> str:
         """Ask for the model's name, and what to do with a run or a model that has it."""
-        name = self._value("name", forms.unused_name("my_tracker", self._models))
+        name = str(self._value("name", None) or forms.unused_name("my_tracker", self._models))
         prop = self._inputs.str(
             "name",
             default=name,
