@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,8 +109,9 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
     note = page.get_by_text("Label frame")
     note.wait_for()
     number = int(re.search(r"frame (\d+)", note.inner_text()).group(1))
-    rate = sample.metadata.frame_rate
-    page.get_by_text(f"0:{(number - 1) / rate:05.2f} /").wait_for()
+    hundredths = 100 * (number - 1) / sample.metadata.frame_rate
+    times = (f"0:{rounded(hundredths) / 100:05.2f} /" for rounded in (math.floor, round))
+    page.get_by_text(re.compile("|".join(times))).wait_for()
     screenshot("suggest")
 
     correct(sample, number)
