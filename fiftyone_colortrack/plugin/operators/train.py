@@ -156,7 +156,8 @@ class _Form:
 
     def _name(self) -> str:
         """Ask for the model's name, and what to do with a run or a model that has it."""
-        name = str(self._value("name", None) or forms.unused_name("my_tracker", self._models))
+        typed = self._value("name", None)
+        name = forms.unused_name("my_tracker", self._models) if typed is None else str(typed)
         prop = self._inputs.str(
             "name",
             default=name,
