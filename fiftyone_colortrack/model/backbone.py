@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, resnet18
 
 
 class FastTrunk(nn.Module):
-    """ResNet-18 up to its third stage, whose stride is removed: 256 channels at stride 8.
+    """ResNet-18 up to its third stage, whose stride is removed, with its earlier stages beside it: stride 8.
 
-    At stride 4 the same weights see the same pixels at twice the resolution: the second stage loses its
-    stride too, and what follows is dilated by 2.
+    The third stage knows what surrounds a cell, the earlier ones see the cell itself. At stride 4 the same
+    weights see the same pixels at twice the resolution: the second stage loses its stride too, and what
+    follows is dilated by 2.
     """
 
-    channels = 256
+    channels = 64 + 128 + 256
 
     def __init__(self, stride: int = 8) -> None:
         super().__init__()
         if stride not in (4, 8):
             raise ValueError(f"the stride of fast is 8 or 4, not {stride}")
+        self.stride = stride
         net = resnet18(weights=None)
         self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
         self.layer1, self.layer2, self.layer3 = net.layer1, net.layer2, net.layer3
@@ -29,7 +33,11 @@ class FastTrunk(nn.Module):
             _dilate(self.layer3, skip_first=False)
 
     def forward(self, lab: Tensor) -> Tensor:
-        return self.layer3(self.layer2(self.layer1(self.stem(lab))))  # B x 256 x H/8 x W/8
+        first = self.layer1(self.stem(lab))  # B x 64 x H/4 x W/4
+        second = self.layer2(first)  # B x 128 x H/8 x W/8
+        third = self.layer3(second)  # B x 256 x H/8 x W/8
+        pooled = F.avg_pool2d(F.pad(first, (0, 1, 0, 1), mode="replicate"), 2, self.stride // 4)
+        return torch.cat([pooled, second, third], 1)
 
 
 class PaperTrunk(nn.Module):

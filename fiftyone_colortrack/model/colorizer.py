@@ -63,6 +63,9 @@ class Embedder(nn.Module):
         name: name under which it was loaded.
         unit_length: whether `embed` sets the length of every embedding to one.
         temperature: of the softmax over matches that tracks best with these embeddings.
+        lab_channels: how many of the last channels are raw colours beside a network's; see `lab_tolerance`.
+        lab_weight: the squared length of these channels.
+        lab_tolerance: the cosine distance to a cell's best match from which on raw colours count less.
     """
 
     stride: int
@@ -71,6 +74,9 @@ class Embedder(nn.Module):
     name: str
     unit_length: bool = True
     temperature: float = 0.07
+    lab_channels: int = 0
+    lab_weight: float = 0.0
+    lab_tolerance: float = 0.0
 
     def forward(self, lab: Tensor) -> Tensor:
         """Scaled Lab `[B, 3, H, W]`, H and W multiples of the stride -> `[B, dim, H/s, W/s]`."""
@@ -162,6 +168,8 @@ class FastEmbedder(Embedder):
     The network knows an object by its look at large, and follows what changes; raw colours are exact where
     the network is vague, at edges and on small and fast objects. `embed` puts both side by side, so that the
     similarity of two cells is (1 - lab_weight) network + lab_weight raw Lab; training sees the network alone.
+    Where raw colours find no good match, in blur, smoke and shadow, they mislead: there the tracker lowers
+    their weight (`lab_tolerance`).
 
     Args:
         channels: of the network's output.
@@ -172,13 +180,15 @@ class FastEmbedder(Embedder):
     preset = "fast"
     name = "fast"
     temperature = 0.0102
+    lab_tolerance = 0.04
 
     def __init__(self, channels: int = 128, stride: int = 8, lab_weight: float = 0.865) -> None:
         super().__init__()
         if not 0 <= lab_weight < 1:
             raise ValueError(f"lab_weight is in [0, 1), not {lab_weight}")
-        self.stride, self.lab_weight = stride, lab_weight
-        self.dim = channels + (3 * 6**2 if lab_weight else 0)
+        self.stride = stride
+        self.lab_weight, self.lab_channels = lab_weight, 3 * 6**2 if lab_weight else 0
+        self.dim = channels + self.lab_channels
         self.trunk = FastTrunk(stride)
         self.project = nn.Conv2d(self.trunk.channels, channels, 1)
 
@@ -187,7 +197,7 @@ class FastEmbedder(Embedder):
 
     def describe(self, lab: Tensor) -> Tensor:
         learned = super().describe(lab)
-        if not self.lab_weight:
+        if not self.lab_channels:
             return learned
         raw = lab_patches(lab, self.stride)
         return torch.cat([(1 - self.lab_weight) ** 0.5 * learned, self.lab_weight**0.5 * raw], 1)

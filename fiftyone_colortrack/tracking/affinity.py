@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fiftyone_colortrack.model.colorizer import Embedder
+
 TILE = 12  # side of a query tile; with radius 12 a third of each tile's products is inside the disc
+TRUST_RADIUS = 6  # cells within which the last frame's colours should be found again
 CHUNKS = 16  # a row of products is searched for its maxima in this many interleaved parts
 
 
@@ -115,6 +118,28 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     candidates = torch.cat([candidates, rest], 1)
     top, position = values.gather(1, candidates).topk(k, dim=1)
     return top, candidates.gather(1, position)
+
+
+def trusted(query: Tensor, last: Tensor, embedder: Embedder) -> Tensor:
+    """Lower the weight of raw colours in cells that they do not find again: there the network decides.
+
+    A cell whose best match in the last frame is at cosine distance d keeps min(1, tolerance / d) of its raw
+    channels: a local scaling of similarities (Zelnik-Manor and Perona 2004, section 2).
+
+    Args:
+        query: features of one frame, [h, w, C]
+        last: features of the frame before it, [h, w, C]
+        embedder: that made them
+
+    Returns:
+        features to match the memory with, [h, w, C]
+    """
+    if not embedder.lab_channels:
+        return query
+    learned, raw = query.split([query.shape[2] - embedder.lab_channels, embedder.lab_channels], 2)
+    found = top_k_matches(raw, last[None, ..., -embedder.lab_channels :], 1, TRUST_RADIUS).similarity
+    distance = (1 - found / embedder.lab_weight).clamp(min=1e-6).view(*query.shape[:2], 1)
+    return torch.cat([learned, raw * (embedder.lab_tolerance / distance).clamp(max=1)], 2)
 
 
 def copy_labels(matches: Matches, labels: Tensor, temperature: float) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.tracking.grid import Grid
 from fiftyone_colortrack.tracking.labels import LabelKind, Labels, Seed
+from fiftyone_colortrack.tracking.outlines import Outlines
 
 Confidence = dict[int, Any]
 
@@ -25,9 +27,6 @@ class Region(NamedTuple):
     columns: slice
     y: slice
     x: slice
-
-
-EVERYWHERE = Region(slice(None), slice(None), slice(None), slice(None))
 
 
 class Codec(ABC):
@@ -61,8 +60,12 @@ class Codec(ABC):
         """Labels -> soft label map [h, w, L]."""
 
     @abstractmethod
-    def decode(self, soft: Tensor) -> tuple[Labels, Confidence]:
-        """Soft label map [h, w, L] -> labels, and the confidence of each object that is there."""
+    def decode(self, soft: Tensor, outlines: Outlines | None = None) -> tuple[Labels, Confidence]:
+        """Soft label map [h, w, L] -> labels, and the confidence of each object that is there.
+
+        Args:
+            outlines: of the frame, which masks then follow
+        """
 
     @abstractmethod
     def overlay(self, tracked: Labels, drawn: Labels) -> Labels:
@@ -126,6 +129,9 @@ class MaskCodec(Codec):
         self.depth = len(self.ids) + 1
         self._dtype = np.min_scalar_type(max(self.ids))
         self._averaging = tuple(grid.averaging(axis).to(device) for axis in (0, 1))
+        scaled = grid.size != grid.input_size
+        to_frame = replace(grid, stride=1)  # from the input's pixels to the frame's
+        self._pixels = tuple(to_frame.interpolation(axis).to(device) for axis in (0, 1) if scaled)
 
     @classmethod
     def create(cls, seeds: Sequence[Seed], grid: Grid, device: torch.device) -> MaskCodec:
@@ -158,26 +164,47 @@ class MaskCodec(Codec):
                 soft[..., channels] = (share / peak if peak < 0.5 else share)[..., None]
         return self._with_background(soft)
 
-    def decode(self, soft: Tensor) -> tuple[Labels, Confidence]:
-        best = self._upsample(soft[..., 0], EVERYWHERE).clone()  # [H, W]
-        winner = torch.zeros_like(best, dtype=torch.int32)
-        regions = {}
+    def decode(self, soft: Tensor, outlines: Outlines | None = None) -> tuple[Labels, Confidence]:
+        best = torch.ones(self.grid.size, device=self.device)  # the background: what no object takes
+        found = {}
         for object_id, channels in self.channels.items():
             channel = soft[..., channels.start]
             region = self._region(channel, above=0.01)
             if region is None:
                 continue
             pixels = region.y, region.x
-            value = self._upsample(channel, region)
+            value = self._sharpen(channel, region, outlines) if outlines else self._upsample(channel, region)
+            best[pixels] -= value
+            found[object_id] = pixels, value
+        winner = torch.zeros_like(best, dtype=torch.int32)
+        for object_id, (pixels, value) in found.items():
             winner[pixels].masked_fill_(value > best[pixels], object_id)
             best[pixels] = torch.maximum(best[pixels], value)
-            regions[object_id] = pixels
         confidence = {}
-        for object_id, pixels in regions.items():
+        for object_id, (pixels, _) in found.items():
             values = best[pixels][winner[pixels] == object_id]
             if len(values):
                 confidence[object_id] = min(float(values.mean()), 1.0)
         return winner.cpu().numpy().astype(self._dtype), confidence
+
+    def _sharpen(self, channel: Tensor, region: Region, outlines: Outlines) -> Tensor:
+        """A channel [h, w] at the pixels of a region, along the outlines of the frame."""
+        rows, columns = (
+            slice(max(part.start - 1, 0), min(part.stop + 1, count))
+            for part, count in zip((region.rows, region.columns), self.grid.cells, strict=True)
+        )
+        sharp = outlines.sharpen(channel, rows, columns)
+        top, left = rows.start * self.grid.stride, columns.start * self.grid.stride
+        if not self._pixels:
+            return sharp[
+                region.y.start - top : region.y.stop - top, region.x.start - left : region.x.stop - left
+            ]
+        down, across = self._pixels
+        return (
+            down[region.y, top : top + sharp.shape[0]]
+            @ sharp
+            @ across[region.x, left : left + sharp.shape[1]].T
+        )
 
     def overlay(self, tracked: Labels, drawn: Labels) -> Labels:
         drawn, tracked = np.asarray(drawn).astype(self._dtype), np.asarray(tracked)
@@ -233,7 +260,7 @@ class BoxCodec(Codec):
             soft[..., self.channels[object_id]] = covered[..., None]
         return soft
 
-    def decode(self, soft: Tensor) -> tuple[Labels, Confidence]:
+    def decode(self, soft: Tensor, outlines: Outlines | None = None) -> tuple[Labels, Confidence]:
         boxes: dict[int, np.ndarray] = {}
         confidence = {}
         for object_id, channels in self.channels.items():
@@ -304,7 +331,7 @@ class PointCodec(Codec):
             soft[..., self.channels[object_id]] = torch.einsum("hp,wp->hwp", down, across).nan_to_num(0)
         return soft
 
-    def decode(self, soft: Tensor) -> tuple[Labels, Confidence]:
+    def decode(self, soft: Tensor, outlines: Outlines | None = None) -> tuple[Labels, Confidence]:
         height, width, _ = soft.shape
         peak, place = soft.flatten(0, 1).max(0)  # [L]
         y, x = place // width, place % width

@@ -27,6 +27,7 @@ class TrackerConfig:
         top_k: only the best matches are copied from; None copies from all
         temperature: of the softmax over the matches; None takes the model's own
         input_size: the short side that frames are scaled to, in pixels, or exactly (height, width)
+        outlines: masks follow the edges between colours, see `Outlines`; else they are interpolated
     """
 
     memory: int = 7
@@ -35,6 +36,7 @@ class TrackerConfig:
     top_k: int | None = 10
     temperature: float | None = None
     input_size: int | tuple[int, int] = 480
+    outlines: bool = True
 
     def __post_init__(self) -> None:
         sizes = (self.input_size,) if isinstance(self.input_size, int) else self.input_size
@@ -57,5 +59,11 @@ class TrackerConfig:
         The paper uses temperature 0.5 for masks and 1.0 for key points.
         """
         return cls(
-            memory=3, labelled=0, radius=None, top_k=None, temperature=temperature, input_size=(256, 256)
+            memory=3,
+            labelled=0,
+            radius=None,
+            top_k=None,
+            temperature=temperature,
+            input_size=(256, 256),
+            outlines=False,
         )

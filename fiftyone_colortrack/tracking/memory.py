@@ -46,6 +46,11 @@ class Memory:
         return self._features[: self._size]
 
     @property
+    def last(self) -> Tensor:
+        """Features [h, w, C] of the frame that was added last, else of the first labelled one, a view."""
+        return self._features[self._labelled + (self._added - 1) % self._recent if self._added else 0]
+
+    @property
     def labels(self) -> Tensor:
         """[T * h * w, L], a view."""
         return self._labels[: self._size].flatten(0, 2)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fiftyone_colortrack.model.colorizer import Embedder
-from fiftyone_colortrack.tracking.affinity import copy_labels, top_k_matches
+from fiftyone_colortrack.tracking.affinity import copy_labels, top_k_matches, trusted
 from fiftyone_colortrack.tracking.config import TrackerConfig
 from fiftyone_colortrack.tracking.grid import Grid
 from fiftyone_colortrack.tracking.memory import Memory
@@ -83,7 +83,8 @@ class ColorPropagator(Propagator[Tensor]):
     def step(self, prepared: Tensor) -> Tensor:
         if self._memory is None:
             raise RuntimeError("ColorPropagator.step before start")
-        matches = top_k_matches(prepared, self._memory.features, self._config.top_k, self._config.radius)
+        query = trusted(prepared, self._memory.last, self._embedder)
+        matches = top_k_matches(query, self._memory.features, self._config.top_k, self._config.radius)
         labels = copy_labels(matches, self._memory.labels, self._temperature)
         labels = labels.view(*prepared.shape[:2], -1)
         self._memory.add(prepared, labels)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from fiftyone_colortrack.tracking.baselines import DisPropagator, IdentityPropag
 from fiftyone_colortrack.tracking.codecs import CODECS, Codec
 from fiftyone_colortrack.tracking.config import DIRECTIONS, Direction, TrackerConfig
 from fiftyone_colortrack.tracking.labels import LABEL_KINDS, LabelKind, Labels, Seed, TrackedFrame
-from fiftyone_colortrack.tracking.propagator import ColorPropagator, Labelled, Propagator
+from fiftyone_colortrack.tracking.outlines import STEP, Outlines
+from fiftyone_colortrack.tracking.propagator import ColorPropagator, Labelled, Propagator, resize
 from fiftyone_colortrack.tracking.segments import Segment, plan_segments
 from fiftyone_colortrack.video import Frames, open_frames
 
@@ -60,6 +62,15 @@ class _Anchor:
     @property
     def labelled(self) -> Labelled:
         return Labelled(self.prepared, self.soft)
+
+
+class _Step(NamedTuple):
+    """A frame that was gone through; `image` is None where a cache had it prepared."""
+
+    frame: int
+    image: np.ndarray | None
+    prepared: Any
+    soft: Tensor  # [h, w, L]
 
 
 @dataclass(frozen=True)
@@ -163,16 +174,16 @@ class Tracker:
         for stretch in self._stretches():
             anchor = self._anchor(stretch.seed, stretch.known)
             if stretch.passes:
-                known = anchors[-1].known if anchors else anchor.known
-                tracked = self._between(anchors, anchor, stretch.wanted) if anchors else self._before(anchor)
-                yield from self._decode(tracked, known)
+                yield from self._between(anchors, anchor, stretch.wanted) if anchors else self._before(anchor)
             anchors = [*anchors, anchor][-self._memory :]
             if range(anchor.frame, anchor.frame + 1) in wanted:
                 yield self._decode_anchor(anchor)
         rest = range(self.seeds[-1].frame + 1, len(self.frames))
         if rest in wanted:
-            tracked = ((i, soft) for i, _, soft in self._run(rest, anchors[::-1]))
-            yield from self._decode(tracked, anchors[-1].known)
+            yield from (
+                self._decode(step.frame, step.soft, step.image, anchors[-1].known)
+                for step in self._run(rest, _informed(anchors))
+            )
 
     @property
     def _wanted(self) -> set[range]:
@@ -214,50 +225,49 @@ class Tracker:
         mirrored.direction = "forward"
         return mirrored
 
-    def _before(self, anchor: _Anchor) -> Iterator[tuple[int, Tensor] | None]:
-        """Soft labels of the frames before the first labelled one."""
+    def _before(self, anchor: _Anchor) -> Iterator[TrackedFrame | None]:
+        """The frames before the first labelled one."""
         store = self._store(range(anchor.frame))
-        for index, _, soft in self._run(range(anchor.frame - 1, -1, -1), [anchor]):
-            store[index] = soft
+        for step in self._run(range(anchor.frame - 1, -1, -1), [anchor]):
+            store[step.frame] = step.soft
             yield None
-        yield from store.items()
+        yield from self._stored(store, anchor.known)
 
-    def _between(
-        self, anchors: list[_Anchor], end: _Anchor, wanted: bool
-    ) -> Iterator[tuple[int, Tensor] | None]:
-        """Soft labels of the frames between the last of the anchors and the next one; completes that one."""
+    def _between(self, anchors: list[_Anchor], end: _Anchor, wanted: bool) -> Iterator[TrackedFrame | None]:
+        """The frames between the last of the anchors and the next one; completes that one."""
         start = anchors[-1]
         between = range(start.frame + 1, end.frame)
+        informed = _informed(anchors)
         # A labelled frame that leaves out objects would tell that they are not there.
-        sources = anchors[::-1] if end.missing else [start, end, *anchors[-2::-1]]
+        sources = informed if end.missing else [start, end, *informed[1:]]
         fused = wanted and self.direction == "both"
         store = self._store(between if wanted else range(0))
         cache: dict[int, Any] = {end.frame: end.prepared}
         room = FEATURE_CACHE_BYTES if fused else 0
         along = range(between.start, end.frame + bool(end.missing))
-        for index, prepared, soft in self._run(along, sources, cache):
-            if index == end.frame:
-                end.soft = self._codec.complete(end.soft, soft, end.drawn)
+        for step in self._run(along, sources, cache):
+            if step.frame == end.frame:
+                end.soft = self._codec.complete(end.soft, step.soft, end.drawn)
                 break
             if wanted:
-                store[index] = soft
-            room -= getattr(prepared, "nbytes", 0)
+                store[step.frame] = step.soft
+            room -= getattr(step.prepared, "nbytes", 0)
             if room > 0:
-                cache[index] = prepared
+                cache[step.frame] = step.prepared
             yield None
         if fused:
             span = end.frame - start.frame
             both_sides = start.known & end.drawn
-            for index, _, soft in self._run(between[::-1], [end, *anchors[::-1]], cache):
-                weight = (end.frame - index) / span
-                store[index] = self._codec.fuse(store[index], soft, weight, both_sides)
+            for step in self._run(between[::-1], [end, *anchors[::-1]], cache):
+                weight = (end.frame - step.frame) / span
+                store[step.frame] = self._codec.fuse(store[step.frame], step.soft, weight, both_sides)
                 yield None
-        yield from store.items()
+        yield from self._stored(store, start.known)
 
     def _run(
         self, indices: range, sources: Sequence[_Anchor], cache: dict[int, Any] | None = None
-    ) -> Iterator[tuple[int, Any, Tensor]]:
-        """Propagate from the first of the sources along the indices: (index, prepared frame, soft labels)."""
+    ) -> Iterator[_Step]:
+        """Propagate from the first of the sources along the indices."""
         if not indices:
             return
         self._propagator.start([anchor.labelled for anchor in sources[: self._memory]])
@@ -265,8 +275,9 @@ class Tracker:
         unread = [i for i in indices if i not in cache]
         frames = self._read(range(unread[0], unread[-1] + indices.step, indices.step)) if unread else iter(())
         for index in indices:
-            prepared = cache[index] if index in cache else self._propagator.prepare(next(frames), self._grid)
-            yield index, prepared, self._propagator.step(prepared)
+            image = None if index in cache else next(frames)
+            prepared = cache[index] if image is None else self._propagator.prepare(image, self._grid)
+            yield _Step(index, image, prepared, self._propagator.step(prepared))
 
     def _read(self, indices: range) -> Iterator[np.ndarray]:
         return _ahead(self.frames.read(indices, short_side=min(self._grid.input_size)))
@@ -280,11 +291,23 @@ class Tracker:
     def _store(self, indices: range) -> _SoftLabels:
         return _SoftLabels(indices, (*self._grid.cells, self._codec.depth), self._propagator.device)
 
+    def _stored(self, store: _SoftLabels, known: frozenset[int]) -> Iterator[TrackedFrame]:
+        """Stored soft labels as labels; for their outlines the frames are read once more."""
+        images = self._read(store.indices) if store.indices and self._outlined else repeat(None)
+        for (index, soft), image in zip(store.items(), images, strict=False):
+            yield self._decode(index, soft, image, known)
+
     def _decode(
-        self, steps: Iterable[tuple[int, Tensor] | None], known: frozenset[int]
-    ) -> Iterator[TrackedFrame | None]:
-        for step in steps:
-            yield step and TrackedFrame(step[0], *self._codec.decode(step[1]), objects=known)
+        self, index: int, soft: Tensor, image: np.ndarray | None, known: frozenset[int]
+    ) -> TrackedFrame:
+        outlines = None
+        if self._outlined and image is not None:
+            outlines = Outlines(resize(image, self._grid.input_size), self._grid, self._propagator.device)
+        return TrackedFrame(index, *self._codec.decode(soft, outlines), objects=known)
+
+    @property
+    def _outlined(self) -> bool:
+        return self.config.outlines and self.kind == "masks" and self._grid.stride % STEP == 0
 
     def _decode_anchor(self, anchor: _Anchor) -> TrackedFrame:
         labels, confidence = self._codec.decode(anchor.soft)
@@ -312,11 +335,11 @@ class StreamTracker:
         config: TrackerConfig | None = None,
         device: str | torch.device | None = None,
     ) -> None:
-        tracker = Tracker([first_frame], labels, kind=kind, model=model, config=config, device=device)
+        self._tracker = Tracker([first_frame], labels, kind=kind, model=model, config=config, device=device)
         self._size = first_frame.shape
-        self._grid, self._codec, self._propagator = tracker._grid, tracker._codec, tracker._propagator
-        self._known = self._codec.ids_in(labels)
-        self._propagator.start([tracker._anchor(tracker.seeds[0], self._known).labelled])
+        self._grid, self._propagator = self._tracker._grid, self._tracker._propagator
+        self._known = self._tracker._codec.ids_in(labels)
+        self._propagator.start([self._tracker._anchor(self._tracker.seeds[0], self._known).labelled])
         self._frame = 0
 
     def step(self, frame: np.ndarray) -> TrackedFrame:
@@ -327,7 +350,15 @@ class StreamTracker:
                 f"frame {self._frame} has shape {frame.shape}, the first one has {self._size}"
             )
         soft = self._propagator.step(self._propagator.prepare(frame, self._grid))
-        return TrackedFrame(self._frame, *self._codec.decode(soft), objects=self._known)
+        return self._tracker._decode(self._frame, soft, frame, self._known)
+
+
+def _informed(anchors: Sequence[_Anchor]) -> list[_Anchor]:
+    """The last of the anchors and those before it that know all of its objects, the nearest first.
+
+    One from before an object was labelled would tell that it is not there.
+    """
+    return [anchor for anchor in reversed(anchors) if anchor.known >= anchors[-1].known]
 
 
 def _ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -343,20 +374,20 @@ class _SoftLabels:
     """Soft label maps of a range of frames, in half precision in a temporary file."""
 
     def __init__(self, indices: range, shape: tuple[int, ...], device: torch.device) -> None:
-        self._indices = indices
+        self.indices = indices
         self._device = device
         if indices:
             file = tempfile.TemporaryFile(prefix="colortrack-")  # noqa: SIM115, the array keeps it open
             self._maps = np.memmap(file, np.float16, "w+", shape=(len(indices), *shape))
 
     def __setitem__(self, index: int, soft: Tensor) -> None:
-        self._maps[self._indices.index(index)] = soft.cpu().numpy()
+        self._maps[self.indices.index(index)] = soft.cpu().numpy()
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(self._maps[self._indices.index(index)].astype(np.float32)).to(self._device)
+        return torch.from_numpy(self._maps[self.indices.index(index)].astype(np.float32)).to(self._device)
 
     def items(self) -> Iterator[tuple[int, Tensor]]:
-        for index in self._indices:
+        for index in self.indices:
             yield index, self[index]
 
 

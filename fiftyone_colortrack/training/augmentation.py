@@ -58,10 +58,10 @@ def render_views(windows: Tensor, grid: Tensor, views: list[View]) -> Tensor:
     ).contiguous(memory_format=torch.channels_last)
 
 
-def covers(views: list[View], crop: int, device: torch.device) -> Tensor:
-    """Which pixels of each view another image covers: bool `[N, 1, crop, crop]`."""
-    noise = _stack([view.cover for view in views], device)[:, None].clamp(min=-9)
-    return F.interpolate(noise, (crop, crop), mode="bicubic", align_corners=True) > 0
+def cutouts(grid: Tensor, views: list[View]) -> Tensor:
+    """Which pixels of each view belong to the cut-out of its window: bool `[N, 1, crop, crop]`."""
+    noise = _stack([view.cutout for view in views], grid.device)[:, None].clamp(min=-9)
+    return F.grid_sample(noise, grid / (SHORT_SIDE / 2) - 1, mode="bicubic", align_corners=False) > 0
 
 
 def cell_positions(grid: Tensor, stride: int) -> Tensor:
@@ -83,10 +83,29 @@ def partners(first: Tensor, second: Tensor, extent: Tensor) -> Tensor:
     return torch.where(distance <= 0.71 * extent[:, None], nearest, -1)
 
 
-def without_hidden(partner: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """`partners` without those of which a cell is hidden: bool `first`, `second` `[N, cells]`."""
-    hidden = first | second.gather(1, partner.clamp(min=0))
-    return torch.where(hidden, -1, partner)
+def pasted_partners(own: Tensor, other: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Partners in pairs onto which other pairs were pasted.
+
+    A cell that is pasted over for the most part has the other pair's partner, one that is hardly touched its
+    own, if the partner is pasted or untouched alike; cells in between have none.
+
+    Args:
+        own, other: partners int64 `[N, cells]` of the pairs, and of those that were pasted onto them.
+        first, second: share of each cell that is pasted over in the first and second views, `[N, cells]`.
+    """
+    pasted = torch.where(first > 0.75, other, -1)
+    pasted = torch.where(second.gather(1, pasted.clamp(min=0)) > 0.75, pasted, -1)
+    kept = torch.where(first < 0.25, own, -1)
+    kept = torch.where(second.gather(1, kept.clamp(min=0)) < 0.25, kept, -1)
+    return torch.maximum(pasted, kept)
+
+
+def through(*maps: Tensor) -> Tensor:
+    """Partners `[N, cells]` by way of other cells: a cell's partner's partner, -1 where there is none."""
+    composed = maps[0]
+    for following in maps[1:]:
+        composed = torch.where(composed < 0, -1, following.gather(1, composed.clamp(min=0)))
+    return composed
 
 
 def _stack(values: list, device: torch.device) -> Tensor:

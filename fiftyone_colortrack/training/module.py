@@ -17,11 +17,12 @@ from fiftyone_colortrack.model.color import quantise
 from fiftyone_colortrack.model.colorizer import Embedder, PaperEmbedder
 from fiftyone_colortrack.training.augmentation import (
     cell_positions,
-    covers,
+    cutouts,
     partners,
+    pasted_partners,
     render_views,
+    through,
     view_grid,
-    without_hidden,
 )
 from fiftyone_colortrack.training.cache import FrameCache
 from fiftyone_colortrack.training.losses import CorrespondenceLoss, PointerLoss, ReconstructionLoss
@@ -66,7 +67,7 @@ class TrackerTraining(L.LightningModule):
     def _pair_losses(self, lab: Tensor, grid: Tensor, batch: Batch) -> dict[str, Tensor]:
         pairs, walked = 2 * batch.frame_pairs, len(lab) - WALK_LENGTH * batch.walks
         shown = self._hide(lab, batch)
-        seen, hidden = self._cover(shown[:walked], batch)
+        seen, pasted = self._paste(shown[:walked], grid[:walked], batch)
         features = self.network(seen).float()
         losses: dict[str, Tensor] = {"loss": lab.new_zeros(())}
         if pairs:
@@ -79,10 +80,10 @@ class TrackerTraining(L.LightningModule):
             losses["loss"] = losses["loss"] + self.recipe.reconstruction * losses["reconstruction"]
         if len(features) > pairs:
             first, second = features[pairs:].flatten(2).chunk(2)
-            forth, back = self._partners(grid[pairs:walked], shown[walked:], batch)
-            first_hidden, second_hidden = hidden.chunk(2)
-            forth = without_hidden(forth, first_hidden, second_hidden)
-            back = without_hidden(back, second_hidden, first_hidden)
+            forth, back = self._partners(grid[pairs:], shown[walked:], batch)
+            here, there = pasted.chunk(2)
+            forth = pasted_partners(forth, forth.roll(1, 0), here, there)
+            back = pasted_partners(back, back.roll(1, 0), there, here)
             losses["correspondence"] = (
                 self.correspondence(first, second, forth) + self.correspondence(second, first, back)
             ) / 2
@@ -96,8 +97,9 @@ class TrackerTraining(L.LightningModule):
         averaged network, which teaches the network what moves against its surroundings.
         """
         positions = cell_positions(grid, self.network.stride)
-        here, there = (views[: batch.view_pairs] for views in positions.chunk(2))
-        forth, back = (partners(a, b, _cell_extent(b)) for a, b in ((here, there), (there, here)))
+        count = batch.view_pairs + batch.walks
+        first, second, way = positions.split([count, count, WALK_LENGTH * batch.walks])
+        forth, back = _same_place(first, second)
         if batch.walks:
             with torch.no_grad():
                 frames = F.normalize(self.averaged.describe(walks).float(), dim=1)
@@ -108,7 +110,11 @@ class TrackerTraining(L.LightningModule):
                 temperature=self.averaged.temperature,
                 agreement=self.recipe.agreement,
             )
-            forth, back = torch.cat([forth, follow(walk)]), torch.cat([back, follow(walk.flip(1))])
+            start, end = way[::WALK_LENGTH], way[WALK_LENGTH - 1 :: WALK_LENGTH]
+            into, out = _same_place(first[batch.view_pairs :], start)
+            leave, enter = _same_place(end, second[batch.view_pairs :])
+            forth[batch.view_pairs :] = through(into, follow(walk), leave)
+            back[batch.view_pairs :] = through(enter, follow(walk.flip(1)), out)
         return forth, back
 
     def _hide(self, lab: Tensor, batch: Batch) -> Tensor:
@@ -121,22 +127,22 @@ class TrackerTraining(L.LightningModule):
             shown[: 2 * batch.frame_pairs, 1:, 0, 0] *= (~dropped).float().repeat(2, 1)
         return lab * shown
 
-    def _cover(self, lab: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Covers parts of the view pairs' and walks' views, each by views of another pair.
+    def _paste(self, lab: Tensor, grid: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Pastes onto every view pair and walk the cut-out of the one before it.
 
         Returns:
-            the views, and which cells of these pairs' views are covered, bool `[2 * (pairs), cells]`.
+            the views, and the share of each cell of these pairs' views that is pasted, `[2 * pairs, cells]`.
         """
         pairs = 2 * batch.frame_pairs
         if len(lab) == pairs:
-            return lab, torch.zeros(0, dtype=torch.bool, device=self.device)
-        cover = covers(batch.views[pairs : len(lab)], batch.crop, self.device)
+            return lab, lab.new_zeros(0, 1)
         first, second = lab[pairs:].chunk(2)
-        others = torch.cat([first.roll(1, 0), second.roll(-1, 0)])
-        covered = torch.where(cover, others, lab[pairs:])
-        hidden = F.avg_pool2d(cover.float(), self.network.stride).flatten(1) > 0.25
-        seen = torch.cat([lab[:pairs], covered]).contiguous(memory_format=torch.channels_last)
-        return seen, hidden
+        others = torch.cat([first.roll(1, 0), second.roll(1, 0)])
+        own = cutouts(grid[pairs:], batch.views[pairs : len(lab)])
+        mask = torch.cat([part.roll(1, 0) for part in own.chunk(2)])
+        seen = torch.cat([lab[:pairs], torch.where(mask, others, lab[pairs:])])
+        share = F.avg_pool2d(mask.float(), self.network.stride).flatten(1)
+        return seen.contiguous(memory_format=torch.channels_last), share
 
     def _clip_losses(self, lab: Tensor) -> dict[str, Tensor]:
         network = self.network
@@ -189,6 +195,11 @@ def _spare_strided_convolutions(network: torch.nn.Module) -> None:
     for conv in network.modules():
         if isinstance(conv, torch.nn.Conv2d) and conv.stride != (1, 1):
             conv.forward = partial(in_fp32, conv)  # type: ignore[method-assign]
+
+
+def _same_place(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """`partners` by cell positions `[B, N, 2]` in shared windows, forth and back."""
+    return partners(first, second, _cell_extent(second)), partners(second, first, _cell_extent(first))
 
 
 def _cell_extent(positions: Tensor) -> Tensor:

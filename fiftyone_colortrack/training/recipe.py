@@ -25,8 +25,8 @@ class Recipe:
         photographs: share of the view pairs that comes from photographs, where there are any.
         warp: strength of the smooth warp of views, as a share of the crop.
         rotation: largest rotation of a view, in degrees.
-        cover: share of the views of which a part is covered by another image, so that a cell is known by
-            what it shows, not by what is around it.
+        cutouts: share of the view pairs and walks of which a cut-out is pasted onto another pair, where it
+            moves by itself, so that a cell is known by what it shows, not by what is around it.
         jitter: strength of the colour jitter; at 1, contrast changes by up to 1.35, saturation by 1.65 times.
         grey: whether the network sees lightness only.
         window: reach of the reconstruction's affinity, in cells.
@@ -52,7 +52,7 @@ class Recipe:
     photographs: float = 0.3
     warp: float = 0.03
     rotation: float = 10.0
-    cover: float = 0.8
+    cutouts: float = 0.8
     jitter: float = 0.5
     grey: bool = False
     window: int = 8
@@ -79,7 +79,7 @@ RECIPES = {
         zoom=(1.0, 1.0),
         warp=0.0,
         rotation=0.0,
-        cover=0.0,
+        cutouts=0.0,
         jitter=0.0,
         grey=True,
         weight_decay=0.0,

@@ -20,7 +20,10 @@ from fiftyone_colortrack.training.recipe import Recipe
 CLIP_LENGTH = 4  # three reference frames and the target: Vondrick et al. 2018, 4.1
 CLIP_GAP = 1 / 6  # seconds: the paper's 6 frames per second
 WALK_LENGTH = 4
+CELL = 8  # pixels: the stride of what is trained
+WALK_SHIFT = 3  # cells by which the ends of a walk are shifted, so that their borders tell nothing
 WARP_POINTS = 4
+CUTOUT_POINTS = 8
 _RELATIVE_FLIP = 0.1  # share of the view pairs of which one view is mirrored
 
 
@@ -35,7 +38,7 @@ class View:
     flip: bool
     angle: float  # radians
     warp: np.ndarray  # [2, WARP_POINTS, WARP_POINTS], displacements (y, x) as shares of the extent
-    cover: np.ndarray  # [WARP_POINTS, WARP_POINTS], another image covers the view where this is above 0
+    cutout: np.ndarray  # [CUTOUT_POINTS, CUTOUT_POINTS] over the window: above 0 it is what can be pasted
     jitter: np.ndarray  # [5]: contrast, brightness, saturation, and hue's cosine and sine
 
 
@@ -128,8 +131,8 @@ class Sampler(IterableDataset):
         gap = int(np.clip(round(rng.uniform(*self.recipe.gap) * clip.rate), 1, clip.length - 1))
         first = clip.first + int(rng.integers(clip.length - gap))
         frames = [first, first + gap][:: rng.choice([-1, 1])]
-        view = self._view(rng, frames[0], crop, distorted=False)
-        return [view, _same_place(view, frames[1])]
+        one = self._view(rng, frames[0], crop, distorted=False)
+        return [one, self._view(rng, frames[1], crop, distorted=False, near=one, reach=1 / 6)]
 
     def _view_pair(self, rng: np.random.Generator, crop: int) -> list[View]:
         source = self.everything
@@ -138,7 +141,7 @@ class Sampler(IterableDataset):
         clip = source.draw(rng)
         frame = clip.first + int(rng.integers(clip.length))
         one = self._view(rng, frame, crop, distorted=True)
-        other = self._view(rng, frame, crop, distorted=True, near=one)
+        other = self._view(rng, frame, crop, distorted=True, near=one, reach=1 / 3)
         other.flip = one.flip ^ bool(rng.random() < _RELATIVE_FLIP)
         return [one, other]
 
@@ -150,12 +153,14 @@ class Sampler(IterableDataset):
         first = clip.first + int(rng.integers(clip.length - gap * (WALK_LENGTH - 1)))
         view = self._view(rng, first, crop, distorted=False)
         frames = [_same_place(view, first + i * gap) for i in range(WALK_LENGTH)]
-        recipe = self.recipe
-        ends = [
-            replace(frame, cover=_draw_cover(rng, recipe.cover), jitter=_draw_jitter(rng, recipe.jitter))
-            for frame in (frames[0], frames[-1])
-        ]
+        cutout = _draw_cutout(rng, self.recipe.cutouts)
+        ends = [self._end(rng, frame, crop, cutout) for frame in (frames[0], frames[-1])]
         return ends, frames
+
+    def _end(self, rng: np.random.Generator, frame: View, crop: int, cutout: np.ndarray) -> View:
+        shift = rng.integers(-WALK_SHIFT, WALK_SHIFT, 2, endpoint=True) * CELL / crop * frame.extent
+        centre = (frame.centre[0] + float(shift[0]), frame.centre[1] + float(shift[1]))
+        return replace(frame, centre=centre, cutout=cutout, jitter=_draw_jitter(rng, self.recipe.jitter))
 
     def _clip(self, rng: np.random.Generator, crop: int) -> list[View]:
         clip = self.long.draw(rng)
@@ -165,8 +170,15 @@ class Sampler(IterableDataset):
         return [_same_place(view, first + step) for step in steps]
 
     def _view(
-        self, rng: np.random.Generator, frame: int, crop: int, distorted: bool, near: View | None = None
+        self,
+        rng: np.random.Generator,
+        frame: int,
+        crop: int,
+        distorted: bool,
+        near: View | None = None,
+        reach: float = 0.0,
     ) -> View:
+        """A view, or another one that is `near` a first: as far as `reach` times its extent."""
         recipe = self.recipe
         if near is None:
             side = crop / np.exp(rng.uniform(*np.log(recipe.zoom)))
@@ -179,10 +191,10 @@ class Sampler(IterableDataset):
             centre = rng.uniform(extent / 2, size - extent / 2)
             corner = np.clip(centre - SHORT_SIDE / 2, 0, size - SHORT_SIDE).round().astype(int)
             centre = centre - corner
-        else:  # within the other view's window, and no farther from its centre than a third of its extent
+        else:  # within the other view's window
             corner = np.array(near.corner)
-            reach = np.array(near.extent) / 3
-            centre = np.clip(near.centre + rng.uniform(-reach, reach), extent / 2, SHORT_SIDE - extent / 2)
+            offset = rng.uniform(-reach, reach, 2) * near.extent
+            centre = np.clip(near.centre + offset, extent / 2, SHORT_SIDE - extent / 2)
         strength = recipe.warp if distorted else 0.0
         angle = np.deg2rad(recipe.rotation) if distorted else 0.0
         return View(
@@ -190,10 +202,10 @@ class Sampler(IterableDataset):
             (int(corner[0]), int(corner[1])),
             (float(centre[0]), float(centre[1])),
             (float(extent[0]), float(extent[1])),
-            flip=bool(rng.random() < 0.5) and recipe.clips == 0,
+            flip=near.flip if near else bool(rng.random() < 0.5) and recipe.clips == 0,
             angle=float(rng.uniform(-angle, angle)),
             warp=rng.normal(0, strength, (2, WARP_POINTS, WARP_POINTS)),
-            cover=_draw_cover(rng, recipe.cover if distorted else 0.0),
+            cutout=near.cutout if near else _draw_cutout(rng, recipe.cutouts if distorted else 0.0),
             jitter=_draw_jitter(rng, recipe.jitter if distorted else 0.0),
         )
 
@@ -214,10 +226,10 @@ def _draw_jitter(rng: np.random.Generator, strength: float) -> np.ndarray:
     return np.array([contrast, rng.uniform(-0.25, 0.25) * strength, saturation, np.cos(hue), np.sin(hue)])
 
 
-def _draw_cover(rng: np.random.Generator, share: float) -> np.ndarray:
-    """Noise, lowered so that half of the view is covered or less; for `1 - share` of the views, nothing."""
+def _draw_cutout(rng: np.random.Generator, share: float) -> np.ndarray:
+    """Noise that is above 0 in half of the window or less; for `1 - share` of the windows, nowhere."""
     lowered = rng.uniform(0, 1.5) if rng.random() < share else np.inf
-    return rng.normal(size=(WARP_POINTS, WARP_POINTS)) - lowered
+    return rng.normal(size=(CUTOUT_POINTS, CUTOUT_POINTS)) - lowered
 
 
 class _Choice:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from fiftyone_colortrack.training.cache import FrameCache, OnFile
 from fiftyone_colortrack.training.color_check import ColorCheck
 from fiftyone_colortrack.training.data import TrainingData
 from fiftyone_colortrack.training.module import TrackerTraining
+from fiftyone_colortrack.training.normalization import settled
 from fiftyone_colortrack.training.recipe import RECIPES, Recipe
 from fiftyone_colortrack.training.sampling import WALK_LENGTH, Sampler
 
@@ -137,19 +139,23 @@ def fit(
         _first_weights(preset, init, cache, seed), recipe, _placed(cache, accelerator), steps
     )
     module.to(memory_format=torch.channels_last)
+    settle = partial(settled, cache=cache, seed=seed)
     check = ColorCheck(cache, seed)
-    run = _Run(out, steps, on_step, stop, _both(check, evaluate), evaluate_every, checkpoint_minutes)
+    measure = _both(check, evaluate)
+    run = _Run(
+        out, steps, on_step, stop, lambda net: measure(settle(net)), evaluate_every, checkpoint_minutes
+    )
     with _quiet():
         trainer = _trainer(out, accelerator, recipe, steps, run)
         done = _steps_done(checkpoint, module, steps) if resume and checkpoint.exists() else 0
-        start = (check if done else run.measure)(module.averaged) if trainer.is_global_zero else {}
+        start = (check if done else measure)(settle(module.averaged)) if trainer.is_global_zero else {}
         batches = Sampler(cache, recipe, seed, done, trainer.global_rank, trainer.world_size)
         loader = DataLoader(batches, batch_size=None)
         trainer.fit(module, loader, ckpt_path=checkpoint if done else None, weights_only=False)
     if trainer.is_global_zero and not run.stopped:
         facts = _facts(preset, init, steps, cache) | {"scores": run.scores, "recipe": asdict(recipe)}
         facts |= {"seed": seed, "seconds_per_step": run.seconds / max(trainer.global_step - done, 1)}
-        save_model(module.averaged, weights, **facts)
+        save_model(settle(module.averaged), weights, **facts)
     numbers = (module.losses, run.scores, start, run.seconds, run.waiting)
     return TrainResult(weights, trainer.global_step, *numbers, cache.unreadable, run.stopped)
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fiftyone_colortrack.tracking.affinity import copy_labels, largest, top_k_matches
+from fiftyone_colortrack.model.presets import build
+from fiftyone_colortrack.tracking.affinity import copy_labels, largest, top_k_matches, trusted
 
 
 def features(frames: int, height: int, width: int, dim: int = 16, seed: int = 0) -> torch.Tensor:
@@ -62,6 +63,21 @@ def test_a_cell_copies_from_where_it_came_from():
     copied = copy_labels(top_k_matches(moved, frame[None], 5, 6), labels, 0.01).view(20, 30)
     expected = torch.roll(labels.view(20, 30), (2, -3), (0, 1))
     torch.testing.assert_close(copied[2:, :-3], expected[2:, :-3], atol=1e-3, rtol=0)
+
+
+def test_raw_colours_count_less_where_they_are_not_found_again():
+    embedder = build("fast", channels=16, lab_weight=0.75)
+    learned, raw = features(2, 14, 14), features(2, 14, 14, dim=embedder.lab_channels, seed=1)
+    raw[1, :, 7:] = raw[0, :, 7:]  # the right half is found again
+    last, query = torch.cat([0.5 * learned, 0.75**0.5 * raw], -1)
+    scaled = trusted(query, last, embedder)
+    assert torch.equal(scaled[..., :16], query[..., :16])
+    torch.testing.assert_close(scaled[:, 7:], query[:, 7:])
+    distance = 1 - naive(raw[1], raw[:1], 6).amax(1).view(14, 14)
+    share = (embedder.lab_tolerance / distance[:, :7]).clamp(max=1)
+    torch.testing.assert_close(scaled[:, :7, 16:], query[:, :7, 16:] * share[..., None])
+    assert share.max() < 0.1
+    assert trusted(query, last, build("lab")) is query
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

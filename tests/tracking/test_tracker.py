@@ -107,7 +107,8 @@ def test_an_object_joins_where_it_is_first_labelled():
         tracked = track(video, [Seed(0, only_one[0]), Seed(6, only_two[6])], direction=direction)
         for t in range(12):
             assert set(np.unique(tracked[t].labels)) - {0} == ({1} if t < 6 else {1, 2}), t
-            assert jaccard(tracked[t].labels == 1, masks[t] == 1) > 0.8
+            for i in (1,) if t < 6 else (1, 2):
+                assert jaccard(tracked[t].labels == i, masks[t] == i) > 0.8, (t, i)
         assert tracked[6].drawn == {2}
         assert np.array_equal(tracked[6].labels == 2, masks[6] == 2)
 

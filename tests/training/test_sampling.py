@@ -7,11 +7,19 @@ import torch
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model.presets import build
-from fiftyone_colortrack.training.augmentation import cell_positions, partners, render_views, view_grid
+from fiftyone_colortrack.training.augmentation import (
+    cell_positions,
+    cutouts,
+    partners,
+    pasted_partners,
+    render_views,
+    through,
+    view_grid,
+)
 from fiftyone_colortrack.training.cache import Clip, FrameCache
 from fiftyone_colortrack.training.module import TrackerTraining
 from fiftyone_colortrack.training.recipe import Recipe
-from fiftyone_colortrack.training.sampling import CLIP_LENGTH, Sampler
+from fiftyone_colortrack.training.sampling import CLIP_LENGTH, WALK_SHIFT, Sampler
 
 RECIPE = Recipe(frame_pairs=3, view_pairs=3, walks=0, crops=(64, 128))
 
@@ -57,16 +65,20 @@ def test_two_processes_share_what_one_would_draw(cache: FrameCache) -> None:
 
 
 def test_frame_pairs_show_one_place_of_one_clip_at_two_times(cache: FrameCache) -> None:
-    gaps = []
+    gaps, places = [], set()
     for step in range(50):
         batch = Sampler(cache, RECIPE, 0).batch(step)
         for one, other in zip(
             batch.views[: batch.frame_pairs], batch.views[batch.frame_pairs :], strict=False
         ):
             assert one.frame // 10 == other.frame // 10 < 2
-            assert (one.centre, one.extent, one.flip) == (other.centre, other.extent, other.flip)
+            assert (one.corner, one.flip) == (other.corner, other.flip)
+            offset = np.abs(np.subtract(one.centre, other.centre))
+            assert (offset <= np.array(one.extent) / 6 + 1e-6).all()
+            places.add(one.centre == other.centre)
             gaps.append(one.frame - other.frame)
         assert batch.dropped.any(1).all()
+    assert places == {False}  # of one place, the borders would tell where a cell is
     assert 0 not in gaps
     assert min(gaps) == -9
     assert max(gaps) == 9
@@ -110,6 +122,33 @@ def test_an_undistorted_view_is_its_part_of_the_frame(cache: FrameCache) -> None
     torch.testing.assert_close(grid[-1, -1] - grid[0, 0], torch.tensor([63.0, 63.0]))
 
 
+def test_both_views_show_the_same_cut_out(cache: FrameCache) -> None:
+    recipe = replace(RECIPE, frame_pairs=0, view_pairs=6, crops=(128,), cutouts=1.0)
+    batch = Sampler(cache, recipe, 1).batch(0)
+    grid = view_grid(batch.views, 128, torch.device("cpu"))
+    first, second = torch.nn.functional.avg_pool2d(cutouts(grid, batch.views).float(), 8).flatten(2).chunk(2)
+    assert 0.02 < first.mean() < 0.5
+    partner = partners(*cell_positions(grid, 8).chunk(2), torch.full((6,), 12.0))
+    here, there = first[:, 0], second[:, 0].gather(1, partner.clamp(min=0))
+    inside = (partner >= 0) & (here == 1)
+    assert inside.sum() > 50
+    assert there[inside].mean() > 0.95
+
+
+def test_pasted_cells_have_the_partners_of_what_is_pasted() -> None:
+    own, other = torch.tensor([[1, 0, -1, 3]]), torch.tensor([[3, 2, 0, 1]])
+    first = torch.tensor([[1.0, 0.0, 0.9, 0.5]])  # shares of the first views' cells
+    second = torch.tensor([[1.0, 0.0, 0.1, 1.0]])
+    # pasted in both; its partner was pasted over; pasted in both; neither one nor the other
+    assert pasted_partners(own, other, first, second).tolist() == [[3, -1, 0, -1]]
+
+
+def test_partners_by_way_of_other_cells() -> None:
+    first, second = torch.tensor([[2, -1, 0]]), torch.tensor([[-1, 1, 2]])
+    assert through(first, second).tolist() == [[2, -1, -1]]
+    assert through(first, second, torch.tensor([[0, 0, 1]])).tolist() == [[1, -1, -1]]
+
+
 def test_clips_have_the_papers_rate(cache: FrameCache) -> None:
     recipe = replace(RECIPE, frame_pairs=0, view_pairs=0, clips=3, crops=(64,))
     batch = Sampler(cache, recipe, 0).batch(0)
@@ -134,7 +173,12 @@ def test_walks_follow_one_place_through_a_clip(cache: FrameCache) -> None:
     for first, last, walk in zip(*ends, walks, strict=True):
         assert (first.frame, last.frame) == (walk[0].frame, walk[-1].frame)
         assert [b.frame - a.frame for a, b in pairwise(walk)] == [1, 1, 1]
-        assert len({view.centre for view in (first, last, *walk)}) == 1
+        assert len({view.centre for view in walk}) == 1
+        cell = walk[0].extent[0] / 8  # of a crop of 64 pixels
+        shift = np.subtract([first.centre, last.centre], walk[0].centre) / cell
+        np.testing.assert_allclose(shift, shift.round(), atol=1e-6)
+        assert np.abs(shift.round()).max() <= WALK_SHIFT
+        assert first.cutout is last.cutout
         assert all(np.array_equal(view.jitter, [1, 0, 1, 1, 0]) for view in walk)
         assert not np.array_equal(first.jitter, last.jitter)
 

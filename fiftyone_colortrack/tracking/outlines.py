@@ -1,0 +1,85 @@
+"""Outlines of masks: from cells to the edges between colours."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fiftyone_colortrack.tracking.grid import Grid
+
+STEP = 4  # the filter's coefficients are computed for every fourth pixel, and interpolated
+RADIUS = 3  # of the windows in which a label is a linear function of the colour, in steps
+NOISE = 3e-5  # variance of colours in [0, 1] that are no edge
+
+
+class Outlines:
+    """Draws soft labels along the edges of one frame: a guided filter with the frame's colours as its guide.
+
+    In every window a label is fitted by a linear function of the colour, and what all windows say of a pixel
+    is averaged (He, Sun, Tang: Guided Image Filtering, 2013, equations 14 to 16), at reduced resolution (He,
+    Sun: Fast Guided Filter, 2015). What depends on the frame alone is computed once for all objects.
+
+    Args:
+        frame: uint8 RGB [H, W, 3], of the grid's `input_size`
+        grid: of cells of whole steps
+        device: of the labels
+    """
+
+    def __init__(self, frame: np.ndarray, grid: Grid, device: torch.device) -> None:
+        self._cell, self._size = grid.stride, frame.shape[:2]
+        colors = torch.from_numpy(frame).to(device).permute(2, 0, 1)[None].float() / 255  # 1 x 3 x H x W
+        height, width = (count * grid.stride for count in grid.cells)
+        self._colors = F.pad(colors, (0, width - frame.shape[1], 0, height - frame.shape[0]), "replicate")
+        self._guide = F.avg_pool2d(self._colors, STEP)
+        products = self._guide[:, :, None] * self._guide[:, None]  # 1 x 3 x 3 x h x w
+        self._mean = _window_mean(self._guide)
+        covariance = _window_mean(products.flatten(1, 2)).unflatten(1, (3, 3))
+        covariance -= self._mean[:, :, None] * self._mean[:, None]
+        covariance += NOISE * torch.eye(3, device=device)[:, :, None, None]
+        self._inverse = _inverse(covariance)
+
+    def sharpen(self, label: Tensor, rows: slice, columns: slice) -> Tensor:
+        """A part of a soft label, along the frame's edges.
+
+        Args:
+            label: [h, w], 0 beyond the part
+            rows, columns: of cells that make up the part
+
+        Returns:
+            [H', W'], the pixels of the input in these cells
+        """
+        per_cell = self._cell // STEP
+        coarse = label[None, None, rows, columns]
+        part = F.interpolate(coarse, scale_factor=float(per_cell), mode="bilinear")  # 1 x 1 x h x w
+        guide, mean, inverse = (
+            values[..., _scaled(rows, per_cell), _scaled(columns, per_cell)]
+            for values in (self._guide, self._mean, self._inverse)
+        )
+        share = _window_mean(part)
+        slope = torch.einsum("bijhw,bjhw->bihw", inverse, _window_mean(guide * part) - mean * share)
+        offset = share - (slope * mean).sum(1, keepdim=True)
+        line = F.interpolate(
+            _window_mean(torch.cat([slope, offset], 1)), scale_factor=float(STEP), mode="bilinear"
+        )
+        colors = self._colors[..., _scaled(rows, self._cell), _scaled(columns, self._cell)]
+        sharp = ((line[:, :3] * colors).sum(1) + line[:, 3])[0]
+        return sharp[: self._size[0] - rows.start * self._cell, : self._size[1] - columns.start * self._cell]
+
+
+def _scaled(part: slice, factor: int) -> slice:
+    return slice(part.start * factor, part.stop * factor)
+
+
+def _window_mean(values: Tensor) -> Tensor:
+    return F.avg_pool2d(values, 2 * RADIUS + 1, 1, RADIUS, count_include_pad=False)
+
+
+def _inverse(matrices: Tensor) -> Tensor:
+    """Inverses of symmetric 3 x 3 matrices [1, 3, 3, ...], by cross products of their rows."""
+    first, second, third = matrices.unbind(1)
+    cofactors = torch.stack(
+        [torch.linalg.cross(a, b, dim=1) for a, b in ((second, third), (third, first), (first, second))], 1
+    )
+    return cofactors / (first * cofactors[:, 0]).sum(1)[:, None, None]
