@@ -15,10 +15,12 @@ LEAST_DOUBT = 1e-3  # of a sure tracker: where all frames are sure, suggestions 
 def suggest_frames(confidence: np.ndarray, labelled: Collection[int], count: int = 1) -> list[int]:
     """Choose frames one after the other, each for the doubt that its labels are expected to remove.
 
-    A tracker's doubt in a frame is 1 - confidence, and is taken to grow with the distance to the nearest
-    labelled frame. Labels in frame t bring this distance in frame s from D(s) down to |s - t|, so that they
-    remove the share 1 - |s - t| / D(s) of the doubt in s, where that is positive. What a chosen frame should
-    remove, the next one cannot: the choice spreads over the video.
+    A tracker errs more with every frame that it is away from a labelled one, and the faster the more it
+    doubts: its expected error in frame s is (1 - confidence) D(s), D the distance to the nearest labelled
+    frame. Labels in frame t bring D(s) down to |s - t| where that is less, and the choice spreads over the
+    video. But they help only as far as the tracker can follow them from there, and what it is sure of it
+    follows: the sum is weighted by the confidence in t. So the frames beside one that hides the objects are
+    preferred to that frame itself, whose labels show little of them.
 
     Args:
         confidence: of the tracks in each frame, [T] in [0, 1]
@@ -42,9 +44,9 @@ def suggest_frames(confidence: np.ndarray, labelled: Collection[int], count: int
     apart = abs(candidates[:, None] - frames)  # candidate x frame
     chosen: list[int] = []
     while len(chosen) < count and distance[candidates].any():
-        removed = np.clip(1 - apart / np.maximum(distance, 1e-9), 0, None)  # candidate x frame
-        best = int(np.argmax(np.where(distance[candidates] > 0, removed @ doubt, -1)))
-        doubt = doubt * (1 - removed[best])
+        removed = np.clip(distance - apart, 0, None) @ doubt  # of each candidate
+        gain = removed * confidence[candidates]
+        best = int(np.argmax(np.where(distance[candidates] > 0, gain, -1)))
         distance = np.minimum(distance, apart[best])
         chosen.append(int(candidates[best]))
     return chosen
