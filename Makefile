@@ -2,7 +2,7 @@
 # make test    installs, runs the test suite (TEST_ARGS="-k tracker")
 # make soak    the tests of faults in full: kills, 10,000 frames, 4K (minutes)
 # make lint    ruff and mypy        make docs    builds the documentation into site/
-# make pictures    the screenshots of the documentation, anew, by the browser tests (needs Chromium)
+# make pictures    the pictures of the documentation, anew (needs Chromium, and a font with emoji for the App's trophies)
 VENV := .venv
 BIN := $(VENV)/bin
 CHECK := import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
@@ -34,6 +34,7 @@ pictures: $(VENV)/.dev
 	COLORTRACK_SCREENSHOTS=$(VENV)/pictures $(BIN)/python -m pytest tests/browser
 	cd $(VENV)/pictures && for name in *.png; do \
 		if [ -f $(CURDIR)/docs/images/$$name ]; then cp $$name $(CURDIR)/docs/images/; fi; done
+	$(BIN)/python scripts/film_picture.py assets/films.jpg
 
 $(VENV)/.%: pyproject.toml scripts/ensure_mongod.py | $(BIN)/pip
 	$(BIN)/python -m pip install -e '.[$*]'

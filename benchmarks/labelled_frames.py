@@ -1,9 +1,10 @@
-"""J&F on DAVIS after some frames of each sequence are labelled: suggested, evenly spaced, or random ones.
+"""J&F on DAVIS by how many frames of each sequence are labelled: suggested, evenly spaced, or random ones.
 
     python benchmarks/labelled_frames.py --root DAVIS [--counts 1 2 3 5] [--json FILE] [--chart FILE.png]
 
-The first frame is always labelled, and the truth takes the place of the person. Suggested frames are chosen
-one by one by `suggest_frames`, from the confidences of the tracks so far. All frames but the first and the
+The first frame is always labelled, and the truth takes the place of the person. Frames are suggested by
+`suggest_frames`: all at once, from the confidences of the tracks from the first frame, or one by one, from
+those of the tracks so far. All frames but the first and the
 last are scored, as in DAVIS, those that are labelled included. Only what another labelled frame changes is
 tracked again.
 """
@@ -29,7 +30,12 @@ from fiftyone_colortrack.tracking.segments import Segment
 from fiftyone_colortrack.tracking.suggest import suggest_frames
 
 Scores = dict[str, dict[int, float]]
-COLORS = {"suggested": "#ff6d04", "evenly spaced": "#4a90d9", "random": "#9a9a9a"}
+COLORS = {
+    "suggested": "#ff6d04",
+    "suggested one by one": "#ffb27a",
+    "evenly spaced": "#4a90d9",
+    "random": "#9a9a9a",
+}
 
 
 class Result(NamedTuple):
@@ -65,12 +71,19 @@ class LabelledSequence:
         return float(np.mean([result.jf for result in self._track(labelled)[1:-1]]))
 
     def suggested(self, count: int) -> list[int]:
-        """The first frame, and those that are suggested after it."""
+        """The first frame, and those that are suggested after it, all at once."""
+        return [0, *self._suggest([0], count - 1)]
+
+    def suggested_one_by_one(self, count: int) -> list[int]:
+        """The first frame, and those that are suggested after it, each after tracking again."""
         labelled = [0]
         while len(labelled) < count:
-            confidence = np.array([result.confidence for result in self._track(labelled)])
-            labelled += suggest_frames(confidence, labelled)
+            labelled += self._suggest(labelled, 1)
         return labelled
+
+    def _suggest(self, labelled: Sequence[int], count: int) -> list[int]:
+        confidence = np.array([result.confidence for result in self._track(labelled)])
+        return suggest_frames(confidence, labelled, count)
 
     def _track(self, labelled: Sequence[int]) -> list[Result]:
         """The results in all frames."""
@@ -110,10 +123,11 @@ def random_frames(length: int, count: int, seed: int) -> list[int]:
 
 def compare(sequence: LabelledSequence, counts: Sequence[int], seeds: int) -> Scores:
     """J&F by way of choosing and by number of labelled frames."""
-    suggested = sequence.suggested(max(counts))
+    one_by_one = sequence.suggested_one_by_one(max(counts))
     length = len(sequence)
     return {
-        "suggested": {n: sequence.score(suggested[:n]) for n in counts},
+        "suggested": {n: sequence.score(sequence.suggested(n)) for n in counts},
+        "suggested one by one": {n: sequence.score(one_by_one[:n]) for n in counts},
         "evenly spaced": {n: sequence.score(evenly_spaced(length, n)) for n in counts},
         "random": {
             n: float(np.mean([sequence.score(random_frames(length, n, seed)) for seed in range(seeds)]))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fiftyone_colortrack.api.suggestion import Suggestion, suggest
     from fiftyone_colortrack.api.training import TrainProgress, train
     from fiftyone_colortrack.datasets.davis import load_davis
+    from fiftyone_colortrack.datasets.jhmdb import load_jhmdb
+    from fiftyone_colortrack.datasets.kinetics import load_kinetics
     from fiftyone_colortrack.model import list_models, load_model
     from fiftyone_colortrack.tracking import Seed, StreamTracker, TrackedFrame, Tracker, TrackerConfig
 
@@ -27,6 +29,8 @@ _MODULES = {
     "api.suggestion": ("Suggestion", "suggest"),
     "api.training": ("TrainProgress", "train"),
     "datasets.davis": ("load_davis",),
+    "datasets.jhmdb": ("load_jhmdb",),
+    "datasets.kinetics": ("load_kinetics",),
     "model": ("list_models", "load_model"),
     "tracking": ("Seed", "StreamTracker", "TrackedFrame", "Tracker", "TrackerConfig"),
 }
@@ -52,6 +56,8 @@ __all__ = [
     "film",
     "list_models",
     "load_davis",
+    "load_jhmdb",
+    "load_kinetics",
     "load_model",
     "propagate",
     "suggest",

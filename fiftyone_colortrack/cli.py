@@ -182,6 +182,21 @@ def load_kinetics(
 
 
 @app.command()
+def download(
+    name: Annotated[Literal["davis-2016", "davis-2017", "jhmdb"], typer.Argument(help="A dataset.")],
+    folder: Annotated[Path, typer.Argument(help="Where to; what is there is not fetched again.")],
+) -> None:
+    """Download a dataset's official archives, check and unpack them; a download that broke off goes on."""
+    from fiftyone_colortrack.datasets.download import download
+
+    with progress_bar() as update:
+        root = download(name, folder, update)
+    console.print(
+        f"Make a dataset of it with: colortrack load {name.partition('-')[0]} {root}", soft_wrap=True
+    )
+
+
+@app.command()
 def propagate(
     dataset: Annotated[str, typer.Argument(help="Name of a FiftyOne dataset of videos.")],
     seed_field: Annotated[

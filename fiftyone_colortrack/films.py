@@ -204,14 +204,25 @@ def overview(
         height: of the film in pixels; smaller videos are not enlarged
     """
     video = open_frames(frames)
-    films: dict[str, Iterable[np.ndarray]] = {"frame": video.read(range(len(video)))}
-    if tracks is not None:
-        films["tracks"] = tracks
-    films["predicted colours"] = (frame.image for frame in colorize(video, model=embedder, config=config))
-    films["embedding"] = embedding_film(video, embedder, config=config)
     height = min(height, video.height)
     size = (round(video.width * height / video.height), height)
+    films = views(video, tracks, embedder, config)
     return side_by_side({title: (_scale(picture, size) for picture in film) for title, film in films.items()})
+
+
+def views(
+    video: Frames,
+    tracks: Iterable[np.ndarray] | None,
+    embedder: Embedder,
+    config: TrackerConfig | None = None,
+) -> dict[str, Iterable[np.ndarray]]:
+    """The films of `overview` by their titles, in the size of the video; for the arguments see there."""
+    return {
+        "frame": video.read(range(len(video))),
+        **({} if tracks is None else {"tracks": tracks}),
+        "predicted colours": (frame.image for frame in colorize(video, model=embedder, config=config)),
+        "embedding": embedding_film(video, embedder, config=config),
+    }
 
 
 def _scale(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

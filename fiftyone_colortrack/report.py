@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 Table = list[list[str]]
 """Rows of cells; the first row is the head."""
 
-STYLE = "body { font: 15px sans-serif; max-width: 1000px; margin: 2em auto } td, th { padding: 2px 12px }"
+STYLE = """
+body { font: 15px sans-serif; max-width: 1000px; margin: 2em auto }
+td, th { padding: 2px 24px 2px 0; text-align: left }
+"""
+EXPLANATION = """
+Bars average videos, lines frames; thin lines and bands are one standard deviation to either side. Colour
+error and confidence are cut into fifths of the frames.
+""".strip()
 
 
 def write_report(analysis: Analysis, folder: str | Path) -> list[Path]:
@@ -65,6 +72,14 @@ def score_rows(breakdown: Breakdown) -> Table:
     return [[breakdown.axis, "", *by_x], *rows]
 
 
+def group_notes(breakdown: Breakdown) -> str:
+    """What the names of groups of videos stand for, in one line; empty where they speak for themselves."""
+    if breakdown.name != "videos":
+        return ""
+    notes = {score.x: score.note for scores in breakdown.scores.values() for score in scores if score.note}
+    return ", ".join(f"{name}: {note}" for name, note in notes.items())
+
+
 def point_rows(points: Mapping[str, Mapping[str, float | None]]) -> Table:
     """PCK of each key point, a column for each threshold; of one evaluation, see `Analysis.points`."""
     rows = [[name, *map(_percent, scores.values())] for name, scores in points.items()]
@@ -90,12 +105,13 @@ def _cell(score: Score | None) -> str:
 
 
 def _markdown(analysis: Analysis) -> str:
-    parts = [f"# {analysis.metric} on {analysis.dataset}", markdown_table(_total_rows(analysis))]
+    title = f"# {analysis.metric} on {analysis.dataset}"
+    parts = [title, markdown_table(_total_rows(analysis)), EXPLANATION]
     for breakdown in analysis.breakdowns:
         text = heading(breakdown)
         parts += [f"## {text}", f"![{text}]({breakdown.name}.png)", markdown_table(score_rows(breakdown))]
-    for key, points in analysis.points.items():
-        parts += [f"## Key points: {key}", markdown_table(point_rows(points))]
+    for name, points in analysis.points.items():
+        parts += [f"## Key points: {name}", markdown_table(point_rows(points))]
     return "\n\n".join([*parts, *analysis.missing]) + "\n"
 
 
@@ -103,12 +119,13 @@ def _html(analysis: Analysis, figures: Sequence[Figure]) -> str:
     from plotly.io import to_html
 
     title = html.escape(f"{analysis.metric} on {analysis.dataset}")
-    parts = [f"<h1>{title}</h1>", _html_table(_total_rows(analysis))]
-    for i, chart in enumerate(figures):
+    parts = [f"<h1>{title}</h1>", _html_table(_total_rows(analysis)), f"<p>{EXPLANATION}</p>"]
+    for i, (breakdown, chart) in enumerate(zip(analysis.breakdowns, figures, strict=True)):
         layout = {**chart["layout"], "template": "plotly_white", "height": 420}
         parts.append(to_html({**chart, "layout": layout}, full_html=False, include_plotlyjs=i == 0))
-    for key, points in analysis.points.items():
-        parts += [f"<h2>Key points: {html.escape(key)}</h2>", _html_table(point_rows(points))]
+        parts.append(f"<p>{html.escape(group_notes(breakdown))}</p>")
+    for name, points in analysis.points.items():
+        parts += [f"<h2>Key points: {html.escape(name)}</h2>", _html_table(point_rows(points))]
     parts += [f"<p>{html.escape(text)}</p>" for text in analysis.missing]
     head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     return "\n".join(["<!doctype html>", f"<html><head>{head}</head><body>", *parts, "</body></html>\n"])

@@ -53,6 +53,16 @@ def test_an_error_is_one_line_and_exit_status_2(
     assert error.count("\n") == 1
 
 
+def test_download_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    asked = []
+    monkeypatch.setattr(
+        "fiftyone_colortrack.datasets.download.download",
+        lambda name, folder, progress: asked.append(name) or folder / "DAVIS",
+    )
+    assert f"colortrack load davis {tmp_path / 'DAVIS'}" in run("download", "davis-2017", tmp_path)
+    assert asked == ["davis-2017"]
+
+
 def test_models_lists_lab():
     assert "lab" in run("models")
 

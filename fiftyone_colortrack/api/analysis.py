@@ -12,7 +12,7 @@ import fiftyone as fo
 import numpy as np
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from fiftyone_colortrack.api.evaluation import METRIC_URI
 from fiftyone_colortrack.api.films import INFO as FILMS
@@ -335,13 +335,13 @@ def _by_frame(view: SampleCollection, path: str, id_field: str = "id") -> dict[s
 def _by_quantity(
     name: str, title: str, axis: str, frames: Mapping[str, _Frames], values: Mapping[str, np.ndarray]
 ) -> Breakdown:
-    """Scores of the frames in fifths, by rank of a quantity."""
+    """Scores of the frames in fifths, by rank of a quantity; frames of one value stay together."""
     scores, correlation = {}, {}
     for key, quantity in values.items():
         known = np.flatnonzero(~np.isnan(quantity))
-        order = known[np.argsort(quantity[known], kind="stable")]
-        parts = [part for part in np.array_split(order, QUANTILES) if part.size]
-        scores[key] = [_quantile(quantity[part], frames[key], part) for part in parts]
+        share = (rankdata(quantity[known], "min") - 1) / max(len(known), 1)
+        parts = [known[(share * QUANTILES).astype(int) == i] for i in range(QUANTILES)]
+        scores[key] = [_quantile(quantity[part], frames[key], part) for part in parts if part.size]
         of_frames = frames[key].scores[known]
         if len(np.unique(quantity[known])) > 1 and len(np.unique(of_frames)) > 1:
             correlation[key] = float(spearmanr(quantity[known], of_frames).statistic)

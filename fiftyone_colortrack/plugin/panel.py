@@ -18,7 +18,7 @@ from fiftyone_colortrack.api.analysis import (
     track_evaluations,
 )
 from fiftyone_colortrack.charts import figure
-from fiftyone_colortrack.report import markdown_table, point_rows
+from fiftyone_colortrack.report import group_notes, markdown_table, point_rows
 
 NONE = "none"
 PLOT_HEIGHT = "360px"
@@ -141,7 +141,9 @@ class ColorTrackPanel(foo.Panel):
                 height=PLOT_HEIGHT,
                 on_click=self.show,
             )
-        for key, points in analysis.points.items():
-            panel.md(f"**Key points: {key}**\n\n{markdown_table(point_rows(points))}", name=f"points_{key}")
+            if group_notes(breakdown):
+                panel.md(group_notes(breakdown), name=f"key_{breakdown.name}")
+        for name, points in analysis.points.items():
+            panel.md(f"**Key points: {name}**\n\n{markdown_table(point_rows(points))}", name=f"points_{name}")
         for i, text in enumerate(analysis.missing):
             panel.md(text, name=f"missing_{i}")

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.tracking.grid import Grid
-from fiftyone_colortrack.tracking.labels import LabelKind, Labels, Seed
+from fiftyone_colortrack.tracking.labels import LOST, LabelKind, Labels, Seed
 from fiftyone_colortrack.tracking.outlines import Outlines
+
+LEAST_MASS = 0.5  # cells: an object that covers less is not seen
 
 Confidence = dict[int, Any]
 
@@ -78,18 +80,25 @@ class Codec(ABC):
             completed[..., self.channels[object_id]] = drawn[..., self.channels[object_id]]
         return completed
 
-    def fuse(self, forward: Tensor, backward: Tensor, weight: float, ids: Collection[int]) -> Tensor:
+    def fuse(self, forward: Tensor, backward: Tensor, nearness: float, ids: Collection[int]) -> Tensor:
         """Weighted mean of two soft label maps for the objects `ids`; all others are as in `forward`.
+
+        The nearer labelled frame counts more, and so does the surer side: what was lost spreads thin.
 
         Args:
             forward: [h, w, L]
             backward: [h, w, L]
-            weight: of `forward`, in [0, 1]
+            nearness: of the labelled frame that `forward` comes from, in [0, 1]
         """
+        ahead = nearness * _certainty(forward) ** 2  # [L]
+        back = (1 - nearness) * _certainty(backward) ** 2
+        share = ahead / (ahead + back)
         fused = forward.clone()
         for object_id in ids:
             channels = self.channels[object_id]
-            fused[..., channels] = torch.lerp(backward[..., channels], forward[..., channels], weight)
+            fused[..., channels] = torch.lerp(
+                backward[..., channels], forward[..., channels], share[channels]
+            )
         return fused
 
     def _upsample(self, channel: Tensor, region: Region) -> Tensor:
@@ -215,8 +224,8 @@ class MaskCodec(Codec):
         # Where a person drew an object no other one is.
         return self._with_background(super().complete(drawn, tracked * drawn[..., :1], ids))
 
-    def fuse(self, forward: Tensor, backward: Tensor, weight: float, ids: Collection[int]) -> Tensor:
-        return self._with_background(super().fuse(forward, backward, weight, ids))
+    def fuse(self, forward: Tensor, backward: Tensor, nearness: float, ids: Collection[int]) -> Tensor:
+        return self._with_background(super().fuse(forward, backward, nearness, ids))
 
     @staticmethod
     def _with_background(soft: Tensor) -> Tensor:
@@ -359,6 +368,12 @@ class PointCodec(Codec):
         """Gaussian around each position (in pixels), at the cells of an axis: [cells, P]."""
         distance = (self._centres(axis)[:, None] - position) / self.grid.pixels_per_cell[axis]
         return torch.exp(-((distance / self.SIGMA) ** 2) / 2)
+
+
+def _certainty(soft: Tensor) -> Tensor:
+    """The mean of each channel of [h, w, L] over its own mass, [L] in [0, 1]; `LOST` where there is none."""
+    mass = soft.sum((0, 1))
+    return torch.where(mass > LEAST_MASS, soft.square().sum((0, 1)) / mass, LOST)
 
 
 def _mapping(seed: Seed) -> Mapping[int, np.ndarray]:

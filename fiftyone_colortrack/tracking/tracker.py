@@ -93,8 +93,8 @@ class Tracker:
     Frames arrive in ascending order, each exactly once, and with `direction="backward"` in descending order.
     `forward` leaves out the frames before the first labelled one, `backward` those after the last one. With
     `both`, frames between two labelled ones are tracked from either side, and the two results are averaged,
-    weighted by nearness. An object that a labelled frame leaves out is tracked on through it; one that a
-    later labelled frame is the first to show joins there.
+    weighted by nearness and certainty. An object that a labelled frame leaves out is tracked on through it;
+    one that a later labelled frame is the first to show joins there.
 
     Memory is bounded whatever the video's length: soft labels that have to wait go to a temporary file.
 
@@ -259,8 +259,8 @@ class Tracker:
             span = end.frame - start.frame
             both_sides = start.known & end.drawn
             for step in self._run(between[::-1], [end, *anchors[::-1]], cache):
-                weight = (end.frame - step.frame) / span
-                store[step.frame] = self._codec.fuse(store[step.frame], step.soft, weight, both_sides)
+                nearness = (end.frame - step.frame) / span  # of the start
+                store[step.frame] = self._codec.fuse(store[step.frame], step.soft, nearness, both_sides)
                 yield None
         yield from self._stored(store, start.known)
 

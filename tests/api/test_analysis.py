@@ -142,6 +142,12 @@ def test_by_confidence(scored):
     assert analysis.missing[-1].startswith("There is no frames.unsure_confidence")
 
 
+def test_frames_of_one_confidence_stay_together(scored):
+    scored.set_values("frames.sure_confidence", [[1.0] * FRAMES] * len(MEANS))
+    (score,) = breakdown(analyze(scored, "good"), "confidence").scores["good"]
+    assert (score.x, score.count) == (1, 3 * (FRAMES - 1))
+
+
 def test_by_colour_error(scored, films):
     analysis = analyze(scored, "good")
     error = breakdown(analysis, "color_error")

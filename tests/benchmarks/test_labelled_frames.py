@@ -44,11 +44,11 @@ def test_more_labels_help_whoever_chooses(davis_folder: Path) -> None:
     results = labelled_frames.run(davis_folder, [1, 2, 10], model="lab", seeds=2, config=config)
     assert set(results) == {"disc", "mean"}
     assert results["mean"] == results["disc"]
-    assert set(results["mean"]) == {"suggested", "evenly spaced", "random"}
+    assert set(results["mean"]) == set(labelled_frames.COLORS)
     ones = {scores[1] for scores in results["mean"].values()}
     assert len(ones) == 1  # the first frame, whoever chooses
     assert ones.pop() < 99
-    for name in ("suggested", "random"):
+    for name in ("suggested", "suggested one by one", "random"):
         assert results["mean"][name][10] == pytest.approx(100)
 
 

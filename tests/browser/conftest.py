@@ -85,9 +85,13 @@ def open_dataset(server: str, page) -> Callable[[fo.Dataset], None]:
 
 
 @pytest.fixture
-def screenshot(page, tmp_path: Path) -> Callable[[str], None]:
-    """Saves a picture of the page, for people to look at."""
-    return lambda name: _save(page.screenshot(animations="disabled"), tmp_path, name)
+def screenshot(page, tmp_path: Path) -> Callable[..., None]:
+    """Saves a picture of the page, or of a part of it, for people to look at."""
+
+    def save(name: str, part: str = "body") -> None:
+        _save(page.locator(part).screenshot(animations="disabled"), tmp_path, name)
+
+    return save
 
 
 def _save(picture: bytes, tmp_path: Path, name: str) -> None:

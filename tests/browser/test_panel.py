@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import fiftyone as fo
@@ -12,13 +13,14 @@ import fiftyone_colortrack as ct
 from fiftyone_colortrack.datasets.scenes import load_scenes
 
 PLOT = ".js-plotly-plot"
+NUMBERS = count(1)
 
 
 @pytest.fixture
-def tracked(database: None, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[fo.Dataset]:
+def tracked(database: None, tmp_path: Path) -> Iterator[fo.Dataset]:
     """Three rendered videos with ground truth and tracks of both baselines."""
     # The server keeps datasets that it has shown: none may have the name of a deleted one.
-    dataset = load_scenes(tmp_path, request.node.name.replace("_", "-"), 3, frames=12, overwrite=True)
+    dataset = load_scenes(tmp_path, f"my-videos-{next(NUMBERS)}", 3, frames=12, overwrite=True)
     dataset.delete_frame_fields(["boxes", "points"])
     dataset.set_values("attributes", [["OCC"], ["OCC", "FM"], ["FM"]])
     for baseline in ("identity", "flow"):
@@ -61,6 +63,7 @@ def test_clicks_on_bars_and_lines(page, open_dataset, tracked, screenshot):
     open_dataset(tracked)
     open_panel(page)
     page.locator(PLOT).nth(2).wait_for()
+    page.get_by_text("FM: fast motion, OCC: occlusion").wait_for()
     screenshot("panel")
     click_mark(page, page.locator(f"{PLOT} .bars .point path").first)
     page.get_by_text("2 samples").wait_for()

@@ -118,3 +118,19 @@ def test_points_survive_to_a_fraction_of_a_cell(grid):
 def test_unusable_labels_are_named(codec, labels, message):
     with pytest.raises(ColorTrackError, match=message):
         codec.create([Seed(7, labels)], GRIDS[0], CPU)
+
+
+def test_of_two_directions_the_nearer_and_the_surer_count_more():
+    grid = Grid.fit((64, 64), 64, 8)
+    codec = MaskCodec.create([Seed(0, np.ones((64, 64), np.uint8))], grid, torch.device("cpu"))
+    sure, thin = torch.zeros(8, 8, 2), torch.zeros(8, 8, 2)
+    sure[2:4, 2:4, 1] = 1
+    thin[4:, 4:, 1] = 0.25  # as much of the object, spread over four times the cells
+    for soft in (sure, thin):
+        soft[..., 0] = 1 - soft[..., 1]
+    assert torch.equal(codec.fuse(sure, sure, 0.3, [1]), sure)
+    assert torch.equal(codec.fuse(sure, thin, 0.5, []), sure)
+    halfway = codec.fuse(sure, thin, 0.5, [1])
+    assert halfway[2, 2, 1] > 0.9
+    torch.testing.assert_close(halfway, codec.fuse(thin, sure, 0.5, [1]))
+    assert halfway[2, 2, 1] > codec.fuse(sure, thin, 0.2, [1])[2, 2, 1]
