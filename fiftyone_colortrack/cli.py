@@ -401,6 +401,9 @@ def benchmark_davis(
         typer.Option(help="field: first frame + last 7, 480 pixels; paper: last 3, 256 x 256 pixels, T 0.5."),
     ] = "field",
     temperature: Annotated[float | None, typer.Option(help="Instead of the model's or protocol's T.")] = None,
+    outlines: Annotated[
+        bool | None, typer.Option(help="Masks follow the edges between colours; the paper's do not.")
+    ] = None,
     device: Device = None,
     json: Json = None,
 ) -> None:
@@ -409,13 +412,18 @@ def benchmark_davis(
     from fiftyone_colortrack.tracking import TrackerConfig
 
     config = TrackerConfig.paper() if protocol == "paper" else TrackerConfig()
+    config = replace(
+        config,
+        temperature=temperature or config.temperature,
+        outlines=config.outlines if outlines is None else outlines,
+    )
     result = davis(
         root,
         split=split,
         sequences=_names(sequences),
         model=model,
         max_frames=max_frames,
-        config=replace(config, temperature=temperature or config.temperature),
+        config=config,
         device=device,
         on_sequence=_print_scores,
     )

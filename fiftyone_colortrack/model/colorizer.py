@@ -175,19 +175,22 @@ class FastEmbedder(Embedder):
         channels: of the network's output.
         stride: pixels per cell: 8, or 4 for finer labels at 3.4 times the work.
         lab_weight: of raw Lab patches in the similarity, in [0, 1).
+        lab_tolerance: the cosine distance to a cell's best match from which on its raw Lab counts less.
     """
 
     preset = "fast"
     name = "fast"
     temperature = 0.0102
-    lab_tolerance = 0.04
 
-    def __init__(self, channels: int = 128, stride: int = 8, lab_weight: float = 0.865) -> None:
+    def __init__(
+        self, channels: int = 128, stride: int = 8, lab_weight: float = 0.865, lab_tolerance: float = 0.07
+    ) -> None:
         super().__init__()
         if not 0 <= lab_weight < 1:
             raise ValueError(f"lab_weight is in [0, 1), not {lab_weight}")
         self.stride = stride
         self.lab_weight, self.lab_channels = lab_weight, 3 * 6**2 if lab_weight else 0
+        self.lab_tolerance = lab_tolerance
         self.dim = channels + self.lab_channels
         self.trunk = FastTrunk(stride)
         self.project = nn.Conv2d(self.trunk.channels, channels, 1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
 
@@ -118,6 +119,25 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     candidates = torch.cat([candidates, rest], 1)
     top, position = values.gather(1, candidates).topk(k, dim=1)
     return top, candidates.gather(1, position)
+
+
+def rounded(features: Tensor) -> Tensor:
+    """Features in the precision of bf16, of which `bf16_products` are exact."""
+    return features.bfloat16().to(features.dtype)
+
+
+@contextmanager
+def bf16_products() -> Iterator[None]:
+    """Multiplies in bf16 and sums in float32 where the processor is fast at that, as with Intel's AMX.
+
+    `torch.set_float32_matmul_precision` is the process'; it is put back.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def trusted(query: Tensor, last: Tensor, embedder: Embedder) -> Tensor:

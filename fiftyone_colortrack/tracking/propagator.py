@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 
 from fiftyone_colortrack.model.colorizer import Embedder
-from fiftyone_colortrack.tracking.affinity import copy_labels, top_k_matches, trusted
+from fiftyone_colortrack.tracking.affinity import (
+    bf16_products,
+    copy_labels,
+    rounded,
+    top_k_matches,
+    trusted,
+)
 from fiftyone_colortrack.tracking.config import TrackerConfig
 from fiftyone_colortrack.tracking.grid import Grid
 from fiftyone_colortrack.tracking.memory import Memory
@@ -74,7 +80,7 @@ class ColorPropagator(Propagator[Tensor]):
         """The frame's features, [h, w, C]."""
         frame = resize(frame, grid.input_size)
         batch = torch.from_numpy(frame).to(self.device).permute(2, 0, 1)[None]
-        return self._embedder.embed(batch)[0].permute(1, 2, 0).contiguous()
+        return rounded(self._embedder.embed(batch)[0].permute(1, 2, 0)).contiguous()
 
     def start(self, labelled: Sequence[Labelled]) -> None:
         self._memory = Memory(labelled, self._config.memory, keep=self._config.labelled > 0)
@@ -83,8 +89,9 @@ class ColorPropagator(Propagator[Tensor]):
     def step(self, prepared: Tensor) -> Tensor:
         if self._memory is None:
             raise RuntimeError("ColorPropagator.step before start")
-        query = trusted(prepared, self._memory.last, self._embedder)
-        matches = top_k_matches(query, self._memory.features, self._config.top_k, self._config.radius)
+        with bf16_products():
+            query = rounded(trusted(prepared, self._memory.last, self._embedder))
+            matches = top_k_matches(query, self._memory.features, self._config.top_k, self._config.radius)
         labels = copy_labels(matches, self._memory.labels, self._temperature)
         labels = labels.view(*prepared.shape[:2], -1)
         self._memory.add(prepared, labels)
