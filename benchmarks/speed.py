@@ -23,9 +23,17 @@ from torch.nn import functional as F
 
 from fiftyone_colortrack.model import load_model
 from fiftyone_colortrack.tracking import Seed
-from fiftyone_colortrack.tracking.affinity import Matches, copy_labels, top_k_matches
+from fiftyone_colortrack.tracking.affinity import (
+    Matches,
+    bf16_products,
+    copy_labels,
+    rounded,
+    top_k_matches,
+    trusted,
+)
 from fiftyone_colortrack.tracking.codecs import MaskCodec
 from fiftyone_colortrack.tracking.grid import Grid
+from fiftyone_colortrack.tracking.outlines import Outlines
 from fiftyone_colortrack.video import VideoFile, write_video
 
 RADIUS, TOP_K = 12, 10
@@ -90,6 +98,13 @@ def main() -> None:
         lambda: model.embed(batch), arguments.repeats
     )
 
+    if model.lab_channels:
+        first, second = (
+            model.embed(torch.from_numpy(frame).permute(2, 0, 1)[None])[0].permute(1, 2, 0)
+            for frame in frames[:2]
+        )
+        rows["weighing raw colours"] = milliseconds(lambda: trusted(second, first, model), arguments.repeats)
+
     generator = torch.Generator().manual_seed(0)
     rows |= affinity_rows(grid, model.dim, arguments.contexts, arguments.device, arguments.repeats, generator)
     if model.dim != 256:
@@ -114,6 +129,10 @@ def main() -> None:
     rows[f"up-sampling {arguments.objects} labels"] = milliseconds(
         lambda: codec.decode(soft), arguments.repeats
     )
+    device = torch.device(arguments.device)
+    rows["the same along outlines"] = milliseconds(
+        lambda: codec.decode(soft, Outlines(frames[0], grid, device)), arguments.repeats
+    )
     rows[f"writing {arguments.objects} labels"] = writing(ids, arguments.repeats)
 
     table = Table("step", "ms per frame", title=f"{width} x {height}, {arguments.device}")
@@ -127,17 +146,21 @@ def affinity_rows(
 ) -> dict[str, float]:
     """Times of the tiled and of the plain affinity on random features; fails if their results differ."""
     shape = (contexts + 1, *grid.cells, dim)
-    features = F.normalize(torch.randn(shape, generator=generator), dim=-1).to(device)
+    features = rounded(F.normalize(torch.randn(shape, generator=generator), dim=-1)).to(device)
     query, keys = features[0], features[1:].contiguous()
-    tiled = top_k_matches(query, keys, TOP_K, RADIUS)
-    plain = plain_affinity(query, keys)
+
+    def as_tracked() -> Matches:
+        with bf16_products():
+            return top_k_matches(query, keys, TOP_K, RADIUS)
+
+    tiled, plain = as_tracked(), plain_affinity(query, keys)
     same = (tiled.similarity - plain.similarity).abs().max() < 1e-5
     # Products that agree to the last digit but one may swap places.
     swapped = (tiled.cell != plain.cell) & ((tiled.similarity - plain.similarity).abs() > 1e-6)
     if not same or swapped.any():
         raise SystemExit("the tiled affinity differs from the plain one")
     title = f"{dim} channels, {contexts} contexts"
-    fast = milliseconds(lambda: top_k_matches(query, keys, TOP_K, RADIUS), repeats)
+    fast = milliseconds(as_tracked, repeats)
     slow = milliseconds(lambda: plain_affinity(query, keys), max(1, repeats // 2))
     return {f"affinity ({title})": fast, f"plain affinity ({title}), {slow / fast:.1f} x": slow}
 
