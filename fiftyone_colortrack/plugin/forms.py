@@ -16,6 +16,7 @@ from fiftyone_colortrack.api.report import duration as duration
 from fiftyone_colortrack.api.stop import dataset_store
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import field_name, labelled_frames, run_field, seed_fields
+from fiftyone_colortrack.plugin import params
 
 Choice = tuple[str, str, str]
 """Value, label and description."""
@@ -35,7 +36,7 @@ def remember(ctx: ExecutionContext, operator: str, *names: str) -> None:
 
 def remembered(ctx: ExecutionContext, operator: str) -> dict[str, Any]:
     """What was chosen the last time; nothing where it was never executed."""
-    return store(ctx).get(operator) or {}
+    return params.fitting(store(ctx).get(operator) or {})
 
 
 def choose(
@@ -55,6 +56,12 @@ def choose(
     values = [value for value, _, _ in choices]
     default = default if default in values else values[0]
     return inputs.enum(name, values, view=view, default=default, **kwargs)
+
+
+def whole(inputs: types.Object, name: str, **kwargs: Any) -> types.Property:
+    """Add a whole number, within its limits."""
+    low, high = params.LIMITS[name]
+    return inputs.int(name, min=low, max=high, **kwargs)
 
 
 def message(inputs: types.Object, name: str, text: str, *, severity: str = "info", title: str = "") -> None:

@@ -13,7 +13,7 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
-from fiftyone_colortrack.datasets.video_dataset import unused_name, video_folder
+from fiftyone_colortrack.datasets.video_dataset import check_name, unused_name, video_folder
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, counted, link, show
@@ -105,13 +105,12 @@ def chosen_folder(params: dict[str, Any]) -> Path | None:
     return Path(path).expanduser() if path else None
 
 
-def add_name(ctx: ExecutionContext, inputs: types.Object, default: str) -> None:
-    """Add the name of the dataset that is made, one that does not exist yet."""
-    prop = inputs.str("name", default=unused_name(default), label="Name of the dataset")
-    name = ctx.params.get("name")
-    if name and fo.dataset_exists(name):
-        prop.invalid = True
-        prop.error_message = f"A dataset {name} exists; choose another name"
+def add_name(ctx: ExecutionContext, inputs: types.Object, default: str) -> str:
+    """Add the name of the dataset that is made, one that does not exist yet; returns it."""
+    name = ctx.params.get("name") or unused_name(default)
+    prop = inputs.str("name", default=name, label="Name of the dataset")
+    forms.validate(prop, lambda: check_name(name))
+    return name
 
 
 def add_split(inputs: types.Object, splits: list[str]) -> None:

@@ -44,7 +44,6 @@ from fiftyone_colortrack.tracking.config import TrackerConfig
 LABEL = "Propagate labels"
 REMEMBERED = "propagate_labels"
 EVALUATE = f"{PLUGIN}/evaluate_tracks"
-MAX_SHARDS = 64
 SECONDS_PER_FRAME = {"fast": 0.7, "lab": 0.3, "flow": 0.1, "identity": 0.02}
 """Of 854 x 480 pixels on two CPU cores, for the estimate until this machine has tracked with the model."""
 SEED_TYPES = (fo.Detections, fo.Keypoints, fo.Segmentation)
@@ -80,11 +79,11 @@ OUTPUTS: dict[type[fo.Label], list[Choice]] = {
     ],
 }
 
-TRACKER_SETTINGS: list[tuple[str, int, int, str, str]] = [
-    ("memory", 1, 20, "Memory", "How many of the last frames are looked at"),
-    ("radius", 1, 60, "Radius", "How far things may move from frame to frame, in cells of 8 pixels"),
-    ("top_k", 1, 100, "Matches", "How many of the best matches labels are copied from"),
-    ("input_size", 128, 1440, "Short side", "Larger frames are scaled down to this, in pixels"),
+TRACKER_SETTINGS: list[Choice] = [
+    ("memory", "Memory", "How many of the last frames are looked at"),
+    ("radius", "Radius", "How far things may move from frame to frame, in cells of 8 pixels"),
+    ("top_k", "Matches", "How many of the best matches labels are copied from"),
+    ("input_size", "Short side", "Larger frames are scaled down to this, in pixels"),
 ]
 
 
@@ -119,7 +118,7 @@ class PropagateLabels(WorkOperator):
         return f"Propagate {ctx.params.get('seed_field')} to {ctx.params.get('out_field')}"
 
     def resolve_delegation(self, ctx: ExecutionContext) -> bool | None:
-        return False if (ctx.params.get("shards") or 1) > 1 else None  # it is the shards that are delegated
+        return False if ctx.params.get("shards", 1) > 1 else None  # it is the shards that are delegated
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
         view, store = self._target(ctx), forms.store(ctx)
@@ -243,13 +242,8 @@ class _Form:
         )
 
     def _config(self) -> TrackerConfig:
-        """The tracker's settings; its own while somebody types others, which the form marks."""
         value = self._value if self._value("advanced") else self._ctx.params.get
-        typed = {name: value(name) for name, *_ in TRACKER_SETTINGS if value(name)}
-        try:
-            return TrackerConfig(**typed)
-        except (ColorTrackError, TypeError):
-            return TrackerConfig()
+        return TrackerConfig(**{name: value(name) for name, *_ in TRACKER_SETTINGS if value(name)})
 
     def _seeds(self, choices: list[Choice]) -> None:
         """Which labels to start from."""
@@ -357,18 +351,13 @@ class _Form:
         outputs = OUTPUTS.get(seed_fields(self._view)[field_name(self._seed_field)])
         if outputs:
             forms.choose(self._inputs, "output", outputs, default=self._value("output"), label="Write as")
-        for name, low, high, label, description in TRACKER_SETTINGS:
+        for name, label, description in TRACKER_SETTINGS:
             default = self._value(name, getattr(TrackerConfig(), name))
-            prop = self._inputs.int(
-                name, min=low, max=high, default=default, label=label, description=description
-            )
-            prop.invalid = not (isinstance(default, int) and low <= default <= high)
-            prop.error_message = f"A whole number from {low} to {high}"
+            forms.whole(self._inputs, name, default=default, label=label, description=description)
         if videos > 1:
-            self._inputs.int(
+            forms.whole(
+                self._inputs,
                 "shards",
-                min=1,
-                max=MAX_SHARDS,
                 default=self._value("shards", 1),
                 label="Shards",
                 description="More than one: shared among workers (fiftyone delegated launch) on any machines",
@@ -414,8 +403,8 @@ def _models() -> list[Choice]:
 
 def _options(view: SampleCollection, params: dict[str, Any]) -> dict[str, Any]:
     """Arguments of `propagate_iter` from the form's values; what the form did not ask for does not count."""
-    settings = {name: params[name] for name, *_ in TRACKER_SETTINGS if params.get(name) is not None}
-    shards = params.get("shards") or 1
+    settings = {name: params[name] for name, *_ in TRACKER_SETTINGS if name in params}
+    shards = params.get("shards", 1)
     asked = "existing" if forms.is_tracks(view, params["out_field"]) else "replace"
     return {
         "seed_field": params["seed_field"],

@@ -97,7 +97,7 @@ class TrainTracker(WorkOperator):
                 view,
                 name,
                 init=None if params.get("init") == NOTHING else params.get("init", "fast"),
-                steps=params.get("steps") or STEPS,
+                steps=params.get("steps", STEPS),
                 resume=not anew,
                 overwrite=anew or bool(params.get("replace")),
                 progress=report,
@@ -139,15 +139,15 @@ class _Form:
         init = self._value("init", "fast")
         forms.choose(self._inputs, "init", self._first_weights(), default=init, label="Start from")
         steps = self._value("steps", STEPS)
-        self._inputs.int(
+        forms.whole(
+            self._inputs,
             "steps",
-            min=1,
             default=steps,
             label="Steps",
             description="More are not better by themselves: compare the trackers on labelled videos",
         )
         preset = self._models[init].preset if init in self._models else "fast"
-        forms.message(self._inputs, "content", f"{_content(data)}. {self._time(steps or STEPS, preset)}")
+        forms.message(self._inputs, "content", f"{_content(data)}. {self._time(steps, preset)}")
         self._disk(name)
 
     def _value(self, name: str, default: Any) -> Any:
