@@ -17,7 +17,7 @@ from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 from fiftyone.core.view import DatasetView
 
-from fiftyone_colortrack.api.plan import PlannedVideo, Settings, plan_videos, seed_samples, video_length
+from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos, seed_samples, video_length
 from fiftyone_colortrack.api.report import Clock, Progress, PropagationReport, VideoResult
 from fiftyone_colortrack.datasets.video_dataset import color_by_instance
 from fiftyone_colortrack.errors import ColorTrackError
@@ -333,8 +333,6 @@ class Job:
             of_video = {result.sample_id: result for result in tracked}
             report.videos += [of_video[video.id] for video in todo if video.id in of_video]
             report.stopped = len(tracked) < len(todo)
-            failed = [result.sample_id for result in report.with_status("failed")]
-            self.dataset.select(failed).tag_samples(failed_tag(self.out_field))
         report.seconds = time.perf_counter() - started
         if report.run_key:
             results = self.dataset.init_run_results(report.run_key, report=asdict(report))
@@ -397,18 +395,18 @@ class Job:
 
     def _plan(self, skip_existing: bool) -> tuple[list[PlannedVideo], list[VideoResult]]:
         """The videos to track, and those to skip."""
-        videos = plan_videos(
-            self.view,
-            self.seed_field,
-            self.out_field,
-            seeds=self.seeds,
-            skip_existing=skip_existing,
-            settings=self.settings,
-        )
+        fill_boxes = self.settings.output == "masks"
+        found = find_videos(self.view, self.seed_field, self.out_field, self.seeds, skip_existing, fill_boxes)
+        videos = [video.plan(self.settings) for video in found]
         if not any(video.labelled for video in videos):
             raise ColorTrackError(
                 f"none of the {len(videos)} videos has labels to start from in frames.{self.seed_field}; "
                 "label a frame or choose another seed field"
+            )
+        if anew := sum(video.anew for video in videos):
+            which = "1 video was" if anew == 1 else f"{anew} videos were"
+            logger.warning(
+                "%s tracked with another model or other settings before: all frames are tracked anew", which
             )
         skipped = [VideoResult(v.id, v.filepath, "skipped", reason=v.reason) for v in videos if v.reason]
         return [video for video in videos if not video.reason], skipped
@@ -470,7 +468,12 @@ class Job:
         except Exception as error:
             if self.on_error == "raise":
                 raise
-            return _failure(video, error)
+            return self.fail(video, _reason(video, error))
+
+    def fail(self, video: PlannedVideo, reason: str) -> VideoResult:
+        """Tag a video that could not be tracked: now, as the run may be killed before its end."""
+        self.dataset.select(video.id).tag_samples(failed_tag(self.out_field))
+        return VideoResult(video.id, video.filepath, "failed", reason=reason)
 
     def _track(
         self, planned: PlannedVideo, run_key: str, clock: Clock, stop: Callable[[], bool]
@@ -509,11 +512,10 @@ class Job:
         )
 
 
-def _failure(video: PlannedVideo, error: Exception) -> VideoResult:
+def _reason(video: PlannedVideo, error: Exception) -> str:
+    """Why a video failed, which the log gets, too."""
     if isinstance(error, ColorTrackError):
-        reason = str(error)
-        logger.warning("Skipped %s: %s", video.filepath, reason)
-    else:
-        reason = f"{type(error).__name__}: {error}; the log tells where"
-        logger.exception("Tracking %s failed", video.filepath)
-    return VideoResult(video.id, video.filepath, "failed", reason=reason)
+        logger.warning("Skipped %s: %s", video.filepath, error)
+        return str(error)
+    logger.exception("Tracking %s failed", video.filepath)
+    return f"{type(error).__name__}: {error}; the log tells where"

@@ -76,7 +76,9 @@ def check_name(name: str, overwrite: bool = False) -> None:
         raise ColorTrackError(f"{name!r} is no name for a dataset; use letters and digits") from error
     for taken in fo.list_datasets():
         if fou.to_slug(taken) == slug and not (overwrite and taken == name):
-            raise ColorTrackError(f"a dataset {taken!r} exists; choose another name, or overwrite it")
+            raise ColorTrackError(
+                f"a dataset {taken!r} exists; replace it (overwrite), or choose another name"
+            )
 
 
 def color_by_instance(dataset: fo.Dataset) -> None:

@@ -1,4 +1,4 @@
-"""What the parameters of all operators may be: anything else counts as not given, and is marked in the form."""
+"""What the parameters of all operators may be: anything else counts as not given, and is marked."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.api import PropagationReport, check_propagation, check_videos, propagate_iter
-from fiftyone_colortrack.api.plan import PlannedVideo, Settings, plan_videos
+from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos
 from fiftyone_colortrack.api.stop import StopSignal
 from fiftyone_colortrack.datasets.video_dataset import color_by_instance
 from fiftyone_colortrack.errors import ColorTrackError
@@ -30,6 +30,7 @@ from fiftyone_colortrack.fields import (
 from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.forms import Choice
+from fiftyone_colortrack.plugin.reading import reader
 from fiftyone_colortrack.plugin.work import (
     PLUGIN,
     Messages,
@@ -196,7 +197,8 @@ class _Form:
         except ColorTrackError as error:
             forms.message(self._inputs, "no_videos", str(error), severity="error")
             return
-        choices = forms.field_choices(self._view, *SEED_TYPES)
+        self._read = reader(self._view)
+        choices = self._read(forms.field_choices, *SEED_TYPES)
         if not choices:
             text = (
                 "Open a video, press Annotate, and draw masks, boxes or key points on one frame. "
@@ -237,9 +239,9 @@ class _Form:
             _output(self._value("output")),
             self._config(),
         )
-        return plan_videos(
-            self._view, seed_field, out_field, seeds=seeds, skip_existing=skip_existing, settings=settings
-        )
+        fill_boxes = settings.output == "masks"
+        found = self._read(find_videos, seed_field, out_field, seeds, skip_existing, fill_boxes)
+        return [video.plan(settings) for video in found]
 
     def _config(self) -> TrackerConfig:
         value = self._value if self._value("advanced") else self._ctx.params.get
@@ -250,7 +252,7 @@ class _Form:
         field = self._value("seed_field")
         if field not in [name for name, _, _ in choices]:
             field = choices[0][0]
-        keyframes = any(labelled_frames(self._view, field, "keyframes").values())
+        keyframes = any(self._read(labelled_frames, field, "keyframes").values())
         seeds = self._value("seeds", "first")
         if seeds == "keyframes" and not keyframes:
             seeds = "first"
@@ -259,7 +261,7 @@ class _Form:
         )
         options = SEEDS if keyframes else SEEDS[:2]
         forms.choose(self._inputs, "seeds", options, default=seeds, radio=True, label="Frames to start from")
-        if not any(labelled_frames(self._view, field, seeds).values()):
+        if not any(self._read(labelled_frames, field, seeds).values()):
             prop.invalid = True
             prop.error_message = (
                 f"No frame of these videos has labels in {field}: label one, or choose another"
@@ -315,9 +317,16 @@ class _Form:
         )
         if existing == "overwrite":
             return True
+        anew = sum(video.anew for video in videos)
         if any(video.labelled for video in videos) and all(video.reason for video in videos):
             text = "All these videos are finished: replace their tracks, or write to another field."
             forms.message(self._inputs, "finished", text, severity="error")
+        elif anew:
+            text = (
+                f"With another model or settings than before all frames of {forms.plural(anew, 'video')} "
+                "are tracked anew, not only those that follow from corrected ones."
+            )
+            forms.message(self._inputs, "anew", text, severity="warning")
         elif name == field_name(self._seed_field):
             text = (
                 "Only frames that follow from corrected ones are tracked again; all others stay as they are."
@@ -373,7 +382,7 @@ class _Form:
         parts = [f"{forms.plural(len(todo), 'video')} to track"]
         if frames:
             model = self._value("model", _models()[0][0])
-            labels = estimates.label_bytes(self._view, self._seed_field, self._seed_frames)
+            labels = self._read(estimates.label_bytes, self._seed_field, self._seed_frames)
             parts += [
                 forms.plural(frames, "frame"),
                 estimates.time_needed(_work(model), frames, SECONDS_PER_FRAME.get(model)),
