@@ -25,11 +25,7 @@ _FORMAT = "fiftyone-colortrack"
 _SUFFIX = ".safetensors"
 _MAX_HEADER = 10**7
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_BASELINES = (
-    "identity",
-    "flow",
-    "raft",
-)  # what the tracker takes for something else, as in `tracking.config`
+_BASELINES = ("identity", "flow", "raft")  # as in `tracking.config`, which this room does not see
 _NO_WEIGHTS = ("lab", *_BASELINES)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any
 
 import fiftyone as fo
+import fiftyone.operators as foo
 from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
@@ -37,6 +39,12 @@ def remember(ctx: ExecutionContext, operator: str, *names: str) -> None:
 def remembered(ctx: ExecutionContext, operator: str) -> dict[str, Any]:
     """What was chosen the last time; nothing where it was never executed."""
     return params.fitting(store(ctx).get(operator) or {})
+
+
+def form(operator: foo.Operator, inputs: types.Object) -> types.Property:
+    """A form under its operator's name and description."""
+    config = operator.config
+    return types.Property(inputs, view=types.View(label=config.label, description=config.description))
 
 
 def choose(
@@ -74,12 +82,15 @@ def message(inputs: types.Object, name: str, text: str, *, severity: str = "info
 
 
 def validate(prop: types.Property, check: Callable[[], object]) -> bool:
-    """Mark an input with the reason, if the check raises a ColorTrackError; returns whether it is valid."""
+    """Mark an input with the reason, if the check raises a ColorTrackError; returns whether it is valid.
+
+    Names of Python's parameters, in brackets, are left out: the form has a switch or a choice for them.
+    """
     try:
         check()
     except ColorTrackError as error:
         prop.invalid = True
-        prop.error_message = str(error)
+        prop.error_message = re.sub(r" \((overwrite|skip_existing|resume)\)", "", str(error))
         return False
     return True
 

@@ -61,6 +61,12 @@ def test_the_ground_truth_is_remembered(form, execute, tracked):
     assert "at the speed of the last run" in form("evaluate_tracks", tracked, {}).text("estimate")
 
 
+def test_the_name_that_is_proposed_is_free(form, tracked):
+    ct.evaluate_tracks(tracked, "tracks", "gt", "tracks_eval")
+    again = form("evaluate_tracks", tracked, {})
+    assert (again.default("eval_key"), again.errors) == ("tracks_eval_2", {})
+
+
 def test_one_field_alone_cannot_be_compared(form, dataset, squares_file):
     dataset.add_sample(fo.Sample(filepath=str(squares_file)))
     assert "two frame fields" in form("evaluate_tracks", dataset, {}).errors["no_fields"]

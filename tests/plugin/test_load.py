@@ -45,8 +45,8 @@ def test_rendered_scenes(form, loaded):
 def test_a_wrong_folder_is_marked_with_the_reason(form, operator, tmp_path):
     assert set(form(operator, None, {}).inputs) == {"folder"}
     errors = form(operator, None, {"folder": str(tmp_path)}).errors
-    assert errors.keys() == {"folder", "wrong_folder"}
-    assert str(tmp_path) in errors["wrong_folder"]
+    assert errors.keys() == {"folder"}
+    assert str(tmp_path) in errors["folder"]
 
 
 def test_davis(form, loaded):

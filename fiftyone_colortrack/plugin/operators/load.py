@@ -60,12 +60,11 @@ class LoadOperator(WorkOperator):
             try:
                 content = self.add_choices(ctx, inputs, folder)
             except ColorTrackError as error:
-                forms.message(inputs, "wrong_folder", str(error), severity="error")
-                folder_input.invalid = True
+                folder_input.invalid, folder_input.error_message = True, str(error)
             else:
                 add_name(ctx, inputs, content.name)
                 forms.message(inputs, "estimate", self._estimate(folder, content))
-        return types.Property(inputs, view=types.View(label=self.config.label))
+        return forms.form(self, inputs)
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
         folder, params, started = chosen_folder(ctx.params), ctx.params, time.monotonic()

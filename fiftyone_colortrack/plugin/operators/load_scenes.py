@@ -20,7 +20,7 @@ from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, cou
 
 NAME = "colortrack-scenes"
 COUNT = 4
-VIDEO_BYTES = 200_000  # measured
+VIDEO_BYTES, SECONDS_PER_VIDEO = 200_000, 0.8  # measured
 DESCRIPTIONS: dict[str, str] = {
     "easy": "Slow, in colours of their own",
     "hard": "Fast, alike, hiding each other",
@@ -42,10 +42,10 @@ class LoadScenes(WorkOperator):
         forms.choose(inputs, "difficulty", difficulties, radio=True, label="Moving things")
         name = add_name(ctx, inputs, NAME)
         count = ctx.params.get("count", COUNT)
-        takes = estimates.time_needed(self.config.label, count)
+        takes = estimates.time_needed(self.config.label, count, SECONDS_PER_VIDEO)
         written = f"about {estimates.size(count * VIDEO_BYTES)} in {_folder(name)}"
         forms.message(inputs, "estimate", f"{forms.plural(count, 'video')}: {takes}, {written}.")
-        return types.Property(inputs, view=types.View(label="Render demo scenes"))
+        return forms.form(self, inputs)
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
         name, started = ctx.params.get("name") or unused_name(NAME), time.monotonic()

@@ -112,8 +112,7 @@ class PropagateLabels(WorkOperator):
         inputs = types.Object()
         view = self._add_target(ctx, inputs)
         _Form(ctx, view, inputs).build()
-        description = "Label one frame, get every frame labelled"
-        return types.Property(inputs, view=types.View(label=LABEL, description=description))
+        return forms.form(self, inputs)
 
     def resolve_run_name(self, ctx: ExecutionContext) -> str:
         return f"Propagate {ctx.params.get('seed_field')} to {ctx.params.get('out_field')}"

@@ -80,8 +80,7 @@ class TrainTracker(WorkOperator):
             _Form(ctx, view, inputs).build(collect(view))
         except ColorTrackError as error:
             forms.message(inputs, "no_files", str(error), severity="error")
-        description = "It learns to track by learning to copy colours: no labels are needed"
-        return types.Property(inputs, view=types.View(label=LABEL, description=description))
+        return forms.form(self, inputs)
 
     def resolve_run_name(self, ctx: ExecutionContext) -> str:
         return f"{LABEL} {ctx.params.get('name')}"
