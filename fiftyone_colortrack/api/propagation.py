@@ -7,10 +7,12 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
 import fiftyone as fo
 from fiftyone import ViewField as F
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 OnError = Literal["skip", "raise"]
 Executor = Literal["local", "delegated", "ray"]
 METHOD = "colortrack"
@@ -494,12 +497,13 @@ class Job:
         record = TrackRecord.of(self.settings.digest(video.kind), video.digests, tracker.segments)
         part = tracker.only(record.changed(tracker.segments, planned.earlier))
         writer = TrackWriter(sample, self.out_field, video, self.settings.output, in_place=self.in_place)
-        for step, tracked in enumerate(part.steps(), 1):
-            if tracked is not None:
-                writer.add(tracked)
-            yield clock.step(step * len(part) // part.step_count, len(part))
-            if stop():
-                return None
+        with _beside(writer.add) as add:
+            for step, tracked in enumerate(part.steps(), 1):
+                if tracked is not None:
+                    add(tracked)
+                yield clock.step(step * len(part) // part.step_count, len(part))
+                if stop():
+                    return None
         if self.in_place and self._read_seeds(planned)[1].digests != video.digests:
             raise ColorTrackError(
                 f"keyframes of {planned.filepath} were edited while it was tracked; propagate again"
@@ -510,6 +514,21 @@ class Job:
         return VideoResult(
             planned.id, planned.filepath, "done", frames, seconds, warnings=tuple(video.warnings)
         )
+
+
+@contextmanager
+def _beside(function: Callable[[T], None]) -> Iterator[Callable[[T], None]]:
+    """Calls a function in a thread while the caller goes on; each call waits for the one before it."""
+    with ThreadPoolExecutor(1, "colortrack-writer") as thread:
+        last = thread.submit(lambda: None)
+
+        def call(value: T) -> None:
+            nonlocal last
+            last.result()
+            last = thread.submit(function, value)
+
+        yield call
+        last.result()
 
 
 def _reason(video: PlannedVideo, error: Exception) -> str:

@@ -95,8 +95,8 @@ def validate(prop: types.Property, check: Callable[[], object]) -> bool:
     return True
 
 
-def field_choices(view: SampleCollection, *kinds: type[fo.Label]) -> list[Choice]:
-    """Frame fields with labels of some types; fewest labelled frames first, but empty fields last."""
+def field_choices(view: SampleCollection, *kinds: type[fo.Label], empty: bool = True) -> list[Choice]:
+    """Frame fields with labels of some types; the fewest labelled frames first, `empty` fields last or not."""
     labelled = {
         name: [len(numbers) for numbers in labelled_frames(view, name).values()]
         for name, kind in seed_fields(view).items()
@@ -106,6 +106,7 @@ def field_choices(view: SampleCollection, *kinds: type[fo.Label]) -> list[Choice
     return [
         (f"frames.{name}", f"frames.{name}", f"{NOUNS[types[name]]} in {frames_of_videos(counts)}")
         for name, counts in sorted(labelled.items(), key=lambda item: sum(item[1]) or inf)
+        if empty or any(counts)
     ]
 
 

@@ -50,7 +50,7 @@ class EvaluateTracks(WorkOperator):
         inputs = types.Object()
         inputs.view_target(ctx, action_description="Evaluate")
         view = ctx.target_view()
-        choices = forms.field_choices(view, fo.Detections, fo.Keypoints)
+        choices = forms.field_choices(view, fo.Detections, fo.Keypoints, empty=False)
         names = [name for name, _, _ in choices]
         if len(choices) < 2:
             text = "Tracks and ground truth are two frame fields of detections or of key points."
