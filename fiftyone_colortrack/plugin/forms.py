@@ -96,7 +96,7 @@ def validate(prop: types.Property, check: Callable[[], object]) -> bool:
 
 
 def field_choices(view: SampleCollection, *kinds: type[fo.Label], empty: bool = True) -> list[Choice]:
-    """Frame fields with labels of some types; the fewest labelled frames first, `empty` fields last or not."""
+    """Frame fields with labels of some types; the fewest labelled frames first, `empty` ones last or not."""
     labelled = {
         name: [len(numbers) for numbers in labelled_frames(view, name).values()]
         for name, kind in seed_fields(view).items()
