@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
@@ -93,6 +95,14 @@ def validate(prop: types.Property, check: Callable[[], object]) -> bool:
         prop.error_message = re.sub(r" \((overwrite|skip_existing|resume)\)", "", str(error))
         return False
     return True
+
+
+def check_writable(inputs: types.Object, folder: Path, setting: str) -> None:
+    """Say so, if nothing can be written to a folder, which need not exist yet; `setting` names another."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        text = f"{there} cannot be written to; name another folder in {setting}, and start FiftyOne again"
+        message(inputs, "unwritable", text, severity="error")
 
 
 def field_choices(view: SampleCollection, *kinds: type[fo.Label], empty: bool = True) -> list[Choice]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,4 +60,5 @@ def _fault(name: str, value: Any) -> str:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and "\0" not in value  # which no path and no database takes
+    """Whether it is text that paths and the database take: neither NUL nor half a character."""
+    return isinstance(value, str) and not re.search("[\0\ud800-\udfff]", value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, counted, link, show
 
 ALL = "all"
+DATASETS_FOLDER = "FIFTYONE_DEFAULT_DATASET_DIR"
 Progress = Callable[[int, int, str], None]
 
 
@@ -59,11 +61,13 @@ class LoadOperator(WorkOperator):
         if folder is not None:
             try:
                 content = self.add_choices(ctx, inputs, folder)
-            except ColorTrackError as error:
-                folder_input.invalid, folder_input.error_message = True, str(error)
+            except (ColorTrackError, OSError) as error:
+                folder_input.invalid = True
+                folder_input.error_message = getattr(error, "strerror", None) or str(error)
             else:
                 add_name(ctx, inputs, content.name)
                 forms.message(inputs, "estimate", self._estimate(folder, content))
+                forms.check_writable(inputs, video_folder(folder, None), DATASETS_FOLDER)
         return forms.form(self, inputs)
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
@@ -101,7 +105,7 @@ def chosen_folder(params: dict[str, Any]) -> Path | None:
     """The folder that was chosen in FiftyOne's file explorer, or that a script names."""
     folder = params.get("folder")
     path = folder.get("absolute_path") if isinstance(folder, dict) else folder
-    return Path(path).expanduser() if path else None
+    return Path(os.path.realpath(os.path.expanduser(path))) if path else None
 
 
 def add_name(ctx: ExecutionContext, inputs: types.Object, default: str) -> str:

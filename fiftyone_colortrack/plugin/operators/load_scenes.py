@@ -15,7 +15,7 @@ from fiftyone.operators.executor import ExecutionContext
 from fiftyone_colortrack.datasets.scenes import Difficulty, load_scenes
 from fiftyone_colortrack.datasets.video_dataset import unused_name
 from fiftyone_colortrack.plugin import estimates, forms
-from fiftyone_colortrack.plugin.operators.load import add_name, config, loaded
+from fiftyone_colortrack.plugin.operators.load import DATASETS_FOLDER, add_name, config, loaded
 from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, counted, show
 
 NAME = "colortrack-scenes"
@@ -45,6 +45,7 @@ class LoadScenes(WorkOperator):
         takes = estimates.time_needed(self.config.label, count, SECONDS_PER_VIDEO)
         written = f"about {estimates.size(count * VIDEO_BYTES)} in {_folder(name)}"
         forms.message(inputs, "estimate", f"{forms.plural(count, 'video')}: {takes}, {written}.")
+        forms.check_writable(inputs, _folder(name), DATASETS_FOLDER)
         return forms.form(self, inputs)
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:

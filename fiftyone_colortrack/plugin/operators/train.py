@@ -198,6 +198,7 @@ class _Form:
         return f"On two CPU cores {steps:,} steps took {low} to {high}; after some steps the bar knows more."
 
     def _disk(self, name: str) -> None:
+        forms.check_writable(self._inputs, home(), "FIFTYONE_COLORTRACK_HOME")
         size = min(decoded_bytes(self._view) or BUDGET, BUDGET)
         free = shutil.disk_usage(next(folder for folder in (home(), *home().parents) if folder.exists())).free
         text = f"While it trains, {run_folder(name)} holds decoded frames: about {estimates.size(size)}."
