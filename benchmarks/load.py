@@ -1,9 +1,12 @@
-"""How time and memory grow with frames, pixels, objects and memory. Compare ratios, not times.
+"""How time and memory grow with frames, pixels, objects, memory and videos. Compare ratios, not times.
 
-    python benchmarks/load.py [--model fast] [--quick] [--json load.json] [--chart load.png]
+    python scripts/with_mongod.py FOLDER python benchmarks/load.py [--model fast] [--quick] [--only videos]
+        [--json load.json] [--chart load.png]
 
-One of the four changes at a time, each measured in a process of its own; no database. `growth` is the
-exponent of a power law through the first and the last time: 1 is linear, 0 is no growth.
+One of the five changes at a time, each measured in a process of its own. Time is CPU time, of all threads:
+other programs on the machine change it little. Videos are those of one run of `propagate`, which reads and
+writes the database in FOLDER; all else is the tracker alone. `growth` is the exponent of a power law through
+the first and the last time: 1 is linear, 0 is no growth.
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ import math
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
@@ -25,43 +29,56 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+    from fiftyone_colortrack.video import VideoInfo
+
 
 @dataclass(frozen=True)
 class Load:
-    """What is tracked: `short_side` is the height of the frames, which are 16:9 and not scaled."""
+    """What is tracked: `short_side` is the height of the frames, which are 16:9 and not scaled.
+
+    Many videos are short and small, or measuring them takes hours.
+    """
 
     frames: int = 24
     short_side: int = 240
     objects: int = 2
     memory: int = 7
+    videos: int = 1
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What tracking took: seconds for a frame after the first four, which warm up, and the most memory."""
+    """What tracking took: CPU seconds for a frame once it is warm, and the most memory."""
 
     seconds: float
     peak_mb: float
 
 
 Rows = dict[str, list[tuple[Load, Cost]]]
-WARM_UP = 4
+WARM_UP = 4  # frames
+SHORT = {"frames": 8, "short_side": 120}
 STEPS = {
     "frames": [24, 48, 96, 192],
     "short_side": [120, 240, 480, 720],
     "objects": [1, 5, 15, 50],
     "memory": [1, 3, 7, 20],
+    "videos": [2, 20, 200],
 }
 TITLES = {
     "frames": "frames",
     "short_side": "thousand pixels",
     "objects": "objects",
     "memory": "frames in memory",
+    "videos": "videos",
 }
 
 
 def measure(load: Load, model: str) -> Cost:
     """Track a window that moves over a photograph."""
+    from fiftyone_colortrack.api import propagate_iter
     from fiftyone_colortrack.tracking import Tracker, TrackerConfig
     from fiftyone_colortrack.video import write_video
 
@@ -74,15 +91,37 @@ def measure(load: Load, model: str) -> Cost:
     config = TrackerConfig(memory=load.memory, input_size=load.short_side)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"
-        write_video(path, _frames(load.frames, height, width), 24)
-        process = psutil.Process()
-        peak, count, started = 0, 0, 0.0
-        for count, _ in enumerate(Tracker(path, ids, model=model, config=config), 1):
-            peak = max(peak, process.memory_info().rss)
-            if count == WARM_UP:
-                started = time.perf_counter()
-        seconds = time.perf_counter() - started
-    return Cost(seconds / (count - WARM_UP), peak / 2**20)
+        info = write_video(path, _frames(load.frames, height, width), 24)
+        if load.videos == 1:
+            return _measured(Tracker(path, ids, model=model, config=config), WARM_UP)
+        dataset = _dataset(path, info, ids, load.videos)
+        steps = propagate_iter(dataset, "seed", "tracks", model=model, config=config)
+        return _measured(steps, load.frames)
+
+
+def _measured(steps: Iterable[object], warm_up: int) -> Cost:
+    """The cost of the frames after the first ones."""
+    process = psutil.Process()
+    peak, count, started = 0, 0, 0.0
+    for count, _ in enumerate(steps, 1):
+        peak = max(peak, process.memory_info().rss)
+        if count == warm_up:
+            started = time.process_time()
+    return Cost((time.process_time() - started) / (count - warm_up), peak / 2**20)
+
+
+def _dataset(path: Path, info: VideoInfo, ids: np.ndarray, videos: int) -> fo.Dataset:
+    """Videos that are labelled in their first frame."""
+    import fiftyone as fo
+
+    from fiftyone_colortrack.datasets.video_dataset import Instances, video_sample
+
+    dataset = fo.Dataset()
+    for _ in range(videos):
+        sample = video_sample(path, info)
+        sample.frames[1] = fo.Frame(seed=Instances().detections(ids, info))
+        dataset.add_sample(sample)
+    return dataset
 
 
 def _frames(count: int, height: int, width: int):
@@ -100,7 +139,7 @@ def run(model: str, steps: dict[str, Sequence[int]]) -> Rows:
     rows: Rows = {name: [] for name in steps}
     for name, values in steps.items():
         for value in values:
-            load = replace(Load(), **{name: value})
+            load = replace(Load(), **{**(SHORT if name == "videos" else {}), name: value})
             if load not in known:
                 with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
                     known[load] = process.submit(measure, load, model).result()
@@ -114,14 +153,15 @@ def amount(name: str, load: Load) -> int:
 
 
 def growth(name: str, row: Sequence[tuple[Load, Cost]]) -> float:
-    """Exponent of the time of a whole video."""
+    """Exponent of the time of all frames."""
     (first, cheap), (last, dear) = row[0], row[-1]
-    time_ratio = dear.seconds * last.frames / (cheap.seconds * first.frames)
+    frames_ratio = last.frames * last.videos / (first.frames * first.videos)
+    time_ratio = dear.seconds / cheap.seconds * frames_ratio
     return math.log(time_ratio) / math.log(amount(name, last) / amount(name, first))
 
 
 def table(rows: Rows, model: str) -> Table:
-    found = Table("", "", "ms per frame", "peak memory, MB", "growth of time", title=model)
+    found = Table("", "", "CPU ms per frame", "peak memory, MB", "growth of time", title=model)
     for name, row in rows.items():
         for i, (load, cost) in enumerate(row):
             exponent = f"{growth(name, row):.2f}" if i == len(row) - 1 else ""
@@ -133,14 +173,14 @@ def table(rows: Rows, model: str) -> Table:
 
 def draw(rows: Rows, path: Path) -> None:
     """Time and memory over each kind of load."""
-    figure = Figure(figsize=(11, 5), dpi=150, layout="constrained")
+    figure = Figure(figsize=(12, 5), dpi=150, layout="constrained")
     axes = figure.subplots(2, len(rows), squeeze=False, sharey="row")
     for column, (name, row) in enumerate(rows.items()):
         x = [amount(name, load) for load, _ in row]
         axes[0, column].plot(x, [1000 * cost.seconds for _, cost in row], "o-", color="#ff6d04")
         axes[1, column].plot(x, [cost.peak_mb for _, cost in row], "o-", color="#2a6fbb")
         axes[1, column].set_xlabel(TITLES[name])
-    axes[0, 0].set_ylabel("ms per frame")
+    axes[0, 0].set_ylabel("CPU ms per frame")
     axes[1, 0].set_ylabel("peak memory, MB")
     for panel in axes.flat:
         panel.set_xlim(left=0)
@@ -154,10 +194,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default="fast")
     parser.add_argument("--quick", action="store_true", help="only the two smallest of each")
+    parser.add_argument("--only", choices=STEPS, help="only this one of the five")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--chart", type=Path)
     arguments = parser.parse_args()
-    steps = {name: values[: 2 if arguments.quick else None] for name, values in STEPS.items()}
+    names = [arguments.only] if arguments.only else STEPS
+    steps = {name: STEPS[name][: 2 if arguments.quick else None] for name in names}
     rows = run(arguments.model, steps)
     Console().print(table(rows, arguments.model))
     if arguments.json:

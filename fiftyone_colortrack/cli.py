@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -46,6 +47,13 @@ app.add_typer(load_app, name="load")
 app.add_typer(benchmark_app, name="benchmark")
 
 
+OPTIONS = {
+    "out_dir": "--out",
+    "overwrite": "--overwrite",
+    "resume": "--resume",
+    "skip_existing": "--skip-existing",
+}
+"""What those parameters are called here that errors name, in brackets, as the way out."""
 IMAGE_FRAME_RATE = 24.0  # of films of folders of images
 MODEL = "A name that `colortrack models` prints, a weights file, or the baselines identity, flow and raft."
 Model = Annotated[str, typer.Option(help=MODEL)]
@@ -81,7 +89,8 @@ def main() -> None:
     try:
         app()
     except ColorTrackError as error:
-        Console(stderr=True, soft_wrap=True).print(f"colortrack: {error}", markup=False, highlight=False)
+        text = re.sub(r"\((\w+)\)", lambda name: f"({OPTIONS.get(name[1], name[1])})", str(error))
+        Console(stderr=True, soft_wrap=True).print(f"colortrack: {text}", markup=False, highlight=False)
         sys.exit(2)
 
 

@@ -327,9 +327,14 @@ class VideoWriter:
         self._count = 0
 
     def __enter__(self) -> VideoWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._unfinished = self.path.with_name(f".{self.path.stem}.{uuid.uuid4().hex}.mp4")
-        self._container: Any = av.open(str(self._unfinished), "w", options={"movflags": "+faststart"})
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._container: Any = av.open(str(self._unfinished), "w", options={"movflags": "+faststart"})
+        except OSError as error:
+            raise ColorTrackError(
+                f"cannot write {self.path}: {error.strerror}; choose a folder that you may write to"
+            ) from error
         return self
 
     def write(self, frame: np.ndarray) -> None:

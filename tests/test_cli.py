@@ -63,6 +63,19 @@ def test_download_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert asked == ["davis-2017"]
 
 
+def test_ways_out_are_options(
+    dataset: fo.Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    sample = fo.Sample("video.mp4")
+    sample.frames[1] = fo.Frame(seed=fo.Detections(), tracks=fo.Detections())
+    dataset.add_sample(sample)
+    monkeypatch.setattr(sys, "argv", ["colortrack", "propagate", dataset.name, "seed", "tracks"])
+    with pytest.raises(SystemExit):
+        main()
+    error = capsys.readouterr().err
+    assert "replace its labels (--overwrite)" in error
+
+
 def test_models_lists_lab():
     assert "lab" in run("models")
 

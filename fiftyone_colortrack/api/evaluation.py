@@ -17,7 +17,7 @@ from fiftyone_colortrack.api.propagation import check_videos
 from fiftyone_colortrack.api.report import Clock, Progress
 from fiftyone_colortrack.api.scores import BoxScorer, MaskScorer, PointScorer, Scorer, VideoScores
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import field_name, seed_fields
+from fiftyone_colortrack.fields import field_name, labelled_frames, seed_fields
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +130,10 @@ def check_compared(view: SampleCollection, pred_field: str, gt_field: str) -> No
         )
     if pred == gt:
         raise ColorTrackError("the tracks and the ground truth are the same field; choose two")
+    if not any(labelled_frames(view, pred).values()):
+        raise ColorTrackError(
+            f"frames.{pred} has no labels in these videos; propagate some, or choose another"
+        )
 
 
 def check_eval_key(dataset: fo.Dataset, eval_key: str, overwrite: bool = False) -> None:
@@ -156,9 +160,10 @@ def _score_videos(
 ) -> Generator[Progress, None, dict[str, VideoScores]]:
     """Scores by sample id."""
     samples = view.select_fields([f"frames.{pred}", f"frames.{gt}"])
-    clock = Clock([(os.path.basename(path), 1) for path in view.values("filepath")])
+    paths, lengths = view.values(["filepath", F("frames").length()])
+    clock = Clock([(os.path.basename(path), length) for path, length in zip(paths, lengths, strict=True)])
     scores = {}
-    for sample in samples:
+    for sample, length in zip(samples, lengths, strict=True):
         try:
             scores[sample.id] = scorer.add(sample)
         except ColorTrackError as error:
@@ -166,7 +171,7 @@ def _score_videos(
         else:
             for warning in scores[sample.id].warnings:
                 logger.warning("%s: %s", sample.filepath, warning)
-        yield clock.step(1, 1)
+        yield clock.step(length, length)
         clock.finish_video()
     if not scores:
         raise ColorTrackError(

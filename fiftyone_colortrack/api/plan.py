@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from fiftyone.core.collections import SampleCollection
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
-    DrawnLabels,
+    DrawnObjects,
     OutputKind,
     SeedFrames,
     TrackRecord,
@@ -46,7 +46,18 @@ class Settings:
     def digest(self, kind: LabelKind) -> str:
         """Changes with what these settings make of seeds of a kind."""
         output = self.output or kind
-        return digest(__version__, _weights(self.model), self.direction, kind, output, self.config)
+        return digest(__version__, self._weights, self.direction, kind, output, self.config)
+
+    @cached_property
+    def _weights(self) -> str:
+        """A digest of the model's weights; the name of a model that has none."""
+        if isinstance(self.model, str):
+            path = None if self.model in BASELINES else find_model(self.model).path
+            return self.model if path is None else _file_digest(path, path.stat().st_mtime_ns)
+        sha1 = hashlib.sha1(usedforsecurity=False)
+        for name, tensor in sorted(self.model.state_dict().items()):
+            sha1.update(name.encode() + tensor.cpu().numpy().tobytes())
+        return sha1.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,7 @@ class PlannedVideo:
         reason: why the video is left alone; empty if it is not
         labelled: whether it has labels to start from
         earlier: record of the tracks that are kept where their seeds have not changed
+        anew: whether none is kept, as they were made with other settings
     """
 
     id: str
@@ -68,41 +80,71 @@ class PlannedVideo:
     reason: str = ""
     labelled: bool = True
     earlier: TrackRecord | None = None
+    anew: bool = False
 
 
-def plan_videos(
+@dataclass(frozen=True)
+class FoundVideo:
+    """What the database knows of a video.
+
+    Attributes:
+        id: of the sample
+        filepath: of the video
+        length: number of frames; 0 if that is unknown
+        seed_field: that the labels to start from are in
+        labelled: whether it has such labels
+        run: that finished its tracks; None if there is none, or if they are to be replaced
+        earlier: record of these tracks
+        drawn: what a person labelled in it, where there is such a record to compare it with
+    """
+
+    id: str
+    filepath: str
+    length: int
+    seed_field: str
+    labelled: bool
+    run: str | None
+    earlier: TrackRecord | None
+    drawn: DrawnObjects | None
+
+    def plan(self, settings: Settings) -> PlannedVideo:
+        """What `propagate_iter` does with it."""
+        frames, reason, anew = self.length, "", False
+        if not self.labelled:
+            reason = f"frames.{self.seed_field} has no labels to start from"
+        elif self.drawn and self.earlier:
+            if TrackRecord.digest_of(self.drawn.digests) == self.earlier.seeds:
+                reason = f"finished by run {self.run}"
+            else:
+                length = self.length or video_length(self.filepath)
+                frames = _frames_to_track(self.drawn, length, settings, self.earlier)
+                anew = self.earlier.settings != settings.digest(self.drawn.kind)
+        return PlannedVideo(self.id, self.filepath, frames, reason, self.labelled, self.earlier, anew)
+
+
+def find_videos(
     view: SampleCollection,
     seed_field: str,
     out_field: str,
-    *,
     seeds: SeedFrames,
     skip_existing: bool,
-    settings: Settings,
-) -> list[PlannedVideo]:
-    """What `propagate_iter` does with each video, found without opening the videos."""
+    fill_boxes: bool,
+) -> list[FoundVideo]:
+    """What there is to plan with, found without opening the videos; see `propagate_iter` and `read_seeds`."""
     source = seed_samples(view, seed_field, out_field)
     labelled = labelled_frames(source, seed_field, seeds)
     finished = _finished(view, out_field) if skip_existing else {}
     continued = [id for id in finished if labelled[id]]
-    fill_boxes = settings.output == "masks"
     drawn = (
         read_drawn(source.select(continued), seed_field, seeds, fill_boxes=fill_boxes) if continued else {}
     )
-    planned = []
-    for id, filepath, length in zip(
-        *view.values(["id", "filepath", "metadata.total_frame_count"]), strict=True
-    ):
+    found = []
+    columns = view.values(["id", "filepath", "metadata.total_frame_count"])
+    for id, path, length in zip(*columns, strict=True):
         run, earlier = finished.get(id, (None, None))
-        frames, reason = length or 0, ""
-        if not labelled[id]:
-            reason = f"frames.{field_name(seed_field)} has no labels to start from"
-        elif earlier and id in drawn:
-            if TrackRecord.digest_of(drawn[id].digests) == earlier.seeds:
-                reason = f"finished by run {run}"
-            else:
-                frames = _frames_to_track(drawn[id], length or video_length(filepath), settings, earlier)
-        planned.append(PlannedVideo(id, filepath, frames, reason, bool(labelled[id]), earlier))
-    return planned
+        seeded = field_name(seed_field), bool(labelled[id])
+        found.append(FoundVideo(id, path, length or 0, *seeded, run, earlier, drawn.get(id)))
+    return found
 
 
 def seed_samples(view: SampleCollection, seed_field: str, out_field: str) -> SampleCollection:
@@ -131,22 +173,10 @@ def _finished(view: SampleCollection, out_field: str) -> dict[str, tuple[str, Tr
     }
 
 
-def _frames_to_track(drawn: DrawnLabels, length: int, settings: Settings, earlier: TrackRecord) -> int:
-    objects = {frame: frozenset(id for id, _ in labels) for frame, labels in drawn.drawn.items()}
-    segments = plan_segments(objects, length, settings.direction, settings.config.labelled)
+def _frames_to_track(drawn: DrawnObjects, length: int, settings: Settings, earlier: TrackRecord) -> int:
+    segments = plan_segments(drawn.ids, length, settings.direction, settings.config.labelled)
     record = TrackRecord.of(settings.digest(drawn.kind), drawn.digests, segments)
     return sum(len(segment.frames) for segment in record.changed(segments, earlier))
-
-
-def _weights(model: str | Embedder) -> str:
-    """A digest of a model's weights; the name of a model that has none."""
-    if isinstance(model, str):
-        path = None if model in BASELINES else find_model(model).path
-        return model if path is None else _file_digest(path, path.stat().st_mtime_ns)
-    sha1 = hashlib.sha1(usedforsecurity=False)
-    for name, tensor in sorted(model.state_dict().items()):
-        sha1.update(name.encode() + tensor.cpu().numpy().tobytes())
-    return sha1.hexdigest()
 
 
 @lru_cache

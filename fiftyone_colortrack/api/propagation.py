@@ -7,17 +7,19 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
 import fiftyone as fo
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 from fiftyone.core.view import DatasetView
 
-from fiftyone_colortrack.api.plan import PlannedVideo, Settings, plan_videos, seed_samples, video_length
+from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos, seed_samples, video_length
 from fiftyone_colortrack.api.report import Clock, Progress, PropagationReport, VideoResult
 from fiftyone_colortrack.datasets.video_dataset import color_by_instance
 from fiftyone_colortrack.errors import ColorTrackError
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 OnError = Literal["skip", "raise"]
 Executor = Literal["local", "delegated", "ray"]
 METHOD = "colortrack"
@@ -333,8 +336,6 @@ class Job:
             of_video = {result.sample_id: result for result in tracked}
             report.videos += [of_video[video.id] for video in todo if video.id in of_video]
             report.stopped = len(tracked) < len(todo)
-            failed = [result.sample_id for result in report.with_status("failed")]
-            self.dataset.select(failed).tag_samples(failed_tag(self.out_field))
         report.seconds = time.perf_counter() - started
         if report.run_key:
             results = self.dataset.init_run_results(report.run_key, report=asdict(report))
@@ -397,18 +398,18 @@ class Job:
 
     def _plan(self, skip_existing: bool) -> tuple[list[PlannedVideo], list[VideoResult]]:
         """The videos to track, and those to skip."""
-        videos = plan_videos(
-            self.view,
-            self.seed_field,
-            self.out_field,
-            seeds=self.seeds,
-            skip_existing=skip_existing,
-            settings=self.settings,
-        )
+        fill_boxes = self.settings.output == "masks"
+        found = find_videos(self.view, self.seed_field, self.out_field, self.seeds, skip_existing, fill_boxes)
+        videos = [video.plan(self.settings) for video in found]
         if not any(video.labelled for video in videos):
             raise ColorTrackError(
                 f"none of the {len(videos)} videos has labels to start from in frames.{self.seed_field}; "
                 "label a frame or choose another seed field"
+            )
+        if anew := sum(video.anew for video in videos):
+            which = "1 video was" if anew == 1 else f"{anew} videos were"
+            logger.warning(
+                "%s tracked with another model or other settings before: all frames are tracked anew", which
             )
         skipped = [VideoResult(v.id, v.filepath, "skipped", reason=v.reason) for v in videos if v.reason]
         return [video for video in videos if not video.reason], skipped
@@ -470,7 +471,12 @@ class Job:
         except Exception as error:
             if self.on_error == "raise":
                 raise
-            return _failure(video, error)
+            return self.fail(video, _reason(video, error))
+
+    def fail(self, video: PlannedVideo, reason: str) -> VideoResult:
+        """Tag a video that could not be tracked: now, as the run may be killed before its end."""
+        self.dataset.select(video.id).tag_samples(failed_tag(self.out_field))
+        return VideoResult(video.id, video.filepath, "failed", reason=reason)
 
     def _track(
         self, planned: PlannedVideo, run_key: str, clock: Clock, stop: Callable[[], bool]
@@ -491,12 +497,13 @@ class Job:
         record = TrackRecord.of(self.settings.digest(video.kind), video.digests, tracker.segments)
         part = tracker.only(record.changed(tracker.segments, planned.earlier))
         writer = TrackWriter(sample, self.out_field, video, self.settings.output, in_place=self.in_place)
-        for step, tracked in enumerate(part.steps(), 1):
-            if tracked is not None:
-                writer.add(tracked)
-            yield clock.step(step * len(part) // part.step_count, len(part))
-            if stop():
-                return None
+        with _beside(writer.add) as add:
+            for step, tracked in enumerate(part.steps(), 1):
+                if tracked is not None:
+                    add(tracked)
+                yield clock.step(step * len(part) // part.step_count, len(part))
+                if stop():
+                    return None
         if self.in_place and self._read_seeds(planned)[1].digests != video.digests:
             raise ColorTrackError(
                 f"keyframes of {planned.filepath} were edited while it was tracked; propagate again"
@@ -509,11 +516,25 @@ class Job:
         )
 
 
-def _failure(video: PlannedVideo, error: Exception) -> VideoResult:
+@contextmanager
+def _beside(function: Callable[[T], None]) -> Iterator[Callable[[T], None]]:
+    """Calls a function in a thread while the caller goes on; each call waits for the one before it."""
+    with ThreadPoolExecutor(1, "colortrack-writer") as thread:
+        last = thread.submit(lambda: None)
+
+        def call(value: T) -> None:
+            nonlocal last
+            last.result()
+            last = thread.submit(function, value)
+
+        yield call
+        last.result()
+
+
+def _reason(video: PlannedVideo, error: Exception) -> str:
+    """Why a video failed, which the log gets, too."""
     if isinstance(error, ColorTrackError):
-        reason = str(error)
-        logger.warning("Skipped %s: %s", video.filepath, reason)
-    else:
-        reason = f"{type(error).__name__}: {error}; the log tells where"
-        logger.exception("Tracking %s failed", video.filepath)
-    return VideoResult(video.id, video.filepath, "failed", reason=reason)
+        logger.warning("Skipped %s: %s", video.filepath, error)
+        return str(error)
+    logger.exception("Tracking %s failed", video.filepath)
+    return f"{type(error).__name__}: {error}; the log tells where"

@@ -34,6 +34,10 @@ class Worker:
         self._values, self._run_key = job, run_key
         self._job: Job | None = None
 
+    def ready(self) -> bool:
+        """Answers when Ray has found room for it: only then it gets a video."""
+        return True
+
     def start(self, video: PlannedVideo) -> Progress | VideoResult:
         """Begin a video: the first turn."""
         self._job = self._job or Job.from_dict(self._values)
@@ -101,7 +105,7 @@ class _Run:
         self._clock = video_clock(videos)
         self._waiting = deque(range(len(videos)))
         self._lost = [0] * len(videos)  # workers, while they tracked each video
-        self._turns: dict[ObjectRef, tuple[ActorHandle, int]] = {}  # under way: worker and video
+        self._turns: dict[ObjectRef, tuple[ActorHandle, int | None]] = {}  # under way: worker and video
         self._results: list[VideoResult] = []
 
     def steps(self, stop: Callable[[], bool]) -> Generator[Progress, None, list[VideoResult]]:
@@ -109,26 +113,32 @@ class _Run:
 
         try:
             for _ in range(min(self._slots, len(self._videos))):
-                self._start(self._worker())
-            end = math.inf
-            while self._turns and time.monotonic() < end:
+                self._hire()
+            end, stopped = math.inf, False
+            while (self._in_hand or (self._waiting and not stopped)) and time.monotonic() < end:
                 ended, _ = ray.wait(list(self._turns), timeout=SECONDS_BETWEEN_POLLS)
                 stopped = stop()
                 end = min(end, time.monotonic() + SECONDS_TO_STOP) if stopped else end
                 for turn in ended:
                     actor, video = self._turns.pop(turn)
                     step = self._outcome(turn, actor, video)
-                    if isinstance(step, Progress):
+                    if isinstance(step, Progress) and video is not None:
                         yield self._clock.step(step.frame, step.frames, video)
                         if not stopped:
                             self._turns[actor.go_on.remote()] = actor, video
-                    elif not stopped:
-                        self._start(actor if step else self._worker())
+                    elif self._waiting and not stopped:
+                        self._start(actor) if step else self._hire()
         finally:
             self._end()
         return self._results
 
-    def _outcome(self, turn: ObjectRef, actor: ActorHandle, video: int) -> Progress | VideoResult | None:
+    @property
+    def _in_hand(self) -> list[ObjectRef]:
+        return [turn for turn, (_, video) in self._turns.items() if video is not None]
+
+    def _outcome(
+        self, turn: ObjectRef, actor: ActorHandle, video: int | None
+    ) -> Progress | VideoResult | bool | None:
         """What a turn came to; None if its worker was lost."""
         import ray
 
@@ -138,16 +148,21 @@ class _Run:
             raise error.cause from error
         except ray.exceptions.RayError as error:
             ray.kill(actor)  # where it is only out of reach
-            self._lose(video, error)
+            if video is None and self._waiting:
+                video = self._waiting.popleft()  # that it would have got: workers that never start end, too
+            if video is not None:
+                self._lose(video, error)
             return None
-        if isinstance(step, VideoResult):
+        if isinstance(step, VideoResult) and video is not None:
             self._finish(video, step)
         return step
 
-    def _worker(self) -> Any:
+    def _hire(self) -> None:
+        """Ask for a worker, for which there may be no room before others end."""
         import ray
 
-        return ray.remote(Worker).options(**self._takes).remote(self._values, self._run_key)
+        actor: Any = ray.remote(Worker).options(**self._takes).remote(self._values, self._run_key)
+        self._turns[actor.ready.remote()] = actor, None
 
     def _resources(self) -> tuple[dict[str, Any], int]:
         """What one worker takes, and how many of them the cluster has room for."""
@@ -160,10 +175,9 @@ class _Run:
         return {"num_cpus": 1}, max(int(there.get("CPU", 1)), 1)
 
     def _start(self, actor: ActorHandle) -> None:
-        """Give a worker the next video; it ends where there is none, as nothing refers to it then."""
-        if self._waiting:
-            video = self._waiting.popleft()
-            self._turns[actor.start.remote(self._videos[video])] = actor, video
+        """Give a worker the next video; workers that get none end, as nothing refers to them then."""
+        video = self._waiting.popleft()
+        self._turns[actor.start.remote(self._videos[video])] = actor, video
 
     def _finish(self, video: int, result: VideoResult) -> None:
         self._results.append(result)
@@ -182,13 +196,13 @@ class _Run:
             reason = f"{ATTEMPTS} workers were lost while they tracked it: {error}"
             if self._job.on_error == "raise":
                 raise ColorTrackError(f"{video.filepath}: {reason}") from error
-            self._finish(index, VideoResult(video.id, video.filepath, "failed", reason=reason))
+            self._finish(index, self._job.fail(video, reason))
 
     def _end(self) -> None:
         """Wait for the turns under way, any of which may be writing, and end all workers."""
         import ray
 
-        if self._turns:
-            ray.wait(list(self._turns), num_returns=len(self._turns), timeout=60)
+        if turns := self._in_hand:
+            ray.wait(turns, num_returns=len(turns), timeout=60)
         for actor, _ in self._turns.values():
             ray.kill(actor)

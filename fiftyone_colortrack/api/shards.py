@@ -174,7 +174,7 @@ class _Shard:
         if failed and not results:
             done = {result.sample_id for result in self.results}
             rest = [video for video in self._videos if video.id not in done]
-            self.results += [VideoResult(v.id, v.filepath, "failed", reason=failed) for v in rest]
+            self.results += [self._job.fail(video, failed) for video in rest]
 
 
 def track_shard(

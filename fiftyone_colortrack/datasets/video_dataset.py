@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import fiftyone as fo
+import fiftyone.core.utils as fou
 import numpy as np
 
 from fiftyone_colortrack.datasets import ENCODED
@@ -43,10 +44,9 @@ def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) 
         overwrite: replace a dataset of that name; the old one stays until the new one is complete
 
     Raises:
-        ColorTrackError: if a dataset of that name exists and is not to be overwritten
+        ColorTrackError: if the name cannot be used, see `check_name`
     """
-    if fo.dataset_exists(name) and not overwrite:
-        raise ColorTrackError(f"a dataset {name!r} exists; choose another name, or overwrite it")
+    check_name(name, overwrite)
     dataset = fo.Dataset(f"{name}-loading-{uuid.uuid4().hex[:8]}")
     try:
         dataset.media_type = fo.core.media.VIDEO
@@ -59,6 +59,26 @@ def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) 
     except BaseException:
         dataset.delete()
         raise
+
+
+def check_name(name: str, overwrite: bool = False) -> None:
+    """Raise a ColorTrackError if a new dataset cannot have this name.
+
+    FiftyOne takes names for the same that differ in capitals and punctuation only.
+
+    Args:
+        name: of the dataset
+        overwrite: whether it may replace a dataset of exactly this name
+    """
+    try:
+        slug = fou.to_slug(name)
+    except ValueError as error:
+        raise ColorTrackError(f"{name!r} is no name for a dataset; use letters and digits") from error
+    for taken in fo.list_datasets():
+        if fou.to_slug(taken) == slug and not (overwrite and taken == name):
+            raise ColorTrackError(
+                f"a dataset {taken!r} exists; replace it (overwrite), or choose another name"
+            )
 
 
 def color_by_instance(dataset: fo.Dataset) -> None:

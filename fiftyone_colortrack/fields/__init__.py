@@ -23,13 +23,13 @@ from fiftyone_colortrack.fields.schema import (
     select_labelled,
     tracks_type,
 )
-from fiftyone_colortrack.fields.seeds import DrawnLabels, SeededVideo, open_video, read_drawn, read_seeds
+from fiftyone_colortrack.fields.seeds import DrawnObjects, SeededVideo, open_video, read_drawn, read_seeds
 from fiftyone_colortrack.fields.tracks import TrackWriter, frame_label
 
 __all__ = [
     "OUTPUT_TYPES",
     "SEED_FRAMES",
-    "DrawnLabels",
+    "DrawnObjects",
     "Lock",
     "ObjectTable",
     "OutputKind",

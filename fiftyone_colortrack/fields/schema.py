@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import fiftyone as fo
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
+from fiftyone.core.expressions import ViewExpression
 from fiftyone.core.view import DatasetView
 
 from fiftyone_colortrack.errors import ColorTrackError
@@ -84,16 +85,16 @@ def _labelled(samples: SampleCollection, path: str, which: SeedFrames) -> dict[s
     name = field_name(path)
     label_list = LABEL_LISTS.get(seed_fields(samples)[name])
     if label_list is None:
-        found = F(f"frames.{name}.{'keyframe' if which == 'keyframes' else 'id'}")
+        found = F(f"{name}.{'keyframe' if which == 'keyframes' else '_id'}")
     elif which == "keyframes":
-        found = F(f"frames.{name}.{label_list}").filter(F("keyframe") == True).length()  # noqa: E712
+        found = F(f"{name}.{label_list}").filter(F("keyframe") == True).length()  # noqa: E712
     else:
-        found = F(f"frames.{name}.{label_list}").length()
+        found = F(f"{name}.{label_list}").length()
     labelled = {}
-    paths = ["id", "frames.frame_number", "frames.id", found]
-    for id, numbers, frame_ids, counts in zip(*samples.values(paths), strict=True):
-        frames = sorted(zip(numbers or [], frame_ids or [], counts or [], strict=True))
-        with_labels = {number: frame_id for number, frame_id, count in frames if count}
+    facts = F("frames").map(ViewExpression([F("frame_number"), F("_id"), found]))  # one query: see `tracks`
+    for id, frames in zip(*samples.values(["id", facts]), strict=True):
+        by_number = sorted(frames or [], key=lambda frame: frame[0])
+        with_labels = {number: str(frame_id) for number, frame_id, count in by_number if count}
         labelled[id] = dict(list(with_labels.items())[:1]) if which == "first" else with_labels
     return labelled
 

@@ -50,6 +50,21 @@ class DrawnLabels:
 
 
 @dataclass(frozen=True)
+class DrawnObjects:
+    """Which objects a person labelled in a video: `DrawnLabels` without the labels, which are large.
+
+    Attributes:
+        kind: of the labels
+        ids: per labelled frame (from 0) those of the objects
+        digests: per labelled frame, see `DrawnLabels`
+    """
+
+    kind: LabelKind
+    ids: dict[int, frozenset[int]]
+    digests: dict[int, str]
+
+
+@dataclass(frozen=True)
 class SeededVideo(DrawnLabels):
     """A video, what a person labelled in it, and what it takes to write labels of the same objects.
 
@@ -136,8 +151,8 @@ def read_seeds(
 
 def read_drawn(
     view: SampleCollection, path: str, which: SeedFrames = "first", *, fill_boxes: bool = False
-) -> dict[str, DrawnLabels]:
-    """What a person labelled in each of some videos, by sample id, without opening the videos.
+) -> dict[str, DrawnObjects]:
+    """Which objects a person labelled in each of some videos, by sample id, without opening the videos.
 
     As `read_seeds` finds it, but for labels that lie outside the picture: those are not left out. Videos
     whose labels cannot be read are not listed, nor are those without labels.
@@ -153,7 +168,9 @@ def read_drawn(
         with suppress(ColorTrackError, OSError):
             by_number = sorted(zip(numbers, frames, strict=True), key=lambda frame: frame[0])
             labelled = {number: _chosen(split(labels, targets), which) for number, labels in by_number}
-            found[id] = _identify(labelled, id, fill_boxes, ignore, [])
+            labels = _identify(labelled, id, fill_boxes, ignore, [])
+            ids = {frame: frozenset(id for id, _ in pairs) for frame, pairs in labels.drawn.items()}
+            found[id] = DrawnObjects(labels.kind, ids, labels.digests)
     return found
 
 

@@ -135,9 +135,8 @@ class _Documents(Mapping[int, dict[str, Any]]):
 
 
 def _frames_with_field(dataset: fo.Dataset, sample_id: str, name: str) -> list[int]:
-    view = dataset.select(sample_id)
-    (numbers,), (exists,) = view.values(["frames.frame_number", F(f"frames.{name}").exists()])
-    return [number for number, there in zip(numbers or [], exists or [], strict=True) if there]
+    view = dataset.select(sample_id).match_frames(F(name).exists())
+    return view.values("frames.frame_number", unwind=True)  # one query: other runs may be adding frames
 
 
 def frame_label(

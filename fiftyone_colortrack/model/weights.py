@@ -25,7 +25,8 @@ _FORMAT = "fiftyone-colortrack"
 _SUFFIX = ".safetensors"
 _MAX_HEADER = 10**7
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_NO_WEIGHTS = ("lab", "identity", "flow", "raft")  # what `load_model` and the tracker take for something else
+_BASELINES = ("identity", "flow", "raft")  # as in `tracking.config`, which this room does not see
+_NO_WEIGHTS = ("lab", *_BASELINES)
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,9 @@ def find_model(name: str | os.PathLike[str]) -> ModelInfo:
             return info if info.path is None else read_info(info.path)
     known = ", ".join(info.name for info in list_models())
     raise ColorTrackError(
-        f"there is no model {str(name)!r}; known models: {known}; "
-        f"own models are looked for in {user_models_dir()}, or give the path of a {_SUFFIX} file"
+        f"there is no model {str(name)!r}; known models: {known}, and for tracking the baselines "
+        f"{', '.join(_BASELINES)}; own models are looked for in {user_models_dir()}, or give the path of a "
+        f"{_SUFFIX} file"
     )
 
 

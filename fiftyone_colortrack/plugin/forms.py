@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterable
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
+import fiftyone.operators as foo
 from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
@@ -16,6 +20,7 @@ from fiftyone_colortrack.api.report import duration as duration
 from fiftyone_colortrack.api.stop import dataset_store
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import field_name, labelled_frames, run_field, seed_fields
+from fiftyone_colortrack.plugin import params
 
 Choice = tuple[str, str, str]
 """Value, label and description."""
@@ -35,7 +40,13 @@ def remember(ctx: ExecutionContext, operator: str, *names: str) -> None:
 
 def remembered(ctx: ExecutionContext, operator: str) -> dict[str, Any]:
     """What was chosen the last time; nothing where it was never executed."""
-    return store(ctx).get(operator) or {}
+    return params.fitting(store(ctx).get(operator) or {})
+
+
+def form(operator: foo.Operator, inputs: types.Object) -> types.Property:
+    """A form under its operator's name and description."""
+    config = operator.config
+    return types.Property(inputs, view=types.View(label=config.label, description=config.description))
 
 
 def choose(
@@ -57,6 +68,12 @@ def choose(
     return inputs.enum(name, values, view=view, default=default, **kwargs)
 
 
+def whole(inputs: types.Object, name: str, **kwargs: Any) -> types.Property:
+    """Add a whole number, within its limits."""
+    low, high = params.LIMITS[name]
+    return inputs.int(name, min=low, max=high, **kwargs)
+
+
 def message(inputs: types.Object, name: str, text: str, *, severity: str = "info", title: str = "") -> None:
     """Add a box with a text: `info`, `warning` or `error`, which keeps the form from being executed."""
     view = types.AlertView(severity=severity, label=title or text, description=text if title else None)
@@ -67,18 +84,29 @@ def message(inputs: types.Object, name: str, text: str, *, severity: str = "info
 
 
 def validate(prop: types.Property, check: Callable[[], object]) -> bool:
-    """Mark an input with the reason, if the check raises a ColorTrackError; returns whether it is valid."""
+    """Mark an input with the reason, if the check raises a ColorTrackError; returns whether it is valid.
+
+    Names of Python's parameters, in brackets, are left out: the form has a switch or a choice for them.
+    """
     try:
         check()
     except ColorTrackError as error:
         prop.invalid = True
-        prop.error_message = str(error)
+        prop.error_message = re.sub(r" \((overwrite|skip_existing|resume)\)", "", str(error))
         return False
     return True
 
 
-def field_choices(view: SampleCollection, *kinds: type[fo.Label]) -> list[Choice]:
-    """Frame fields with labels of some types; fewest labelled frames first, but empty fields last."""
+def check_writable(inputs: types.Object, folder: Path, setting: str) -> None:
+    """Say so, if nothing can be written to a folder, which need not exist yet; `setting` names another."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        text = f"{there} cannot be written to; name another folder in {setting}, and start FiftyOne again"
+        message(inputs, "unwritable", text, severity="error")
+
+
+def field_choices(view: SampleCollection, *kinds: type[fo.Label], empty: bool = True) -> list[Choice]:
+    """Frame fields with labels of some types; the fewest labelled frames first, `empty` ones last or not."""
     labelled = {
         name: [len(numbers) for numbers in labelled_frames(view, name).values()]
         for name, kind in seed_fields(view).items()
@@ -88,6 +116,7 @@ def field_choices(view: SampleCollection, *kinds: type[fo.Label]) -> list[Choice
     return [
         (f"frames.{name}", f"frames.{name}", f"{NOUNS[types[name]]} in {frames_of_videos(counts)}")
         for name, counts in sorted(labelled.items(), key=lambda item: sum(item[1]) or inf)
+        if empty or any(counts)
     ]
 
 

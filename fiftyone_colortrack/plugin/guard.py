@@ -1,13 +1,14 @@
-"""Errors that nobody foresaw: the log gets the trace, the browser a sentence with the id to find it there.
+"""What stands between FiftyOne and the operators: values that do not fit, and errors that nobody foresaw.
 
 FiftyOne sends the trace of whatever an operator raises to the browser, with paths and values of the server.
+Here the log gets the trace, and the browser a sentence with the id to find it there.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import fiftyone.operators as foo
@@ -15,71 +16,75 @@ from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.plugin import forms
+from fiftyone_colortrack.plugin import forms, params
 
 logger = logging.getLogger(__name__)
 
 
 def guarded(cls: type[foo.Operator]) -> type[foo.Operator]:
-    """The same operator or panel, whose errors are shown without their traces.
-
-    A delegated operation fails as it is: it has no browser, and its error is kept with it.
+    """The same operator or panel: it sees only parameters that fit, its form marks the others, and its errors
+    are told without their traces, also in the record of a delegated operation.
     """
-    guard = _Panel if issubclass(cls, foo.Panel) else _Operator
-    return type(cls.__name__, (guard, cls), {})
+    own = [name for name in FALLBACKS if getattr(cls, name, None) is not getattr(foo.Operator, name, None)]
+    return type(cls.__name__, (cls,), {name: _method(cls, name) for name in own})
 
 
-def explain(error: Exception, name: str) -> str:
+def explain(error: Exception, name: str, log: str = "FiftyOne's server") -> str:
     """What to tell a person about an error; one that nobody foresaw is logged."""
     if isinstance(error, ColorTrackError):
         return str(error)
     id = secrets.token_hex(4)
     logger.error("Error %s in %s", id, name, exc_info=error)
-    return f"Something went wrong. The log of FiftyOne's server tells what, under error {id}."
+    return f"Something went wrong. The log of {log} tells what, under error {id}."
 
 
-class _Operator(foo.Operator):
-    def resolve_input(self, ctx: ExecutionContext) -> types.Property | None:
+def _method(cls: type[foo.Operator], name: str) -> Callable[[foo.Operator, ExecutionContext], Any]:
+    def method(self: foo.Operator, ctx: ExecutionContext) -> Any:
+        given, ctx.params = ctx.params, params.fitting(ctx.params)
         try:
-            return super().resolve_input(ctx)
+            result = getattr(cls, name)(self, ctx)
+            if name == "resolve_input" and result is not None:
+                params.mark(result, given)
         except Exception as error:
-            return _message(explain(error, self.name))
+            return FALLBACKS[name](self, ctx, error)
+        return _messages(self, ctx, result) if isinstance(result, Generator) else result
 
-    def execute(self, ctx: ExecutionContext) -> Any:
-        if ctx.delegated:
-            return super().execute(ctx)
-        try:
-            result = super().execute(ctx)
-        except Exception as error:
-            ctx.ops.notify(explain(error, self.name), variant="error")
-            return {}
-        return self._messages(ctx, result) if isinstance(result, Generator) else result
-
-    def _messages(
-        self, ctx: ExecutionContext, messages: Generator[Any, Any, Any]
-    ) -> Generator[Any, Any, Any]:
-        try:
-            yield from messages
-        except Exception as error:
-            yield ctx.ops.notify(explain(error, self.name), variant="error")
+    return method
 
 
-class _Panel(foo.Panel):
-    def render(self, ctx: ExecutionContext) -> types.Property:
-        try:
-            return super().render(ctx)
-        except Exception as error:
-            return _message(explain(error, self.name))
-
-    def execute(self, ctx: ExecutionContext) -> Any:
-        try:
-            return super().execute(ctx)
-        except Exception as error:
-            ctx.ops.notify(explain(error, self.name), variant="error")
-            return {}
+def _messages(
+    operator: foo.Operator, ctx: ExecutionContext, messages: Generator[Any, Any, Any]
+) -> Generator[Any, Any, Any]:
+    try:
+        yield from messages
+    except Exception as error:
+        yield ctx.ops.notify(explain(error, operator.name), variant="error")
 
 
-def _message(text: str) -> types.Property:
+def _show(operator: foo.Operator, ctx: ExecutionContext, error: Exception) -> types.Property:
     content = types.Object()
-    forms.message(content, "failed", text, severity="error")
+    forms.message(content, "failed", explain(error, operator.name), severity="error")
     return types.Property(content)
+
+
+def _notify(operator: foo.Operator, ctx: ExecutionContext, error: Exception) -> dict[str, Any]:
+    if ctx.delegated:
+        raise ColorTrackError(explain(error, operator.name, "the worker")) from None
+    ctx.ops.notify(explain(error, operator.name), variant="error")
+    return {}
+
+
+def _leave_out(operator: foo.Operator, ctx: ExecutionContext, error: Exception) -> None:
+    explain(error, operator.name)  # logs it
+
+
+FALLBACKS: dict[str, Callable[[foo.Operator, ExecutionContext, Exception], Any]] = {
+    "resolve_input": _show,
+    "resolve_output": _show,
+    "render": _show,
+    "execute": _notify,
+    "resolve_placement": _leave_out,
+    "resolve_delegation": _leave_out,
+    "resolve_run_name": _leave_out,
+}
+"""What FiftyOne gets in place of a method's result, where that raised an error."""

@@ -122,7 +122,7 @@ def fit(
     out = Path(out_dir)
     checkpoint = out / CHECKPOINT
     if checkpoint.exists() and not resume:
-        raise ColorTrackError(f"{out} holds a run already; resume it, or choose another folder")
+        raise ColorTrackError(f"{out} holds a run already; continue it (resume), or choose another folder")
     if preset not in RECIPES:
         raise ColorTrackError(f"preset {preset!r} cannot be trained; choose one of {', '.join(RECIPES)}")
     weights = out / f"{preset}.safetensors"

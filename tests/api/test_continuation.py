@@ -244,12 +244,13 @@ def test_nothing_else_is_written_over_its_seeds(videos, field, options, message)
     assert ids(videos.first(), field) == before
 
 
-def test_other_settings_redo_a_video_only_if_its_seeds_changed(videos, squares):
+def test_other_settings_redo_a_video_only_if_its_seeds_changed(videos, squares, caplog):
     propagate(videos)
     first, second = videos
     before, other = ids(first), ids(second)
     draw(first, 8, detections(squares[1][7]))
     report = go_on(videos, config=TrackerConfig(input_size=64, memory=3))
+    assert "1 video was tracked with another model or other settings before" in caplog.text
     assert changed(before, ids(first)) == list(FRAMES)
     assert ids(second) == other
     assert report.frames == 8

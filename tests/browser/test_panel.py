@@ -67,7 +67,7 @@ def test_clicks_on_bars_and_lines(page, open_dataset, tracked, screenshot):
     screenshot("panel")
     click_mark(page, page.locator(f"{PLOT} .bars .point path").first)
     page.get_by_text("2 samples").wait_for()
-    assert page.locator("[data-cy=looker]").count() == 2
+    page.locator("[data-cy=looker]").nth(1).wait_for()
     screenshot("panel-bar-clicked")
     click_mark(page, page.locator(PLOT).nth(1).locator(".points path").first)
     page.get_by_text("3 clips").wait_for()

@@ -15,6 +15,7 @@ import numpy as np
 import pymongo.collection
 import pytest
 
+from fiftyone_colortrack.api import propagate_iter
 from fiftyone_colortrack.fields import lock, tracks
 
 RUN = Path(__file__).with_name("run.py")
@@ -130,3 +131,9 @@ def test_at_writes_to_the_database(
         finished = check_videos(videos, finished)
     assert len(finished) == 2
     assert number > 20  # it was killed while it wrote, too
+
+
+def test_a_failed_video_is_tagged_before_the_run_ends(videos: fo.Dataset, tmp_path: Path) -> None:
+    (tmp_path / "video0.mp4").unlink()
+    next(propagate_iter(videos, "seed", "tracks", model="identity"))
+    assert videos.match_tags("tracks_failed").values("id") == [videos.first().id]

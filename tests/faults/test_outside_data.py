@@ -15,6 +15,7 @@ from typing import Any
 import fiftyone as fo
 import numpy as np
 import pytest
+from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 from fiftyone.operators.registry import OperatorRegistry
 from hypothesis import HealthCheck, given, settings
@@ -27,9 +28,11 @@ from fiftyone_colortrack.datasets.davis import DavisFolder
 from fiftyone_colortrack.datasets.download import unpack
 from fiftyone_colortrack.datasets.jhmdb import JhmdbClip, JhmdbFolder
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.fields import create_tracks_field
 from fiftyone_colortrack.model.weights import load_model, read_info
-from fiftyone_colortrack.plugin import CLASSES
+from fiftyone_colortrack.plugin import CLASSES, params
 from fiftyone_colortrack.video import VideoFile, probe
+from tests.faults.conftest import SOAK
 
 PLUGIN = "@colortrack/fiftyone-colortrack"
 fuzz = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -207,52 +210,23 @@ def test_archives(new: Callable, content: bytes, magic: bytes) -> None:
 
 OPERATORS = {cls().config.name: cls for cls in CLASSES}
 FORMS = sorted({*OPERATORS} - {"colortrack_panel", "track_scores", "track_shard"})
-NAMES = [
-    "seed_field",
-    "out_field",
-    "seeds",
-    "direction",
-    "model",
-    "existing",
-    "replace",
-    "advanced",
-    "output",
-    "memory",
-    "input_size",
-    "folder",
-    "split",
-    "sequences",
-    "classes",
-    "max_samples",
-    "name",
-    "pred_field",
-    "gt_field",
-    "eval_key",
-    "overwrite",
-    "init",
-    "steps",
-    "unfinished",
-    "count",
-    "difficulty",
-    "run",
-    "tracks",
-    "basis",
-    "executor",
-    "shards",
-]
+NAMES = sorted({*params.LIMITS, *params.SWITCHES, *params.TEXTS, "folder", "sequences"})
 WORDS = st.sampled_from(
     ["frames.seed", "seed", "tracks", "all", "keyframes", "fast", "", "../..", "a b", "\0"]
 )
 
 
 @pytest.mark.parametrize("name", FORMS)
-@settings(fuzz, max_examples=4)
-@given(params=st.dictionaries(st.sampled_from(NAMES), WORDS | VALUES, max_size=6))
-def test_forms(database: None, form_dataset: fo.Dataset, name: str, params: dict[str, Any]) -> None:
+@settings(fuzz, max_examples=200 if SOAK else 4)
+@given(values=st.dictionaries(st.sampled_from(NAMES), WORDS | VALUES, max_size=6))
+def test_forms(database: None, form_dataset: fo.Dataset, name: str, values: dict[str, Any]) -> None:
     operator = OperatorRegistry().get_operator(f"{PLUGIN}/{name}")
-    request = {"dataset_name": form_dataset.name, "params": params}
+    request = {"dataset_name": form_dataset.name, "params": values}
     ctx = ExecutionContext(request_params=request, operator_uri=operator.uri)
-    assert "Something went wrong" not in str(operator.resolve_input(ctx).to_json())
+    form = operator.resolve_input(ctx)
+    assert "Something went wrong" not in str(form.to_json())
+    asked = {name for name, prop in form.type.properties.items() if not isinstance(prop.type, types.Void)}
+    assert asked <= {*NAMES}  # that is, none is taken as it comes
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +234,8 @@ def form_dataset(database: None) -> Any:
     dataset = fo.Dataset()
     sample = fo.Sample(filepath="video.mp4")
     sample.frames[1] = fo.Frame(seed=fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 1, 1])]))
+    sample.frames[2] = fo.Frame(tracks=sample.frames[1].seed.copy())
     dataset.add_sample(sample)
+    create_tracks_field(dataset, "tracks", "seed", None)
     yield dataset
     dataset.delete()

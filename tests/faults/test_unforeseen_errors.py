@@ -7,8 +7,10 @@ import logging
 import re
 
 import fiftyone as fo
+import fiftyone.operators as foo
 import pytest
-from fiftyone.operators.executor import execute_or_delegate_operator, resolve_type
+from fiftyone.operators.delegated import DelegatedOperationService
+from fiftyone.operators.executor import execute_or_delegate_operator, resolve_placement, resolve_type
 from fiftyone.operators.registry import OperatorRegistry
 from fiftyone.operators.server import create_response_generator
 
@@ -42,9 +44,9 @@ def executed(operator: str, dataset: fo.Dataset, params: dict) -> str:
     return str(result.to_json())
 
 
-def form(operator: str, dataset: fo.Dataset) -> str:
-    """What the browser gets when it opens a form."""
-    request = {"dataset_name": dataset.name, "params": {}}
+def form(operator: str, dataset: fo.Dataset, target: str = "inputs") -> str:
+    """What the browser gets when it opens a form, or shows results."""
+    request = {"dataset_name": dataset.name, "params": {}, "target": target}
     resolved = asyncio.run(resolve_type(OperatorRegistry(), f"{PLUGIN}/{operator}", request))
     return str(resolved.to_json())
 
@@ -64,6 +66,35 @@ def test_in_a_form(
 ) -> None:
     monkeypatch.setattr(PropagateLabels, "resolve_input", fail)
     check(form("propagate_labels", videos), caplog)
+
+
+def test_in_results(
+    videos: fo.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(StopTracking, "resolve_output", fail)
+    check(form("stop_tracking", videos, "outputs"), caplog)
+
+
+def test_a_button_is_left_out(
+    videos: fo.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(PropagateLabels, "resolve_placement", fail)
+    operator = OperatorRegistry().get_operator(f"{PLUGIN}/propagate_labels")
+    assert resolve_placement(operator, {"dataset_name": videos.name, "params": {}}) is None
+    assert SECRET in str(caplog.records[0].exc_info)
+
+
+def test_delegated(
+    videos: fo.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    params = {"seed_field": "frames.seed", "out_field": "tracks"}
+    uri = f"{PLUGIN}/propagate_labels"
+    foo.execute_operator(uri, {"dataset": videos, "params": params}, request_delegation=True)
+    monkeypatch.setattr(PropagateLabels, "work", fail)
+    (result,) = DelegatedOperationService().execute_queued_operations(operator=uri, dataset_name=videos.name)
+    assert SECRET not in result.error
+    (id,) = re.findall(r"The log of the worker tells what, under error (\w{8})", result.error)
+    assert any(id in record.getMessage() and SECRET in str(record.exc_info) for record in caplog.records)
 
 
 def test_while_it_works(

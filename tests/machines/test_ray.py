@@ -66,3 +66,17 @@ def test_without_ray_the_extra_is_named(videos, monkeypatch):
     with pytest.raises(ct.ColorTrackError, match=r"fiftyone-colortrack\[ray\]"):
         propagate(videos)
     assert not videos.has_frame_field("tracks")
+
+
+def test_workers_that_wait_for_room_get_no_video(videos, cluster):
+    cluster(2)
+    import ray
+
+    @ray.remote(num_cpus=1)
+    class Other:
+        def ready(self):
+            return True
+
+    other = Other.remote()
+    assert ray.get(other.ready.remote())
+    assert len(propagate(videos).with_status("done")) == 6

@@ -4,6 +4,7 @@ import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
 
 import fiftyone_colortrack as ct
+from fiftyone_colortrack.fields import create_tracks_field
 
 PLUGIN = "@colortrack/fiftyone-colortrack"
 PANEL = "@voxel51/panels/model_evaluation_panel_builtin"
@@ -45,7 +46,9 @@ def test_the_ground_truth_that_is_proposed_can_be_compared(form, tracked):
     ],
 )
 def test_wrong_choices_are_marked_with_the_reason(form, tracked, params, errors):
-    tracked.add_frame_field("joints", fo.EmbeddedDocumentField, embedded_doc_type=fo.Keypoints)
+    sample = tracked.first()
+    sample.frames[2]["joints"] = fo.Keypoints(keypoints=[fo.Keypoint(points=[(0.5, 0.5)])])
+    sample.save()
     ct.evaluate_tracks(tracked, "tracks", "gt", "taken")
     found = form("evaluate_tracks", tracked, {**PARAMS, **params}).errors
     assert found.keys() == errors.keys()
@@ -59,6 +62,21 @@ def test_the_ground_truth_is_remembered(form, execute, tracked):
     execute("evaluate_tracks", tracked, PARAMS)
     assert form("evaluate_tracks", tracked, {}).default("gt_field") == "frames.gt"
     assert "at the speed of the last run" in form("evaluate_tracks", tracked, {}).text("estimate")
+
+
+def test_fields_without_labels_are_not_offered(form, tracked):
+    create_tracks_field(tracked, "stopped", "seed", None)
+    first = form("evaluate_tracks", tracked, {})
+    assert first.default("pred_field") == "frames.tracks"
+    assert "frames.stopped" not in first.choices("pred_field")
+    with pytest.raises(ct.ColorTrackError, match=r"frames\.stopped has no labels in these videos"):
+        ct.evaluate_tracks(tracked, "stopped", "gt", "eval")
+
+
+def test_the_name_that_is_proposed_is_free(form, tracked):
+    ct.evaluate_tracks(tracked, "tracks", "gt", "tracks_eval")
+    again = form("evaluate_tracks", tracked, {})
+    assert (again.default("eval_key"), again.errors) == ("tracks_eval_2", {})
 
 
 def test_one_field_alone_cannot_be_compared(form, dataset, squares_file):

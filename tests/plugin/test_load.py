@@ -41,12 +41,24 @@ def test_rendered_scenes(form, loaded):
     assert form("load_scenes", None, {"name": "two-scenes"}).errors.keys() == {"name"}
 
 
+def test_a_folder_that_cannot_be_written_to_is_named(form, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(fo.config, "default_dataset_dir", str(tmp_path / "file" / "datasets"))
+    (text,) = form("load_scenes", None, {}).errors.values()
+    assert text.startswith(f"{tmp_path / 'file'} cannot be written to; name another folder in FIFTYONE_")
+
+
+@pytest.mark.parametrize("path", ["~nobody-has-this-name", "..", "\ud800", "a" * 5000])
+def test_paths_that_lead_nowhere(form, database, path):
+    assert form("load_davis", None, {"folder": path}).errors.keys() == {"folder"}
+
+
 @pytest.mark.parametrize("operator", ["load_davis", "load_jhmdb", "load_kinetics"])
 def test_a_wrong_folder_is_marked_with_the_reason(form, operator, tmp_path):
     assert set(form(operator, None, {}).inputs) == {"folder"}
     errors = form(operator, None, {"folder": str(tmp_path)}).errors
-    assert errors.keys() == {"folder", "wrong_folder"}
-    assert str(tmp_path) in errors["wrong_folder"]
+    assert errors.keys() == {"folder"}
+    assert str(tmp_path) in errors["folder"]
 
 
 def test_davis(form, loaded):

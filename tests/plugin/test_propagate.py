@@ -117,6 +117,10 @@ def test_after_a_correction_the_form_goes_on_from_it(form, execute, videos):
     assert "that follow from corrected ones" in corrected.text("corrected")
     assert corrected.text("estimate").startswith("1 video to track, 7 frames, about ")
     params = {"seed_field": "frames.tracks", "seeds": "keyframes", "out_field": "tracks"}
+    with_another = form("propagate_labels", videos, {**params, "model": "identity"})
+    assert "all frames of 1 video are tracked anew" in with_another.text("anew")
+    assert "corrected" not in with_another.inputs
+    assert with_another.text("estimate").startswith("1 video to track, 8 frames, about ")
     (text,) = notifications(execute("propagate_labels", videos, {**PARAMS, **params}))
     assert "1 video" in text
     again = form("propagate_labels", videos, {})

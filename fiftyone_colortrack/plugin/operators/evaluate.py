@@ -50,12 +50,12 @@ class EvaluateTracks(WorkOperator):
         inputs = types.Object()
         inputs.view_target(ctx, action_description="Evaluate")
         view = ctx.target_view()
-        choices = forms.field_choices(view, fo.Detections, fo.Keypoints)
+        choices = forms.field_choices(view, fo.Detections, fo.Keypoints, empty=False)
         names = [name for name, _, _ in choices]
         if len(choices) < 2:
             text = "Tracks and ground truth are two frame fields of detections or of key points."
             forms.message(inputs, "no_fields", text, severity="error", title="Nothing to compare")
-            return types.Property(inputs, view=types.View(label=LABEL))
+            return forms.form(self, inputs)
         tracks = [name for name in names if forms.is_tracks(view, name)]
         pred = ctx.params.get("pred_field", (tracks or names)[-1])
         last = forms.remembered(ctx, self.config.name).get("gt_field")
@@ -63,7 +63,8 @@ class EvaluateTracks(WorkOperator):
         gt = ctx.params.get("gt_field", likely)
         forms.choose(inputs, "pred_field", choices, default=pred, label="Tracks")
         gt_prop = forms.choose(inputs, "gt_field", choices, default=gt, label="Ground truth")
-        key = ctx.params.get("eval_key", f"{field_name(pred)}_eval")
+        unused = forms.unused_name(f"{field_name(pred)}_eval", ctx.dataset.list_evaluations())
+        key = ctx.params.get("eval_key", unused)
         key_prop = inputs.str(
             "eval_key",
             default=key,
@@ -79,7 +80,7 @@ class EvaluateTracks(WorkOperator):
         forms.validate(key_prop, lambda: check_eval_key(ctx.dataset, key, overwrite))
         if forms.validate(gt_prop, lambda: check_compared(view, pred, gt)):
             self._estimate(inputs, gt_prop, labelled_frames(view, gt))
-        return types.Property(inputs, view=types.View(label=LABEL))
+        return forms.form(self, inputs)
 
     def _estimate(
         self, inputs: types.Object, gt_prop: types.Property, labelled: dict[str, list[int]]

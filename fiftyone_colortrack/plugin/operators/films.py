@@ -26,6 +26,8 @@ BASES: list[Choice] = [
 
 class _FilmOperator(WorkOperator):
     kind: FilmKind
+    seconds_per_frame: float
+    """Of 854 x 480 pixels on two CPU cores, as in `propagate`."""
 
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
         inputs = types.Object()
@@ -37,12 +39,10 @@ class _FilmOperator(WorkOperator):
             last = forms.remembered(ctx, self.config.name)
             forms.choose(inputs, "model", models, default=last.get("model"), label="Model")
             self._add_settings(inputs, last)
-            inputs.bool(
-                "overwrite", default=False, label="Make films again that are there", view=types.SwitchView()
-            )
+            inputs.bool("overwrite", default=False, label="Replace films that exist", view=types.SwitchView())
             model = ctx.params.get("model", last.get("model", models[0][0]))
             forms.message(inputs, "estimate", self._estimate(view, model))
-        return types.Property(inputs, view=types.View(label=self.config.label))
+        return forms.form(self, inputs)
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
         forms.remember(ctx, self.config.name, "model", "basis")
@@ -78,7 +78,8 @@ class _FilmOperator(WorkOperator):
         sizes, lengths = (view.sum(f"metadata.{name}") or 0 for name in ("size_bytes", "total_frame_count"))
         parts = [f"Films of {forms.plural(len(view), 'video')}"]
         if lengths:
-            parts += [forms.plural(lengths, "frame"), estimates.time_needed(self._work(model), lengths)]
+            takes = estimates.time_needed(self._work(model), lengths, self.seconds_per_frame)
+            parts += [forms.plural(lengths, "frame"), takes]
         parts += [f"about {estimates.size(sizes)}"] if sizes else []
         return f"{', '.join(parts)}, beside the videos' files and in a dataset of films."
 
@@ -87,6 +88,7 @@ class ColorizeVideos(_FilmOperator):
     """Predicts the colours of videos from their first frames, and shows how well it went."""
 
     kind: FilmKind = "colors"
+    seconds_per_frame = 0.9
 
     @property
     def config(self) -> foo.OperatorConfig:
@@ -101,6 +103,7 @@ class EmbedVideos(_FilmOperator):
     """Shows what the tracker sees: embeddings in false colours."""
 
     kind: FilmKind = "embedding"
+    seconds_per_frame = 0.2
 
     @property
     def config(self) -> foo.OperatorConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -13,12 +14,13 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
-from fiftyone_colortrack.datasets.video_dataset import unused_name, video_folder
+from fiftyone_colortrack.datasets.video_dataset import check_name, unused_name, video_folder
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, counted, link, show
 
 ALL = "all"
+DATASETS_FOLDER = "FIFTYONE_DEFAULT_DATASET_DIR"
 Progress = Callable[[int, int, str], None]
 
 
@@ -59,13 +61,14 @@ class LoadOperator(WorkOperator):
         if folder is not None:
             try:
                 content = self.add_choices(ctx, inputs, folder)
-            except ColorTrackError as error:
-                forms.message(inputs, "wrong_folder", str(error), severity="error")
+            except (ColorTrackError, OSError) as error:
                 folder_input.invalid = True
+                folder_input.error_message = getattr(error, "strerror", None) or str(error)
             else:
                 add_name(ctx, inputs, content.name)
                 forms.message(inputs, "estimate", self._estimate(folder, content))
-        return types.Property(inputs, view=types.View(label=self.config.label))
+                forms.check_writable(inputs, video_folder(folder, None), DATASETS_FOLDER)
+        return forms.form(self, inputs)
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
         folder, params, started = chosen_folder(ctx.params), ctx.params, time.monotonic()
@@ -102,16 +105,15 @@ def chosen_folder(params: dict[str, Any]) -> Path | None:
     """The folder that was chosen in FiftyOne's file explorer, or that a script names."""
     folder = params.get("folder")
     path = folder.get("absolute_path") if isinstance(folder, dict) else folder
-    return Path(path).expanduser() if path else None
+    return Path(os.path.realpath(os.path.expanduser(path))) if path else None
 
 
-def add_name(ctx: ExecutionContext, inputs: types.Object, default: str) -> None:
-    """Add the name of the dataset that is made, one that does not exist yet."""
-    prop = inputs.str("name", default=unused_name(default), label="Name of the dataset")
-    name = ctx.params.get("name")
-    if name and fo.dataset_exists(name):
-        prop.invalid = True
-        prop.error_message = f"A dataset {name} exists; choose another name"
+def add_name(ctx: ExecutionContext, inputs: types.Object, default: str) -> str:
+    """Add the name of the dataset that is made, one that does not exist yet; returns it."""
+    name = ctx.params.get("name") or unused_name(default)
+    prop = inputs.str("name", default=name, label="Name of the dataset")
+    forms.validate(prop, lambda: check_name(name))
+    return name
 
 
 def add_split(inputs: types.Object, splits: list[str]) -> None:

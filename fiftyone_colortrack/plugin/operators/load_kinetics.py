@@ -38,12 +38,12 @@ class LoadKinetics(LoadOperator):
         clips = read_kinetics(folder)
         splits = sorted({clip.split for clip in clips if clip.split})
         add_split(inputs, splits)
-        inputs.int("max_samples", min=1, label="At most so many clips", description="All, if empty")
+        forms.whole(inputs, "max_samples", label="At most so many clips", description="All, if empty")
         split = chosen_split(ctx.params)
         count = sum(split not in splits or clip.split == split for clip in clips)
-        count = min(count, ctx.params.get("max_samples") or count)
+        count = min(count, ctx.params.get("max_samples", count))
         return Content("kinetics", count, f"{forms.plural(count, 'clip')}; broken ones are left out")
 
     def load(self, folder: Path, params: dict[str, Any], progress: Progress) -> fo.Dataset:
         options = {**loader_options(params, progress), "on_error": "skip"}
-        return load_kinetics(folder, max_samples=params.get("max_samples") or None, **options)
+        return load_kinetics(folder, max_samples=params.get("max_samples"), **options)

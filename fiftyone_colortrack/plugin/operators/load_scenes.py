@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import fiftyone as fo
 import fiftyone.operators as foo
@@ -14,12 +15,12 @@ from fiftyone.operators.executor import ExecutionContext
 from fiftyone_colortrack.datasets.scenes import Difficulty, load_scenes
 from fiftyone_colortrack.datasets.video_dataset import unused_name
 from fiftyone_colortrack.plugin import estimates, forms
-from fiftyone_colortrack.plugin.operators.load import add_name, config, loaded
+from fiftyone_colortrack.plugin.operators.load import DATASETS_FOLDER, add_name, config, loaded
 from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, counted, show
 
 NAME = "colortrack-scenes"
 COUNT = 4
-VIDEO_BYTES = 200_000  # measured
+VIDEO_BYTES, SECONDS_PER_VIDEO = 200_000, 0.8  # measured
 DESCRIPTIONS: dict[str, str] = {
     "easy": "Slow, in colours of their own",
     "hard": "Fast, alike, hiding each other",
@@ -36,25 +37,27 @@ class LoadScenes(WorkOperator):
 
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
         inputs = types.Object()
-        inputs.int("count", min=1, max=100, default=COUNT, label="Number of videos")
+        forms.whole(inputs, "count", default=COUNT, label="Number of videos")
         difficulties = [(name, name.capitalize(), DESCRIPTIONS[name]) for name in get_args(Difficulty)]
         forms.choose(inputs, "difficulty", difficulties, radio=True, label="Moving things")
-        add_name(ctx, inputs, NAME)
-        count = ctx.params.get("count") or COUNT
-        takes = estimates.time_needed(self.config.label, count)
-        written = f"about {estimates.size(count * VIDEO_BYTES)} in {_folder(ctx.params)}"
+        name = add_name(ctx, inputs, NAME)
+        count = ctx.params.get("count", COUNT)
+        takes = estimates.time_needed(self.config.label, count, SECONDS_PER_VIDEO)
+        written = f"about {estimates.size(count * VIDEO_BYTES)} in {_folder(name)}"
         forms.message(inputs, "estimate", f"{forms.plural(count, 'video')}: {takes}, {written}.")
-        return types.Property(inputs, view=types.View(label="Render demo scenes"))
+        forms.check_writable(inputs, _folder(name), DATASETS_FOLDER)
+        return forms.form(self, inputs)
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
-        folder, started = _folder(ctx.params), time.monotonic()
+        name, started = ctx.params.get("name") or unused_name(NAME), time.monotonic()
+        folder = _folder(name)
         options = {
-            "count": ctx.params.get("count") or COUNT,
+            "count": ctx.params.get("count", COUNT),
             "difficulty": ctx.params.get("difficulty", "easy"),
             "persistent": True,
         }
         dataset = yield from show(
-            ctx, counted(lambda progress: load_scenes(folder, folder.name, progress=progress, **options))
+            ctx, counted(lambda progress: load_scenes(folder, name, progress=progress, **options))
         )
         estimates.remember_speed(self.config.label, len(dataset), time.monotonic() - started)
         return loaded(dataset)
@@ -63,5 +66,6 @@ class LoadScenes(WorkOperator):
         yield ctx.ops.open_dataset(results["dataset"])
 
 
-def _folder(params: dict[str, Any]) -> Path:
-    return Path(fo.config.default_dataset_dir) / (params.get("name") or unused_name(NAME))
+def _folder(name: str) -> Path:
+    """Of a dataset's videos: never outside FiftyOne's folder, whatever was typed."""
+    return Path(fo.config.default_dataset_dir) / re.sub(r"[^\w-]", "_", name)

@@ -14,7 +14,7 @@ from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.api import PropagationReport, check_propagation, check_videos, propagate_iter
-from fiftyone_colortrack.api.plan import PlannedVideo, Settings, plan_videos
+from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos
 from fiftyone_colortrack.api.stop import StopSignal
 from fiftyone_colortrack.datasets.video_dataset import color_by_instance
 from fiftyone_colortrack.errors import ColorTrackError
@@ -30,6 +30,7 @@ from fiftyone_colortrack.fields import (
 from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.forms import Choice
+from fiftyone_colortrack.plugin.reading import reader
 from fiftyone_colortrack.plugin.work import (
     PLUGIN,
     Messages,
@@ -44,7 +45,6 @@ from fiftyone_colortrack.tracking.config import TrackerConfig
 LABEL = "Propagate labels"
 REMEMBERED = "propagate_labels"
 EVALUATE = f"{PLUGIN}/evaluate_tracks"
-MAX_SHARDS = 64
 SECONDS_PER_FRAME = {"fast": 0.7, "lab": 0.3, "flow": 0.1, "identity": 0.02}
 """Of 854 x 480 pixels on two CPU cores, for the estimate until this machine has tracked with the model."""
 SEED_TYPES = (fo.Detections, fo.Keypoints, fo.Segmentation)
@@ -80,11 +80,11 @@ OUTPUTS: dict[type[fo.Label], list[Choice]] = {
     ],
 }
 
-TRACKER_SETTINGS: list[tuple[str, int, int, str, str]] = [
-    ("memory", 1, 20, "Memory", "How many of the last frames are looked at"),
-    ("radius", 1, 60, "Radius", "How far things may move from frame to frame, in cells of 8 pixels"),
-    ("top_k", 1, 100, "Matches", "How many of the best matches labels are copied from"),
-    ("input_size", 128, 1440, "Short side", "Larger frames are scaled down to this, in pixels"),
+TRACKER_SETTINGS: list[Choice] = [
+    ("memory", "Memory", "How many of the last frames are looked at"),
+    ("radius", "Radius", "How far things may move from frame to frame, in cells of 8 pixels"),
+    ("top_k", "Matches", "How many of the best matches labels are copied from"),
+    ("input_size", "Short side", "Larger frames are scaled down to this, in pixels"),
 ]
 
 
@@ -112,14 +112,13 @@ class PropagateLabels(WorkOperator):
         inputs = types.Object()
         view = self._add_target(ctx, inputs)
         _Form(ctx, view, inputs).build()
-        description = "Label one frame, get every frame labelled"
-        return types.Property(inputs, view=types.View(label=LABEL, description=description))
+        return forms.form(self, inputs)
 
     def resolve_run_name(self, ctx: ExecutionContext) -> str:
         return f"Propagate {ctx.params.get('seed_field')} to {ctx.params.get('out_field')}"
 
     def resolve_delegation(self, ctx: ExecutionContext) -> bool | None:
-        return False if (ctx.params.get("shards") or 1) > 1 else None  # it is the shards that are delegated
+        return False if ctx.params.get("shards", 1) > 1 else None  # it is the shards that are delegated
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
         view, store = self._target(ctx), forms.store(ctx)
@@ -197,7 +196,8 @@ class _Form:
         except ColorTrackError as error:
             forms.message(self._inputs, "no_videos", str(error), severity="error")
             return
-        choices = forms.field_choices(self._view, *SEED_TYPES)
+        self._read = reader(self._view)
+        choices = self._read(forms.field_choices, *SEED_TYPES)
         if not choices:
             text = (
                 "Open a video, press Annotate, and draw masks, boxes or key points on one frame. "
@@ -238,25 +238,20 @@ class _Form:
             _output(self._value("output")),
             self._config(),
         )
-        return plan_videos(
-            self._view, seed_field, out_field, seeds=seeds, skip_existing=skip_existing, settings=settings
-        )
+        fill_boxes = settings.output == "masks"
+        found = self._read(find_videos, seed_field, out_field, seeds, skip_existing, fill_boxes)
+        return [video.plan(settings) for video in found]
 
     def _config(self) -> TrackerConfig:
-        """The tracker's settings; its own while somebody types others, which the form marks."""
         value = self._value if self._value("advanced") else self._ctx.params.get
-        typed = {name: value(name) for name, *_ in TRACKER_SETTINGS if value(name)}
-        try:
-            return TrackerConfig(**typed)
-        except (ColorTrackError, TypeError):
-            return TrackerConfig()
+        return TrackerConfig(**{name: value(name) for name, *_ in TRACKER_SETTINGS if value(name)})
 
     def _seeds(self, choices: list[Choice]) -> None:
         """Which labels to start from."""
         field = self._value("seed_field")
         if field not in [name for name, _, _ in choices]:
             field = choices[0][0]
-        keyframes = any(labelled_frames(self._view, field, "keyframes").values())
+        keyframes = any(self._read(labelled_frames, field, "keyframes").values())
         seeds = self._value("seeds", "first")
         if seeds == "keyframes" and not keyframes:
             seeds = "first"
@@ -265,7 +260,7 @@ class _Form:
         )
         options = SEEDS if keyframes else SEEDS[:2]
         forms.choose(self._inputs, "seeds", options, default=seeds, radio=True, label="Frames to start from")
-        if not any(labelled_frames(self._view, field, seeds).values()):
+        if not any(self._read(labelled_frames, field, seeds).values()):
             prop.invalid = True
             prop.error_message = (
                 f"No frame of these videos has labels in {field}: label one, or choose another"
@@ -321,9 +316,16 @@ class _Form:
         )
         if existing == "overwrite":
             return True
+        anew = sum(video.anew for video in videos)
         if any(video.labelled for video in videos) and all(video.reason for video in videos):
             text = "All these videos are finished: replace their tracks, or write to another field."
             forms.message(self._inputs, "finished", text, severity="error")
+        elif anew:
+            text = (
+                f"With another model or settings than before all frames of {forms.plural(anew, 'video')} "
+                "are tracked anew, not only those that follow from corrected ones."
+            )
+            forms.message(self._inputs, "anew", text, severity="warning")
         elif name == field_name(self._seed_field):
             text = (
                 "Only frames that follow from corrected ones are tracked again; all others stay as they are."
@@ -357,18 +359,13 @@ class _Form:
         outputs = OUTPUTS.get(seed_fields(self._view)[field_name(self._seed_field)])
         if outputs:
             forms.choose(self._inputs, "output", outputs, default=self._value("output"), label="Write as")
-        for name, low, high, label, description in TRACKER_SETTINGS:
+        for name, label, description in TRACKER_SETTINGS:
             default = self._value(name, getattr(TrackerConfig(), name))
-            prop = self._inputs.int(
-                name, min=low, max=high, default=default, label=label, description=description
-            )
-            prop.invalid = not (isinstance(default, int) and low <= default <= high)
-            prop.error_message = f"A whole number from {low} to {high}"
+            forms.whole(self._inputs, name, default=default, label=label, description=description)
         if videos > 1:
-            self._inputs.int(
+            forms.whole(
+                self._inputs,
                 "shards",
-                min=1,
-                max=MAX_SHARDS,
                 default=self._value("shards", 1),
                 label="Shards",
                 description="More than one: shared among workers (fiftyone delegated launch) on any machines",
@@ -384,7 +381,7 @@ class _Form:
         parts = [f"{forms.plural(len(todo), 'video')} to track"]
         if frames:
             model = self._value("model", _models()[0][0])
-            labels = estimates.label_bytes(self._view, self._seed_field, self._seed_frames)
+            labels = self._read(estimates.label_bytes, self._seed_field, self._seed_frames)
             parts += [
                 forms.plural(frames, "frame"),
                 estimates.time_needed(_work(model), frames, SECONDS_PER_FRAME.get(model)),
@@ -414,8 +411,8 @@ def _models() -> list[Choice]:
 
 def _options(view: SampleCollection, params: dict[str, Any]) -> dict[str, Any]:
     """Arguments of `propagate_iter` from the form's values; what the form did not ask for does not count."""
-    settings = {name: params[name] for name, *_ in TRACKER_SETTINGS if params.get(name) is not None}
-    shards = params.get("shards") or 1
+    settings = {name: params[name] for name, *_ in TRACKER_SETTINGS if name in params}
+    shards = params.get("shards", 1)
     asked = "existing" if forms.is_tracks(view, params["out_field"]) else "replace"
     return {
         "seed_field": params["seed_field"],

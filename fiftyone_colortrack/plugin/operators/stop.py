@@ -38,7 +38,7 @@ class StopTracking(foo.Operator):
         else:
             choices = [(id, title, "") for id, title in runs.items()]
             forms.choose(inputs, "run", choices, radio=True, label="Run")
-        return types.Property(inputs, view=types.View(label="Stop tracking"))
+        return forms.form(self, inputs)
 
     def resolve_output(self, ctx: ExecutionContext) -> types.Property:
         outputs = types.Object()

@@ -47,7 +47,7 @@ class SuggestFrame(foo.Operator):
             )
         else:
             forms.choose(inputs, "tracks", [(name, name, "") for name in tracks], label="Tracks")
-        return types.Property(inputs, view=types.View(label=LABEL))
+        return forms.form(self, inputs)
 
     def execute(self, ctx: ExecutionContext) -> dict[str, object]:
         tracks = ctx.params.get("tracks") or _tracks(ctx.dataset)[0]

@@ -80,8 +80,7 @@ class TrainTracker(WorkOperator):
             _Form(ctx, view, inputs).build(collect(view))
         except ColorTrackError as error:
             forms.message(inputs, "no_files", str(error), severity="error")
-        description = "It learns to track by learning to copy colours: no labels are needed"
-        return types.Property(inputs, view=types.View(label=LABEL, description=description))
+        return forms.form(self, inputs)
 
     def resolve_run_name(self, ctx: ExecutionContext) -> str:
         return f"{LABEL} {ctx.params.get('name')}"
@@ -97,7 +96,7 @@ class TrainTracker(WorkOperator):
                 view,
                 name,
                 init=None if params.get("init") == NOTHING else params.get("init", "fast"),
-                steps=params.get("steps") or STEPS,
+                steps=params.get("steps", STEPS),
                 resume=not anew,
                 overwrite=anew or bool(params.get("replace")),
                 progress=report,
@@ -139,15 +138,15 @@ class _Form:
         init = self._value("init", "fast")
         forms.choose(self._inputs, "init", self._first_weights(), default=init, label="Start from")
         steps = self._value("steps", STEPS)
-        self._inputs.int(
+        forms.whole(
+            self._inputs,
             "steps",
-            min=1,
             default=steps,
             label="Steps",
             description="More are not better by themselves: compare the trackers on labelled videos",
         )
         preset = self._models[init].preset if init in self._models else "fast"
-        forms.message(self._inputs, "content", f"{_content(data)}. {self._time(steps or STEPS, preset)}")
+        forms.message(self._inputs, "content", f"{_content(data)}. {self._time(steps, preset)}")
         self._disk(name)
 
     def _value(self, name: str, default: Any) -> Any:
@@ -199,6 +198,7 @@ class _Form:
         return f"On two CPU cores {steps:,} steps took {low} to {high}; after some steps the bar knows more."
 
     def _disk(self, name: str) -> None:
+        forms.check_writable(self._inputs, home(), "FIFTYONE_COLORTRACK_HOME")
         size = min(decoded_bytes(self._view) or BUDGET, BUDGET)
         free = shutil.disk_usage(next(folder for folder in (home(), *home().parents) if folder.exists())).free
         text = f"While it trains, {run_folder(name)} holds decoded frames: about {estimates.size(size)}."
