@@ -234,15 +234,17 @@ def test_on_the_command_line(videos, worker):
 
 def test_in_the_app(videos, worker):
     params = {"seed_field": "frames.seed", "out_field": "tracks", "model": "identity", "advanced": True}
-    request = {"dataset_name": videos.name, "params": params}
-    context = ExecutionContext(request_params=request, executor=Executor(), operator_uri=PROPAGATE)
+
+    def context(**more):
+        request = {"dataset_name": videos.name, "params": {**params, **more}}
+        return ExecutionContext(request_params=request, executor=Executor(), operator_uri=PROPAGATE)
+
     operator = OperatorRegistry().get_operator(PROPAGATE)
-    form = operator.resolve_type(context, "inputs").to_json()["type"]["properties"]
+    form = operator.resolve_type(context(), "inputs").to_json()["type"]["properties"]
     assert form["shards"]["default"] == 1
-    assert operator.resolve_execution_options(context).allow_delegated_execution
-    params["shards"] = 2
-    assert not operator.resolve_execution_options(context).allow_delegated_execution
-    messages = [message.body.to_json() for message in operator.execute(context)]
+    assert operator.resolve_execution_options(context()).allow_delegated_execution
+    assert not operator.resolve_execution_options(context(shards=2)).allow_delegated_execution
+    messages = [message.body.to_json() for message in operator.execute(context(shards=2))]
     assert any("of 2 shards finished" in str(m) for m in messages if m["operator_uri"] == "show_output")
     assert "6 videos (48 frames) tracked" in messages[-1]["params"]["message"]
     assert states(videos) == ["completed", "completed"]
