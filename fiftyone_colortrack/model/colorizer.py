@@ -180,10 +180,10 @@ class FastEmbedder(Embedder):
 
     preset = "fast"
     name = "fast"
-    temperature = 0.0102
+    temperature = 0.0112
 
     def __init__(
-        self, channels: int = 128, stride: int = 8, lab_weight: float = 0.865, lab_tolerance: float = 0.07
+        self, channels: int = 128, stride: int = 8, lab_weight: float = 0.84, lab_tolerance: float = 0.07
     ) -> None:
         super().__init__()
         if not 0 <= lab_weight < 1:

@@ -168,7 +168,7 @@ def find_model(name: str | os.PathLike[str]) -> ModelInfo:
 
 
 def save_model(model: Embedder, path: str | os.PathLike[str], **metadata: Any) -> Path:
-    """Writes weights in fp16 with their metadata, atomically.
+    """Writes weights in fp16, float32 where that is too small for them, with their metadata, atomically.
 
     Args:
         path: the file to write, ending in `.safetensors`.
@@ -179,14 +179,9 @@ def save_model(model: Embedder, path: str | os.PathLike[str], **metadata: Any) -
     from safetensors.torch import save
 
     path = Path(path)
-    tensors = {
-        key: value.detach().cpu().half().contiguous() if value.is_floating_point() else value.cpu()
-        for key, value in model.state_dict().items()
-    }
+    tensors = {key: _compact(value.detach().cpu()) for key, value in model.state_dict().items()}
     if not all(torch.isfinite(value).all() for value in tensors.values()):
-        raise ColorTrackError(
-            f"the weights for {path} hold values that are not finite in fp16; nothing was written"
-        )
+        raise ColorTrackError(f"the weights for {path} hold values that are not finite; nothing was written")
     header = {"preset": model.preset, "version": __version__, **metadata}
     facts = json.dumps(header)
     strings = {"format": _FORMAT, "sha256": _digest(tensors, facts), "colortrack": facts}
@@ -195,6 +190,14 @@ def save_model(model: Embedder, path: str | os.PathLike[str], **metadata: Any) -
     temporary.write_bytes(save(tensors, strings))
     os.replace(temporary, path)
     return path
+
+
+def _compact(value: torch.Tensor) -> torch.Tensor:
+    """Half precision, but for what is too large for it, such as variances of unbounded features."""
+    import torch
+
+    fits = value.is_floating_point() and bool((value.abs() <= torch.finfo(torch.half).max).all())
+    return (value.half() if fits else value).contiguous()
 
 
 def read_info(path: Path) -> ModelInfo:
