@@ -40,7 +40,7 @@ def davis_folder(tmp_path: Path) -> Path:
 
 
 def test_more_labels_help_whoever_chooses(davis_folder: Path) -> None:
-    config = TrackerConfig(input_size=96, memory=2)
+    config = TrackerConfig(input_size=96, memory=2, outlines=False)
     results = labelled_frames.run(davis_folder, [1, 2, 10], model="lab", seeds=2, config=config)
     assert set(results) == {"disc", "mean"}
     assert results["mean"] == results["disc"]
