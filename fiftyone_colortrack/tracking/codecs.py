@@ -15,7 +15,7 @@ from torch import Tensor
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.tracking.grid import Grid
 from fiftyone_colortrack.tracking.labels import LOST, LabelKind, Labels, Seed
-from fiftyone_colortrack.tracking.outlines import Outlines
+from fiftyone_colortrack.tracking.outlines import WINDOW_AREA, Outlines
 
 LEAST_MASS = 0.5  # cells: an object that covers less is not seen
 
@@ -182,7 +182,10 @@ class MaskCodec(Codec):
             if region is None:
                 continue
             pixels = region.y, region.x
-            value = self._sharpen(channel, region, outlines) if outlines else self._upsample(channel, region)
+            # An object that is smaller than the filter's windows would be swallowed by them, or spill over.
+            large = float(channel.sum()) * self.grid.stride**2 >= WINDOW_AREA
+            sharp = outlines if large else None
+            value = self._sharpen(channel, region, sharp) if sharp else self._upsample(channel, region)
             best[pixels] -= value
             found[object_id] = pixels, value
         winner = torch.zeros_like(best, dtype=torch.int32)
