@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from fiftyone_colortrack.model.colorizer import Embedder
 TILE = 12  # side of a query tile; with radius 12 a third of each tile's products is inside the disc
 TRUST_RADIUS = 6  # cells within which the last frame's colours should be found again
 CHUNKS = 16  # a row of products is searched for its maxima in this many interleaved parts
+
+
+_PRECISION = threading.Lock()  # trackers in several threads would put back each other's setting
 
 
 class Matches(NamedTuple):
@@ -132,12 +136,13 @@ def bf16_products() -> Iterator[None]:
 
     `torch.set_float32_matmul_precision` is the process'; it is put back.
     """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    with _PRECISION:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("medium")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
 
 
 def trusted(query: Tensor, last: Tensor, embedder: Embedder) -> Tensor:

@@ -39,7 +39,9 @@ class Outlines:
         covariance = _window_mean(products.flatten(1, 2)).unflatten(1, (3, 3))
         covariance -= self._mean[:, :, None] * self._mean[:, None]
         covariance += NOISE * torch.eye(3, device=device)[:, :, None, None]
-        self._inverse = _inverse(covariance)
+        # Grey frames' determinants lie below what float32 resolves; Apple's GPUs have nothing finer.
+        precise = covariance if device.type == "mps" else covariance.double()
+        self._inverse = _inverse(precise).float()
 
     def sharpen(self, label: Tensor, rows: slice, columns: slice) -> Tensor:
         """A part of a soft label, along the frame's edges.

@@ -258,7 +258,7 @@ class Tracker:
         if fused:
             span = end.frame - start.frame
             both_sides = start.known & end.drawn
-            for step in self._run(between[::-1], [end, *anchors[::-1]], cache):
+            for step in self._run(between[::-1], [end, *informed], cache):
                 nearness = (end.frame - step.frame) / span  # of the start
                 store[step.frame] = self._codec.fuse(store[step.frame], step.soft, nearness, both_sides)
                 yield None
@@ -294,8 +294,8 @@ class Tracker:
     def _stored(self, store: _SoftLabels, known: frozenset[int]) -> Iterator[TrackedFrame]:
         """Stored soft labels as labels; for their outlines the frames are read once more."""
         images = self._read(store.indices) if store.indices and self._outlined else repeat(None)
-        for (index, soft), image in zip(store.items(), images, strict=False):
-            yield self._decode(index, soft, image, known)
+        for index, soft in store.items():
+            yield self._decode(index, soft, next(images, None), known)
 
     def _decode(
         self, index: int, soft: Tensor, image: np.ndarray | None, known: frozenset[int]

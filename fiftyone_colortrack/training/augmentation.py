@@ -61,7 +61,7 @@ def render_views(windows: Tensor, grid: Tensor, views: list[View]) -> Tensor:
 def cutouts(grid: Tensor, views: list[View]) -> Tensor:
     """Which pixels of each view belong to the cut-out of its window: bool `[N, 1, crop, crop]`."""
     noise = _stack([view.cutout for view in views], grid.device)[:, None].clamp(min=-9)
-    return F.grid_sample(noise, grid / (SHORT_SIDE / 2) - 1, mode="bicubic", align_corners=False) > 0
+    return F.grid_sample(noise, grid / (SHORT_SIDE / 2) - 1, "bicubic", "border", align_corners=False) > 0
 
 
 def cell_positions(grid: Tensor, stride: int) -> Tensor:

@@ -10,15 +10,16 @@ from torch import nn
 
 from fiftyone_colortrack.model.colorizer import Embedder
 from fiftyone_colortrack.training.cache import FrameCache
+from fiftyone_colortrack.training.data import SHORT_SIDE
 
 BATCH = 4
 TRACKED_SIDE = 480  # of the frames that the tracker sees, in pixels
 
 
 def settled(network: Embedder, cache: FrameCache, seed: int, batches: int = 8) -> Embedder:
-    """A copy of a network that normalises by the statistics of whole, undistorted frames.
+    """A copy of a network that normalises by the statistics of undistorted frames.
 
-    Those of training are of small crops with hidden colours and pasted parts. Whole frames in full colour
+    Those of training are of small crops with hidden colours and pasted parts. Frames in full colour
     have others; to track them with the former costs points of J&F (docs/recipes.md).
 
     Args:
@@ -36,6 +37,8 @@ def settled(network: Embedder, cache: FrameCache, seed: int, batches: int = 8) -
     rng = np.random.default_rng(seed)
     for _ in range(batches):
         frames = rng.integers(len(cache.sizes), size=BATCH)
-        windows = cache.windows(frames, np.zeros((BATCH, 2), dtype=int))
-        network.embed(F.interpolate(windows, (TRACKED_SIDE, TRACKED_SIDE), mode="bilinear"))
+        corners = rng.integers(cache.sizes[frames] - SHORT_SIDE + 1)
+        windows = cache.windows(frames, corners)
+        scaled = F.interpolate(windows.float(), (TRACKED_SIDE, TRACKED_SIDE), mode="bilinear")
+        network.embed(scaled.round().byte())
     return network.eval()

@@ -91,3 +91,12 @@ def test_without_edges_labels_stay_as_they_are() -> None:
     outlines = Outlines(np.full((64, 64, 3), 90, np.uint8), grid, CPU)
     ones = outlines.sharpen(torch.ones(8, 8), slice(0, 8), slice(0, 8))
     torch.testing.assert_close(ones, torch.ones(64, 64), atol=1e-4, rtol=0)
+
+
+def test_grey_frames_are_no_less_exact() -> None:
+    ids = cv2.circle(np.zeros((96, 96), np.uint8), (48, 48), 26, 1, -1)
+    frame = np.where(ids[..., None] > 0, 240, 10).astype(np.uint8).repeat(3, 2)
+    grid = Grid.fit((96, 96), 96, 8)
+    codec = MaskCodec.create([Seed(0, ids)], grid, CPU)
+    labels, _ = codec.decode(codec.encode(ids), Outlines(frame, grid, CPU))
+    assert jaccard(labels == 1, ids == 1) > 0.97
