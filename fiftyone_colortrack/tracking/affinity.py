@@ -102,7 +102,16 @@ def top_k_matches(query: Tensor, keys: Tensor, top_k: int | None, radius: float 
 @cache
 def _threads(count: int, process: int) -> ThreadPoolExecutor:
     """Threads whose operations run on one core each; a forked process needs its own."""
-    return ThreadPoolExecutor(count, "colortrack-affinity", initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(count, "colortrack-affinity", initializer=_use_one_core)
+    all_started = threading.Barrier(count)
+    list(pool.map(lambda _: all_started.wait(), range(count)))
+    torch.set_num_threads(count)  # what a thread sets is the default of all later ones as well
+    return pool
+
+
+def _use_one_core() -> None:
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # a thread's first question sets it to the default of that moment
 
 
 def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.tracking.grid import Grid
 from fiftyone_colortrack.tracking.labels import LOST, LabelKind, Labels, Seed
-from fiftyone_colortrack.tracking.outlines import WINDOW_AREA, Outlines
+from fiftyone_colortrack.tracking.outlines import MARGIN, WINDOW_AREA, Outlines
 
 LEAST_MASS = 0.5  # cells: an object that covers less is not seen
 
@@ -201,8 +201,9 @@ class MaskCodec(Codec):
 
     def _sharpen(self, channel: Tensor, region: Region, outlines: Outlines) -> Tensor:
         """A channel [h, w] at the pixels of a region, along the outlines of the frame."""
+        margin = MARGIN // self.grid.stride
         rows, columns = (
-            slice(max(part.start - 1, 0), min(part.stop + 1, count))
+            slice(max(part.start - margin, 0), min(part.stop + margin, count))
             for part, count in zip((region.rows, region.columns), self.grid.cells, strict=True)
         )
         sharp = outlines.sharpen(channel, rows, columns)

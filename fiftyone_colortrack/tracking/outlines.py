@@ -12,6 +12,7 @@ from fiftyone_colortrack.tracking.grid import Grid
 STEP = 4  # the filter's coefficients are computed for every fourth pixel, and interpolated
 RADIUS = 3  # of the windows in which a label is a linear function of the colour, in steps
 WINDOW_AREA = (STEP * (2 * RADIUS + 1)) ** 2  # pixels of the input
+MARGIN = 8  # pixels of the input that windows need to see around what they draw
 NOISE = 3e-5  # variance of colours in [0, 1] that are no edge
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -81,6 +83,19 @@ def test_products_of_rounded_features_are_exact():
     assert torch.get_float32_matmul_precision() == before
     expected = naive(query, keys, 6).topk(10, 1)
     torch.testing.assert_close(matches.similarity, expected.values)
+
+
+def test_threads_of_others_keep_their_cores():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)  # no other test asks for three, so that these are new ones
+    try:
+        query, keys = features(2, 40, 40)
+        top_k_matches(query, keys[None], 10, 12)
+        with ThreadPoolExecutor(1) as another:
+            assert another.submit(torch.get_num_threads).result() == 3
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_raw_colours_count_less_where_they_are_not_found_again():

@@ -63,7 +63,7 @@ def track_quality(model: Embedder, frames: list, masks) -> float:
 def noisy(frames: list, masks: np.ndarray) -> tuple[list, np.ndarray]:
     """A scene that random features lose: without noise they follow these discs as well as learned ones."""
     rng = np.random.default_rng(0)
-    return [np.clip(f + rng.normal(0, 120, f.shape), 0, 255).astype(np.uint8) for f in frames], masks
+    return [np.clip(f + rng.normal(0, 60, f.shape), 0, 255).astype(np.uint8) for f in frames], masks
 
 
 def test_a_short_run_lowers_colour_error_and_raises_j(videos: Path, scene: Callable, tmp_path: Path) -> None:
@@ -90,11 +90,11 @@ def test_a_short_run_lowers_colour_error_and_raises_j(videos: Path, scene: Calla
     torch.manual_seed(0)
     before = build("fast", lab_weight=0).eval()
     after = load_model(result.weights, "cpu", lab_weight=0)
-    scenes = [scene(seed) for seed in (11, 12, 13, 14)]
+    scenes = [scene(seed) for seed in range(11, 17)]
     frames = scenes[0][0]
     assert color_error(after, frames) < color_error(before, frames)
     gains = [track_quality(after, *noisy(*one)) - track_quality(before, *noisy(*one)) for one in scenes]
-    assert np.mean(gains) > 0
+    assert np.mean(gains) > 0.03  # .056 to .058 with several seeds and instruction sets
 
 
 def test_paper_learns_its_palette_and_trains(videos: Path, tmp_path: Path) -> None:
