@@ -3,7 +3,7 @@
 from fiftyone_colortrack.plugin.guard import guarded
 from fiftyone_colortrack.plugin.metrics import TrackScores
 from fiftyone_colortrack.plugin.operators.evaluate import EvaluateTracks
-from fiftyone_colortrack.plugin.operators.films import ColorizeVideos, EmbedVideos
+from fiftyone_colortrack.plugin.operators.films import ColorizeVideos, EmbedVideos, FilmVideos
 from fiftyone_colortrack.plugin.operators.load_davis import LoadDavis
 from fiftyone_colortrack.plugin.operators.load_jhmdb import LoadJhmdb
 from fiftyone_colortrack.plugin.operators.load_kinetics import LoadKinetics
@@ -30,6 +30,7 @@ CLASSES = [
         LoadScenes,
         ColorizeVideos,
         EmbedVideos,
+        FilmVideos,
         SuggestFrame,
         TrainTracker,
         ColorTrackPanel,

@@ -106,11 +106,11 @@ def check_writable(inputs: types.Object, folder: Path, setting: str) -> None:
 
 
 def field_choices(view: SampleCollection, *kinds: type[fo.Label], empty: bool = True) -> list[Choice]:
-    """Frame fields with labels of some types; the fewest labelled frames first, `empty` ones last or not."""
+    """Frame fields of labels, of all types where none is named; fewest labelled frames first, `empty` last."""
     labelled = {
         name: [len(numbers) for numbers in labelled_frames(view, name).values()]
         for name, kind in seed_fields(view).items()
-        if kind in kinds
+        if not kinds or kind in kinds
     }
     types = seed_fields(view)
     return [

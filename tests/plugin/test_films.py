@@ -8,7 +8,7 @@ import fiftyone.operators as foo
 import pytest
 from fiftyone.operators.executor import ExecutionContext, Executor
 
-from fiftyone_colortrack.plugin.operators.films import ColorizeVideos, EmbedVideos
+from fiftyone_colortrack.plugin.operators.films import ColorizeVideos, EmbedVideos, FilmVideos
 from fiftyone_colortrack.video import VideoFile
 
 
@@ -33,11 +33,14 @@ def execute(operator: type[foo.Operator], dataset: fo.Dataset, **params: object)
 
 
 def test_they_are_registered_under_the_names_of_the_manifest(database: None) -> None:
-    for name in ("colorize_videos", "embed_videos"):
+    for name in ("colorize_videos", "embed_videos", "film_videos"):
         assert foo.operator_exists(f"@colortrack/fiftyone-colortrack/{name}")
 
 
-@pytest.mark.parametrize(("operator", "kind"), [(ColorizeVideos, "colors"), (EmbedVideos, "embedding")])
+@pytest.mark.parametrize(
+    ("operator", "kind"),
+    [(ColorizeVideos, "colors"), (EmbedVideos, "embedding"), (FilmVideos, "overview")],
+)
 def test_films_are_made_and_opened(operator: type[foo.Operator], kind: str, videos: fo.Dataset) -> None:
     inputs = form(operator(), videos).type
     assert "1 video," in inputs.get_property("estimate").view.label
@@ -52,6 +55,20 @@ def test_films_are_made_and_opened(operator: type[foo.Operator], kind: str, vide
     (made,) = fo.load_dataset(messages[names.index("open_dataset")]["params"]["dataset"])
     assert made.film == kind
     assert VideoFile(made.filepath).info.codec == "h264"
+
+
+def test_side_by_side_films_show_tracks(videos: fo.Dataset) -> None:
+    assert "tracks" not in form(FilmVideos(), videos).type.properties
+    assert "without them" in form(FilmVideos(), videos).type.get_property("no_tracks").view.label
+    sample = videos.first()
+    box = fo.Detection(label="red", index=1, bounding_box=[0.1, 0.1, 0.4, 0.4])
+    sample.frames[1] = fo.Frame(drawn=fo.Detections(detections=[box]))
+    sample.save()
+    assert form(FilmVideos(), videos).type.get_property("tracks").default == "frames.drawn"
+    execute(FilmVideos, videos, model="lab", tracks="frames.drawn")
+    (made,) = fo.load_dataset(f"{videos.name}-films")
+    source = VideoFile(videos.first().filepath).info
+    assert VideoFile(made.filepath).info.width == 4 * source.width
 
 
 def test_what_went_wrong_is_said(videos: fo.Dataset) -> None:

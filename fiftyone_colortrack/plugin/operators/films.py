@@ -1,4 +1,4 @@
-"""Colorize videos, and show their embeddings, as films."""
+"""Films of videos: predicted colours, embeddings, and all side by side."""
 
 from __future__ import annotations
 
@@ -38,15 +38,16 @@ class _FilmOperator(WorkOperator):
             models.sort(key=lambda model: model[0] != "fast")
             last = forms.remembered(ctx, self.config.name)
             forms.choose(inputs, "model", models, default=last.get("model"), label="Model")
-            self._add_settings(inputs, last)
+            self._add_settings(inputs, view, last)
             inputs.bool("overwrite", default=False, label="Replace films that exist", view=types.SwitchView())
             model = ctx.params.get("model", last.get("model", models[0][0]))
             forms.message(inputs, "estimate", self._estimate(view, model))
         return forms.form(self, inputs)
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
-        forms.remember(ctx, self.config.name, "model", "basis")
-        options = {name: ctx.params[name] for name in ("model", "basis", "overwrite") if name in ctx.params}
+        forms.remember(ctx, self.config.name, "model", "basis", "tracks")
+        names = ("model", "basis", "tracks", "overwrite")
+        options = {name: ctx.params[name] for name in names if name in ctx.params}
         with StopSignal(forms.store(ctx), self.config.label) as stop:
             steps = films_iter(ctx.target_view(), self.kind, stop=stop, **options)
             report = yield from show(ctx, steps)
@@ -67,7 +68,7 @@ class _FilmOperator(WorkOperator):
         if results["dataset"]:
             yield ctx.ops.open_dataset(results["dataset"])
 
-    def _add_settings(self, inputs: types.Object, last: dict[str, Any]) -> None:
+    def _add_settings(self, inputs: types.Object, view: SampleCollection, last: dict[str, Any]) -> None:
         pass
 
     def _work(self, model: str) -> str:
@@ -113,8 +114,31 @@ class EmbedVideos(_FilmOperator):
             "Show the embeddings of videos in false colours: what has one colour is one thing to the tracker",
         )
 
-    def _add_settings(self, inputs: types.Object, last: dict[str, Any]) -> None:
+    def _add_settings(self, inputs: types.Object, view: SampleCollection, last: dict[str, Any]) -> None:
         forms.choose(inputs, "basis", BASES, default=last.get("basis"), radio=True, label="Colours")
+
+
+class FilmVideos(_FilmOperator):
+    """Shows a video, its tracks, its predicted colours and its embeddings in one picture."""
+
+    kind: FilmKind = "overview"
+    seconds_per_frame = 1.1
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        return _config(
+            "film_videos",
+            "Make side-by-side films",
+            "Show videos, their tracks, predicted colours and embeddings side by side, for talks",
+        )
+
+    def _add_settings(self, inputs: types.Object, view: SampleCollection, last: dict[str, Any]) -> None:
+        fields = forms.field_choices(view, empty=False)
+        fields.sort(key=lambda choice: not forms.is_tracks(view, choice[0]))
+        if fields:
+            forms.choose(inputs, "tracks", fields, default=last.get("tracks"), label="Tracks")
+        else:
+            forms.message(inputs, "no_tracks", "There are no tracks yet: the films will be without them")
 
 
 def _config(name: str, label: str, description: str) -> foo.OperatorConfig:

@@ -47,7 +47,6 @@ REMEMBERED = "propagate_labels"
 EVALUATE = f"{PLUGIN}/evaluate_tracks"
 SECONDS_PER_FRAME = {"fast": 0.7, "lab": 0.3, "flow": 0.1, "identity": 0.02}
 """Of 854 x 480 pixels on two CPU cores, for the estimate until this machine has tracked with the model."""
-SEED_TYPES = (fo.Detections, fo.Keypoints, fo.Segmentation)
 SEEDS: list[Choice] = [
     ("first", "First labelled frame", "Tracks what is labelled in the first labelled frame of each video"),
     ("all", "All labelled frames", "Frames between two labelled ones are tracked from both sides"),
@@ -197,7 +196,7 @@ class _Form:
             forms.message(self._inputs, "no_videos", str(error), severity="error")
             return
         self._read = reader(self._view)
-        choices = self._read(forms.field_choices, *SEED_TYPES)
+        choices = self._read(forms.field_choices)
         if not choices:
             text = (
                 "Open a video, press Annotate, and draw masks, boxes or key points on one frame. "
