@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 ATTEMPTS = 3  # at a video whose workers are lost
 SECONDS_A_TURN = 0.5
 SECONDS_BETWEEN_POLLS = 0.2
+SECONDS_OF_PATIENCE = 20.0  # with a cluster that has no room for a first worker, before it is said
 SECONDS_TO_STOP = 30.0  # after which workers that do not answer, or never started, are left behind
 
 
@@ -114,9 +115,13 @@ class _Run:
         try:
             for _ in range(min(self._slots, len(self._videos))):
                 self._hire()
-            end, stopped = math.inf, False
+            end, stopped, patience = math.inf, False, time.monotonic() + SECONDS_OF_PATIENCE
             while (self._in_hand or (self._waiting and not stopped)) and time.monotonic() < end:
                 ended, _ = ray.wait(list(self._turns), timeout=SECONDS_BETWEEN_POLLS)
+                patience = math.inf if self._in_hand else patience
+                if time.monotonic() > patience:
+                    logger.warning("Ray's cluster has no room for a worker yet; `ray status` shows why")
+                    patience = math.inf
                 stopped = stop()
                 end = min(end, time.monotonic() + SECONDS_TO_STOP) if stopped else end
                 for turn in ended:

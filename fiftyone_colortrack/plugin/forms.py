@@ -106,7 +106,7 @@ def check_writable(inputs: types.Object, folder: Path, setting: str) -> None:
 
 
 def field_choices(view: SampleCollection, *kinds: type[fo.Label], empty: bool = True) -> list[Choice]:
-    """Frame fields of labels, of all types where none is named; fewest labelled frames first, `empty` last."""
+    """Frame fields of labels, of all types where none is named; fewest labels first, `empty` last."""
     labelled = {
         name: [len(numbers) for numbers in labelled_frames(view, name).values()]
         for name, kind in seed_fields(view).items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import pytest
 
@@ -24,6 +25,20 @@ def cluster(monkeypatch):
 
 def propagate(view, **options):
     return ct.propagate(view, "frames.seed", "frames.tracks", model="identity", executor="ray", **options)
+
+
+def occupy_a_slot():
+    """Some other actor of the cluster's users."""
+    import ray
+
+    @ray.remote(num_cpus=1)
+    class Other:
+        def ready(self):
+            return True
+
+    other = Other.remote()
+    assert ray.get(other.ready.remote())
+    return other
 
 
 def test_a_killed_worker_s_video_is_done_again_and_each_is_written_once(videos, gate, cluster):
@@ -70,13 +85,15 @@ def test_without_ray_the_extra_is_named(videos, monkeypatch):
 
 def test_workers_that_wait_for_room_get_no_video(videos, cluster):
     cluster(2)
-    import ray
-
-    @ray.remote(num_cpus=1)
-    class Other:
-        def ready(self):
-            return True
-
-    other = Other.remote()
-    assert ray.get(other.ready.remote())
+    other = occupy_a_slot()  # noqa: F841, until nothing refers to it
     assert len(propagate(videos).with_status("done")) == 6
+
+
+def test_a_cluster_without_room_is_said(videos, cluster, monkeypatch, caplog):
+    cluster(1)
+    other = occupy_a_slot()  # noqa: F841, until nothing refers to it
+    monkeypatch.setattr("fiftyone_colortrack.api.ray_workers.SECONDS_OF_PATIENCE", 0.5)
+    began = time.monotonic()
+    report = propagate(videos, stop=lambda: time.monotonic() > began + 2)
+    assert report.stopped
+    assert [record.message for record in caplog.records if "no room for a worker yet" in record.message]
