@@ -59,8 +59,12 @@ MODEL = "A name that `colortrack models` prints, a weights file, or the baseline
 Model = Annotated[str, typer.Option(help=MODEL)]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best one there is by default.")]
 Sequences = Annotated[str | None, typer.Option(help="Only these, separated by commas.")]
-Split = Annotated[str | None, typer.Option(help="Only this split, such as val.")]
+Split = Annotated[str | None, typer.Option(help="Only this split: val, train, test; split1-test of JHMDB.")]
 Name = Annotated[str | None, typer.Option(help="Of the dataset.")]
+VideoDir = Annotated[
+    Path | None,
+    typer.Option(help="Where encoded videos go: by default to colortrack-videos in the dataset's folder."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 SkipErrors = Annotated[
     bool, typer.Option("--skip-errors", help="Leave out videos with bad files, and say which.")
@@ -116,6 +120,7 @@ def load_davis(
     name: Name = None,
     split: Split = None,
     sequences: Sequences = None,
+    video_dir: VideoDir = None,
     overwrite: Overwrite = False,
     skip_errors: SkipErrors = False,
 ) -> None:
@@ -128,6 +133,7 @@ def load_davis(
             name,
             split=split,
             sequences=_names(sequences),
+            video_dir=video_dir,
             overwrite=overwrite,
             on_error="skip" if skip_errors else "raise",
             persistent=True,
@@ -143,6 +149,7 @@ def load_jhmdb(
     ],
     name: Name = None,
     split: Split = None,
+    video_dir: VideoDir = None,
     overwrite: Overwrite = False,
     skip_errors: SkipErrors = False,
 ) -> None:
@@ -154,6 +161,7 @@ def load_jhmdb(
             folder,
             name,
             split=split,
+            video_dir=video_dir,
             overwrite=overwrite,
             on_error="skip" if skip_errors else "raise",
             persistent=True,
@@ -617,7 +625,10 @@ def _write_films(
 
 def _print_dataset(dataset: fo.Dataset) -> None:
     videos = "1 video" if len(dataset) == 1 else f"{len(dataset)} videos"
+    folders = sorted({os.path.dirname(path) for path in dataset.values("filepath")})
     console.print(f"{dataset.name}: {videos}; open it with: fiftyone app launch {dataset.name}")
+    if len(folders) == 1:
+        console.print(f"The videos are in {folders[0]}", soft_wrap=True)
     for name, reason in dataset.info.get("skipped", {}).items():
         _warn(f"left out {name}: {reason}")
 

@@ -76,13 +76,26 @@ def read_kinetics(
         rows.update(_read_rows(path))
     files = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES]
     clips = [_clip(root, path, rows) for path in files if ENCODED not in path.parts]
+    if not clips:
+        raise ColorTrackError(f"{root} has no videos")
+    splits, labels = (_some({getattr(clip, name) for clip in clips}) for name in ("split", "label"))
     if split is not None:
         clips = [clip for clip in clips if clip.split == SPLITS.get(split, split)]
     if classes is not None:
         clips = [clip for clip in clips if clip.label in classes]
     if not clips:
-        raise ColorTrackError(f"{root} has no videos with split {split!r} and classes {classes} (None: any)")
+        of_split = f" of split {split!r}" if split is not None else ""
+        of_classes = f" of the classes {', '.join(classes)}" if classes is not None else ""
+        raise ColorTrackError(
+            f"{root} has no videos{of_split}{of_classes}; its splits: {splits}; its classes: {labels}"
+        )
     return clips[:max_samples]
+
+
+def _some(names: set[str | None]) -> str:
+    """Names for an error message: not hundreds of them."""
+    known = sorted(name for name in names if name is not None)
+    return ", ".join([*known[:20], *(["..."] if len(known) > 20 else [])]) or "none"
 
 
 def load_kinetics(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from copy import copy
 from functools import cache
 
 import torch
@@ -109,6 +110,10 @@ class Embedder(nn.Module):
         with autocast(self.device):
             return self(lab)
 
+    def for_points(self) -> Embedder:
+        """This network with what tracks points best, where that differs from what tracks masks best."""
+        return self
+
     @property
     def device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
@@ -182,6 +187,9 @@ class FastEmbedder(Embedder):
     name = "fast"
     temperature = 0.0112
 
+    # A joint is known by the body around it more than by its colours (docs/recipes.md).
+    POINTS_LAB_WEIGHT, POINTS_TEMPERATURE = 0.5, 0.02
+
     def __init__(
         self, channels: int = 128, stride: int = 8, lab_weight: float = 0.84, lab_tolerance: float = 0.07
     ) -> None:
@@ -197,6 +205,13 @@ class FastEmbedder(Embedder):
 
     def forward(self, lab: Tensor) -> Tensor:
         return F.normalize(self.project(self.trunk(lab)).float(), dim=1)
+
+    def for_points(self) -> Embedder:
+        if self.lab_weight <= self.POINTS_LAB_WEIGHT:
+            return self
+        points = copy(self)  # of the same weights
+        points.lab_weight, points.temperature = self.POINTS_LAB_WEIGHT, self.POINTS_TEMPERATURE
+        return points
 
     def describe(self, lab: Tensor) -> Tensor:
         learned = super().describe(lab)

@@ -31,7 +31,12 @@ Traces = list[dict[str, Any]]
 PLUGIN = "@colortrack/fiftyone-colortrack"
 STOP_OPERATOR = f"{PLUGIN}/stop_tracking"
 SECONDS_BETWEEN_MESSAGES = 0.5
-CHART_LAYOUT = {"height": 240, "margin": {"t": 10, "b": 30, "l": 50, "r": 10}}
+CHART_LAYOUT = {
+    "height": 240,
+    "margin": {"t": 10, "b": 40, "l": 60, "r": 10},
+    "xaxis": {"title": {"text": "step"}},
+    "yaxis": {"title": {"text": "loss"}},
+}
 
 
 class Step(Protocol):

@@ -30,9 +30,12 @@ FEATURE_CACHE_BYTES = 2**30  # between two labelled frames, features up to this 
 
 
 def make_propagator(
-    model: str | Embedder, config: TrackerConfig, device: str | torch.device | None = None
+    model: str | Embedder,
+    config: TrackerConfig,
+    device: str | torch.device | None = None,
+    kind: LabelKind = "masks",
 ) -> Propagator[Any]:
-    """The propagator for one of the `BASELINES`, a model's name or file, or a loaded model."""
+    """The propagator of labels of a kind, for one of `BASELINES`, a name or file, or a loaded model."""
     if model == "identity":
         return IdentityPropagator()
     if model == "flow":
@@ -41,7 +44,7 @@ def make_propagator(
         return RaftPropagator(config.input_size, device)
     if not isinstance(model, Embedder):
         model = load_model(model, device)
-    return ColorPropagator(model, config)
+    return ColorPropagator(model.for_points() if kind == "points" else model, config)
 
 
 @dataclass
@@ -134,7 +137,7 @@ class Tracker:
         if direction not in DIRECTIONS:
             raise ColorTrackError(f"direction is {direction!r}; choose one of {', '.join(DIRECTIONS)}")
         self.seeds = _sorted_seeds(seeds, len(self.frames))
-        self._propagator = make_propagator(model, self.config, device)
+        self._propagator = make_propagator(model, self.config, device, kind)
         self._grid = self._propagator.grid((self.frames.height, self.frames.width))
         self._codec: Codec = CODECS[kind].create(self.seeds, self._grid, self._propagator.device)
         self._drawn = {seed.frame: self._codec.ids_in(seed.labels) for seed in self.seeds}

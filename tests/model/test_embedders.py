@@ -55,6 +55,16 @@ def test_fast_adds_raw_lab_by_its_weight() -> None:
         build("fast", lab_weight=1)
 
 
+def test_points_weigh_raw_lab_less() -> None:
+    fused = build("fast").eval()
+    points = fused.for_points()
+    assert points.lab_weight < fused.lab_weight == build("fast").lab_weight
+    assert points.temperature > fused.temperature
+    assert points.project.weight is fused.project.weight
+    alone = build("fast", lab_weight=0)
+    assert alone.for_points() is alone
+
+
 def test_lab_patches_are_those_of_the_cells() -> None:
     lab = torch.randn(1, 3, 48, 64)
     assert lab_patches(lab, 8).shape == (1, 108, 6, 8)

@@ -116,6 +116,10 @@ def test_after_a_correction_the_form_goes_on_from_it(form, execute, videos):
     assert proposed == ["frames.tracks", "keyframes", "tracks", "skip_existing"]
     assert "that follow from corrected ones" in corrected.text("corrected")
     assert corrected.text("estimate").startswith("1 video to track, 7 frames, about ")
+    replaced = form("propagate_labels", videos, {**PARAMS, "out_field": "tracks", "existing": "overwrite"})
+    assert "loses what was drawn or corrected in 1 frame" in replaced.text("by_hand")
+    finished = form("propagate_labels", videos, {**PARAMS, "out_field": "tracks"})
+    assert "drawn or corrected in 1 frame" in finished.errors["finished"]
     params = {"seed_field": "frames.tracks", "seeds": "keyframes", "out_field": "tracks"}
     with_another = form("propagate_labels", videos, {**params, "model": "identity"})
     assert "all frames of 1 video are tracked anew" in with_another.text("anew")

@@ -58,7 +58,7 @@ def test_the_first_click_works(form, videos):
     assert first.choices("init")[0] == first.default("init") == "fast"
     assert first.choices("init")[-1] == "nothing"
     assert "lab" not in first.choices("init")
-    assert first.text("content").startswith("2 videos. On two CPU cores 1,000 steps took")
+    assert first.text("content").startswith("2 videos. On two CPU cores 1,000 steps take")
     assert "about " in first.text("disk")
     assert str(run_folder("my_tracker")) in first.text("disk")
 

@@ -307,17 +307,31 @@ class _Form:
         )
         return videos
 
+    def _drawn_elsewhere(self, name: str) -> int:
+        """How many frames of earlier tracks hold keyframes, and are not what this run starts from."""
+        same = name == field_name(self._seed_field)
+        starts = self._read(labelled_frames, self._seed_field, self._seed_frames if same else "all")
+        drawn = self._read(labelled_frames, name, "keyframes")
+        return sum(len(set(numbers) - set(starts.get(video, ()))) for video, numbers in drawn.items())
+
     def _existing(self, name: str, videos: list[PlannedVideo]) -> bool:
         """Ask what to do with earlier tracks; returns whether to overwrite them."""
         existing = self._ctx.params.get("existing", "skip_existing")
         forms.choose(
             self._inputs, "existing", EXISTING, default=existing, radio=True, label="Tracks of earlier runs"
         )
+        by_hand = self._drawn_elsewhere(name)
+        go_on = f"To go on from them, choose frames.{name} and Keyframes above."
         if existing == "overwrite":
+            if by_hand:
+                text = f"This loses what was drawn or corrected in {forms.plural(by_hand, 'frame')}. {go_on}"
+                forms.message(self._inputs, "by_hand", text, severity="warning")
             return True
         anew = sum(video.anew for video in videos)
         if any(video.labelled for video in videos) and all(video.reason for video in videos):
             text = "All these videos are finished: replace their tracks, or write to another field."
+            if by_hand:
+                text += f" Labels were drawn or corrected in {forms.plural(by_hand, 'frame')}. {go_on}"
             forms.message(self._inputs, "finished", text, severity="error")
         elif anew:
             text = (

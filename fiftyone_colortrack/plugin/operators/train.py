@@ -195,7 +195,7 @@ class _Form:
         if preset == "paper":
             return "The paper's batches are meant for a GPU; on a CPU a step may take minutes."
         low, high = (forms.duration(steps * seconds) for seconds in SECONDS_PER_STEP)
-        return f"On two CPU cores {steps:,} steps took {low} to {high}; after some steps the bar knows more."
+        return f"On two CPU cores {steps:,} steps take {low} to {high}; after some steps the bar knows more."
 
     def _disk(self, name: str) -> None:
         forms.check_writable(self._inputs, home(), "FIFTYONE_COLORTRACK_HOME")
