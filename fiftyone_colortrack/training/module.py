@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fiftyone_colortrack.model.color import quantise
-from fiftyone_colortrack.model.colorizer import Embedder, PaperEmbedder
+from fiftyone_colortrack.model.colorizer import Embedder, PaperEmbedder, cpu_has
 from fiftyone_colortrack.training.augmentation import (
     cell_positions,
     cutouts,
@@ -44,7 +44,7 @@ class TrackerTraining(L.LightningModule):
         super().__init__()
         self.network = network
         self.averaged = copy.deepcopy(network).eval().requires_grad_(False)
-        if not torch.cuda.is_available() and not _has_bf16_units():
+        if not cpu_has("amx_bf16"):
             _spare_strided_convolutions(network)
         self.recipe, self.cache, self.steps = recipe, cache, steps
         self.reconstruction = ReconstructionLoss(recipe.window, recipe.temperature)
@@ -185,16 +185,12 @@ class TrackerTraining(L.LightningModule):
                 value.copy_(current[name])
 
 
-def _has_bf16_units() -> bool:
-    """Whether the processor multiplies in bf16 by itself (Intel's AMX); PyTorch before 2.10 cannot tell."""
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16"))
-
-
 def _spare_strided_convolutions(network: torch.nn.Module) -> None:
-    """Keeps strided convolutions in fp32: without such units their bf16 gradients take 3.5 times as long."""
+    """Keeps strided convolutions in fp32 on CPUs without AMX, where bf16 gradients take 3.5 times as long."""
 
     def in_fp32(conv: torch.nn.Conv2d, inputs: Tensor) -> Tensor:
+        if inputs.device.type != "cpu":
+            return torch.nn.Conv2d.forward(conv, inputs)
         with torch.autocast("cpu", enabled=False):
             return torch.nn.Conv2d.forward(conv, inputs.float())
 
