@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -24,6 +25,7 @@ from fiftyone_colortrack.datasets.video_dataset import video_sample
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import field_name, open_video, run_field, seed_fields
 from fiftyone_colortrack.fields.shapes import Size, box_in_pixels, paint, points_in_pixels, split
+from fiftyone_colortrack.model.weights import fingerprint
 from fiftyone_colortrack.pictures import draw_boxes, draw_masks, draw_points
 from fiftyone_colortrack.tracking.config import TrackerConfig
 from fiftyone_colortrack.video import Frames, VideoFile, VideoInfo, VideoWriter
@@ -217,7 +219,12 @@ class _Settings:
     def describe(self, **more: object) -> str:
         """All that a film depends on but its video."""
         name = self.model if isinstance(self.model, str) else self.model.name
-        return json.dumps({"film": self.kind, "model": name, **asdict(self.config), **more}, sort_keys=True)
+        model = {"model": name, "fingerprint": self._fingerprint}
+        return json.dumps({"film": self.kind, **model, **asdict(self.config), **more}, sort_keys=True)
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(self.model)
 
 
 @dataclass(frozen=True)
