@@ -107,6 +107,17 @@ def test_scores_are_shown_in_the_panel(execute, tracked):
     assert shown.count("'lower_is_better': False") == 3
 
 
+def test_the_worst_videos_are_among_those_that_have_a_score(execute, tracked):
+    last = tracked.last()
+    for frame in last.frames.values():
+        frame["gt"] = None
+    last.save()
+    messages = execute("evaluate_tracks", tracked, PARAMS)
+    buttons = [params for name, params in messages if name == "show_output"][-1]["outputs"]["type"]
+    stages = buttons["properties"]["link_0"]["view"]["params"]["view"]
+    assert fo.DatasetView._build(tracked, stages).values("id") == [tracked.first().id]
+
+
 def test_delegated(tracked):
     uri = f"{PLUGIN}/evaluate_tracks"
     foo.execute_operator(uri, {"dataset": tracked, "params": PARAMS}, request_delegation=True)

@@ -114,7 +114,8 @@ class EvaluateTracks(WorkOperator):
         estimates.remember_speed(WORK, frames, time.monotonic() - started)
         scores = {row["label"]: row["value"] for row in results.custom_metrics.values()}
         text = ", ".join(f"{label} {value:.3f}" for label, value in scores.items() if value is not None)
-        worst = ctx.dataset.sort_by(score_fields(ctx.dataset, params["eval_key"])[0])
+        score = score_fields(ctx.dataset, params["eval_key"])[0]
+        worst = ctx.dataset.exists(score).sort_by(score)
         return {
             "summary": f"{params['eval_key']}: {text}",
             "scores": scores,
