@@ -474,8 +474,12 @@ class Job:
             return self.fail(video, _reason(video, error))
 
     def fail(self, video: PlannedVideo, reason: str) -> VideoResult:
-        """Tag a video that could not be tracked: now, as the run may be killed before its end."""
-        self.dataset.select(video.id).tag_samples(failed_tag(self.out_field))
+        """Tag a video that could not be tracked: now, as the run may be killed before its end.
+
+        Where an error ends the run, the videos after it were never tried: none is tagged.
+        """
+        if self.on_error == "skip":
+            self.dataset.select(video.id).tag_samples(failed_tag(self.out_field))
         return VideoResult(video.id, video.filepath, "failed", reason=reason)
 
     def _track(
