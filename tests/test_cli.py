@@ -118,9 +118,11 @@ def test_load_propagate_evaluate(davis_squares: Path, database: None):
 def test_evaluate_leaves_a_score_empty_that_there_is_none_of(dataset: fo.Dataset, squares_file: Path):
     sample = fo.Sample(filepath=str(squares_file))
     for number in (1, 2, 3):
-        points = [fo.Keypoint(index=1, points=[(0.2, 0.2), (0.4, 0.4)])]
-        lost = [fo.Keypoint(index=1, points=[(np.nan, np.nan)] * 2)]  # of which the legacy score says nothing
-        sample.frames[number] = fo.Frame(gt=fo.Keypoints(keypoints=points), tracks=fo.Keypoints(keypoints=lost))
+        there, lost = (  # the legacy score leaves out what is lost
+            fo.Keypoints(keypoints=[fo.Keypoint(index=1, points=points)])
+            for points in ([(0.2, 0.2), (0.4, 0.4)], [(np.nan, np.nan)] * 2)
+        )
+        sample.frames[number] = fo.Frame(gt=there, tracks=lost)
     dataset.add_sample(sample)
     dataset.add_dynamic_frame_fields()
     (row,) = [line for line in run("evaluate", dataset.name, "tracks", "gt").splitlines() if "tracks" in line]

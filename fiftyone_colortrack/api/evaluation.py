@@ -14,7 +14,7 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.utils.eval.detection import DetectionResults
 
 from fiftyone_colortrack.api.propagation import check_videos
-from fiftyone_colortrack.api.report import Clock, Progress
+from fiftyone_colortrack.api.report import Clock, Progress, drain
 from fiftyone_colortrack.api.scores import BoxScorer, MaskScorer, PointScorer, Scorer, VideoScores
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import field_name, labelled_frames, seed_fields
@@ -57,14 +57,7 @@ def evaluate_tracks(
     Raises:
         ColorTrackError: if the fields cannot be compared, or nothing could be scored
     """
-    steps = evaluate_iter(view, pred_field, gt_field, eval_key, **options)
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value
-        if progress is not None:
-            progress(step)
+    return drain(evaluate_iter(view, pred_field, gt_field, eval_key, **options), progress)
 
 
 def evaluate_iter(
@@ -104,13 +97,8 @@ def add_scores(view: SampleCollection, results: DetectionResults) -> None:
     """Score the fields that `evaluate_detections` compared, and add the scores to its results."""
     pred, gt = field_name(results.config.pred_field), field_name(results.config.gt_field)
     scorer = _make_scorer(view, pred, gt)
-    steps = _score_videos(view, scorer, pred, gt)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            _attach(view._root_dataset, results, _rows(scorer), end.value)
-            return
+    scores = drain(_score_videos(view, scorer, pred, gt))
+    _attach(view._root_dataset, results, _rows(scorer), scores)
 
 
 def score_fields(samples: SampleCollection, eval_key: str) -> list[str]:

@@ -20,7 +20,7 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.core.view import DatasetView
 
 from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos, seed_samples, video_length
-from fiftyone_colortrack.api.report import Clock, Progress, PropagationReport, VideoResult
+from fiftyone_colortrack.api.report import Clock, Progress, PropagationReport, VideoResult, drain
 from fiftyone_colortrack.datasets.video_dataset import color_by_instance
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
@@ -85,14 +85,7 @@ def propagate(
         ColorTrackError: if the run cannot start, see `check_propagation`; with `on_error="raise"` also if a
             video fails
     """
-    steps = propagate_iter(view, seed_field, out_field, **options)
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value
-        if progress is not None:
-            progress(step)
+    return drain(propagate_iter(view, seed_field, out_field, **options), progress)
 
 
 def propagate_iter(
