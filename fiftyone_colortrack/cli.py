@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -274,7 +275,8 @@ def evaluate(
     from fiftyone_colortrack.api import evaluate_tracks
 
     results = evaluate_tracks(_dataset(dataset), predictions, truth, eval_key, overwrite=overwrite)
-    scores = {metric["label"]: 100 * metric["value"] for metric in results.custom_metrics.values()}
+    values = {row["label"]: row["value"] for row in results.custom_metrics.values()}
+    scores = {label: math.nan if value is None else 100 * value for label, value in values.items()}
     console.print(score_table("percent", {predictions: scores}))
 
 

@@ -14,7 +14,7 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.utils.eval.detection import DetectionResults
 
 from fiftyone_colortrack.api.propagation import check_videos
-from fiftyone_colortrack.api.report import Clock, Progress
+from fiftyone_colortrack.api.report import Clock, Progress, drain
 from fiftyone_colortrack.api.scores import BoxScorer, MaskScorer, PointScorer, Scorer, VideoScores
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import field_name, labelled_frames, seed_fields
@@ -57,14 +57,7 @@ def evaluate_tracks(
     Raises:
         ColorTrackError: if the fields cannot be compared, or nothing could be scored
     """
-    steps = evaluate_iter(view, pred_field, gt_field, eval_key, **options)
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value
-        if progress is not None:
-            progress(step)
+    return drain(evaluate_iter(view, pred_field, gt_field, eval_key, **options), progress)
 
 
 def evaluate_iter(
@@ -76,21 +69,27 @@ def evaluate_iter(
     pred, gt = field_name(pred_field), field_name(gt_field)
     scorer = _make_scorer(view, pred, gt)
     scores = yield from _score_videos(view, scorer, pred, gt)
+    rows = _rows(scorer)
     dataset = view._root_dataset
     if eval_key in dataset.list_evaluations():
         dataset.delete_evaluation(eval_key)
     labelled = view.match_frames(F(gt).exists(), omit_empty=False)
-    results = labelled.evaluate_detections(
-        f"frames.{pred}",
-        gt_field=f"frames.{gt}",
-        eval_key=eval_key,
-        classwise=False,
-        **({"use_masks": True} if type(scorer) is MaskScorer else {}),
-    )
-    _attach(dataset, results, scorer, scores)
-    results.config.custom_metrics = [METRIC_URI]
-    results.save_config()
-    results.save()
+    try:
+        results = labelled.evaluate_detections(
+            f"frames.{pred}",
+            gt_field=f"frames.{gt}",
+            eval_key=eval_key,
+            classwise=False,
+            **({"use_masks": True} if type(scorer) is MaskScorer else {}),
+        )
+        results.config.custom_metrics = [METRIC_URI]  # first: by it the fields are found that are deleted
+        results.save_config()
+        _attach(dataset, results, rows, scores)
+        results.save()
+    except BaseException:  # half an evaluation would keep its name from the next try
+        if eval_key in dataset.list_evaluations():
+            dataset.delete_evaluation(eval_key)
+        raise
     return results
 
 
@@ -98,13 +97,8 @@ def add_scores(view: SampleCollection, results: DetectionResults) -> None:
     """Score the fields that `evaluate_detections` compared, and add the scores to its results."""
     pred, gt = field_name(results.config.pred_field), field_name(results.config.gt_field)
     scorer = _make_scorer(view, pred, gt)
-    steps = _score_videos(view, scorer, pred, gt)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            _attach(view._root_dataset, results, scorer, end.value)
-            return
+    scores = drain(_score_videos(view, scorer, pred, gt))
+    _attach(view._root_dataset, results, _rows(scorer), scores)
 
 
 def score_fields(samples: SampleCollection, eval_key: str) -> list[str]:
@@ -162,30 +156,27 @@ def _score_videos(
     samples = view.select_fields([f"frames.{pred}", f"frames.{gt}"])
     paths, lengths = view.values(["filepath", F("frames").length()])
     clock = Clock([(os.path.basename(path), length) for path, length in zip(paths, lengths, strict=True)])
-    scores = {}
+    scores, reason = {}, "there is none"
     for sample, length in zip(samples, lengths, strict=True):
         try:
             scores[sample.id] = scorer.add(sample)
         except ColorTrackError as error:
-            logger.warning("Not scored: %s", error)
+            reason = str(error)
+            logger.warning("Not scored: %s", reason)
         else:
             for warning in scores[sample.id].warnings:
                 logger.warning("%s: %s", sample.filepath, warning)
         yield clock.step(length, length)
         clock.finish_video()
     if not scores:
-        raise ColorTrackError(
-            f"no video has a frame to score: label frames in frames.{gt} that the tracker was not given"
-        )
+        raise ColorTrackError(f"no video can be scored: {reason}")
     return scores
 
 
-def _attach(
-    dataset: fo.Dataset, results: DetectionResults, scorer: Scorer, scores: dict[str, VideoScores]
-) -> None:
-    """Write the scores to the rows of the Model Evaluation panel, and to fields of videos and frames."""
+def _rows(scorer: Scorer) -> dict[str, dict[str, Any]]:
+    """The scores of all videos as rows of the Model Evaluation panel."""
     totals, per_point = scorer.totals(), scorer.per_point()
-    results.custom_metrics = {
+    return {
         METRIC_URI if i == 0 else f"{METRIC_URI}#{metric}": {
             "key": metric,
             "label": label,
@@ -195,9 +186,19 @@ def _attach(
         }
         for i, (metric, label) in enumerate(scorer.metrics.items())
     }
+
+
+def _attach(
+    dataset: fo.Dataset,
+    results: DetectionResults,
+    rows: dict[str, dict[str, Any]],
+    scores: dict[str, VideoScores],
+) -> None:
+    """Add the rows to FiftyOne's results, and write the scores to fields of videos and frames."""
+    results.custom_metrics = rows
     if results.key is None:
         return
-    for metric in scorer.metrics:
+    for metric in (row["key"] for row in rows.values()):
         name = f"{results.key}_{metric}"
         dataset.add_sample_field(name, fo.FloatField)
         dataset.add_frame_field(name, fo.FloatField)

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -17,13 +18,15 @@ import numpy as np
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 
+from fiftyone_colortrack.api.plan import video_length
 from fiftyone_colortrack.api.propagation import OnError, check_videos
-from fiftyone_colortrack.api.report import Clock, Progress, Status, VideoResult
+from fiftyone_colortrack.api.report import Clock, Progress, Status, VideoResult, drain
 from fiftyone_colortrack.datasets import ENCODED
 from fiftyone_colortrack.datasets.video_dataset import video_sample
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import field_name, open_video, run_field, seed_fields
 from fiftyone_colortrack.fields.shapes import Size, box_in_pixels, paint, points_in_pixels, split
+from fiftyone_colortrack.model.weights import fingerprint
 from fiftyone_colortrack.pictures import draw_boxes, draw_masks, draw_points
 from fiftyone_colortrack.tracking.config import TrackerConfig
 from fiftyone_colortrack.video import Frames, VideoFile, VideoInfo, VideoWriter
@@ -104,7 +107,7 @@ def colorize(
         ColorTrackError: if the samples are no videos, the model does not exist, or the name of the dataset of
             films is taken; with `on_error="raise"` also if a video fails
     """
-    return _run(films_iter(view, "colors", out_dir, **options), progress)
+    return drain(films_iter(view, "colors", out_dir, **options), progress)
 
 
 def embed(
@@ -128,7 +131,7 @@ def embed(
     Raises:
         ColorTrackError: see `colorize`
     """
-    return _run(films_iter(view, "embedding", out_dir, basis=basis, **options), progress)
+    return drain(films_iter(view, "embedding", out_dir, basis=basis, **options), progress)
 
 
 def film(
@@ -151,7 +154,7 @@ def film(
     Raises:
         ColorTrackError: see `colorize`; also if there are no such tracks
     """
-    return _run(films_iter(view, "overview", out_dir, tracks=tracks, **options), progress)
+    return drain(films_iter(view, "overview", out_dir, tracks=tracks, **options), progress)
 
 
 FilmKind = Literal["colors", "embedding", "overview"]
@@ -217,7 +220,12 @@ class _Settings:
     def describe(self, **more: object) -> str:
         """All that a film depends on but its video."""
         name = self.model if isinstance(self.model, str) else self.model.name
-        return json.dumps({"film": self.kind, "model": name, **asdict(self.config), **more}, sort_keys=True)
+        model = {"model": name, "fingerprint": self._fingerprint}
+        return json.dumps({"film": self.kind, **model, **asdict(self.config), **more}, sort_keys=True)
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(self.model)
 
 
 @dataclass(frozen=True)
@@ -299,7 +307,7 @@ class _Job:
         ids, sources, lengths = self.view.values(["id", "filepath", "metadata.total_frame_count"])
         runs = self.view.values(mark) if mark and self.view.has_sample_field(mark) else [None] * len(ids)
         return [
-            _Film(id, source, length or _length(source), self.settings.describe(**more, run=run))
+            _Film(id, source, length or video_length(source), self.settings.describe(**more, run=run))
             for id, source, length, run in zip(ids, sources, lengths, runs, strict=True)
         ]
 
@@ -382,15 +390,15 @@ class _FilmDataset:
             )
 
     def finished(self, films: Sequence[_Film]) -> set[_Film]:
-        """Those of the films that are there, as long as their videos."""
+        """Those of the films that are there, with all frames that were written."""
         if not fo.dataset_exists(self.name):
             return set()
-        found = zip(*self._dataset.values(["source_id", "settings", "filepath"]), strict=True)
-        paths = {(source, settings): path for source, settings, path in found}
+        columns = self._dataset.values(["source_id", "settings", "filepath", "metadata.total_frame_count"])
+        there = {(source, settings): file for source, settings, *file in zip(*columns, strict=True)}
         return {
             film
             for film in films
-            if (path := paths.get((film.sample_id, film.settings))) and _length(path) == film.length
+            if (file := there.get((film.sample_id, film.settings))) and video_length(file[0]) == file[1]
         }
 
     def add(
@@ -477,27 +485,8 @@ def _errors(colored: ColorizedFrame) -> dict[str, float]:
     return dict(zip(ERROR_FIELDS, values, strict=True))
 
 
-def _length(path: str) -> int:
-    try:
-        return len(VideoFile(path))
-    except ColorTrackError:
-        return 0  # making the film will say why
-
-
 def _failure(film: _Film, error: Exception) -> VideoResult:
     known = isinstance(error, ColorTrackError)
     reason = str(error) if known else f"{type(error).__name__}: {error}"
     logger.warning("No film of %s: %s", film.source, reason, exc_info=not known)
     return VideoResult(film.sample_id, film.source, "failed", reason=reason)
-
-
-def _run(
-    steps: Generator[Progress, None, FilmReport], progress: Callable[[Progress], None] | None
-) -> FilmReport:
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value
-        if progress is not None:
-            progress(step)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fiftyone.core.collections import SampleCollection
@@ -23,8 +21,8 @@ from fiftyone_colortrack.fields import (
     record_field,
     run_field,
 )
-from fiftyone_colortrack.model.weights import find_model
-from fiftyone_colortrack.tracking.config import BASELINES, Direction, TrackerConfig
+from fiftyone_colortrack.model.weights import fingerprint
+from fiftyone_colortrack.tracking.config import Direction, TrackerConfig
 from fiftyone_colortrack.tracking.labels import LabelKind
 from fiftyone_colortrack.tracking.segments import plan_segments
 from fiftyone_colortrack.version import __version__
@@ -46,18 +44,11 @@ class Settings:
     def digest(self, kind: LabelKind) -> str:
         """Changes with what these settings make of seeds of a kind."""
         output = self.output or kind
-        return digest(__version__, self._weights, self.direction, kind, output, self.config)
+        return digest(__version__, self._fingerprint, self.direction, kind, output, self.config)
 
     @cached_property
-    def _weights(self) -> str:
-        """A digest of the model's weights; the name of a model that has none."""
-        if isinstance(self.model, str):
-            path = None if self.model in BASELINES else find_model(self.model).path
-            return self.model if path is None else _file_digest(path, path.stat().st_mtime_ns)
-        sha1 = hashlib.sha1(usedforsecurity=False)
-        for name, tensor in sorted(self.model.state_dict().items()):
-            sha1.update(name.encode() + tensor.cpu().numpy().tobytes())
-        return sha1.hexdigest()
+    def _fingerprint(self) -> str:
+        return fingerprint(self.model)
 
 
 @dataclass(frozen=True)
@@ -177,9 +168,3 @@ def _frames_to_track(drawn: DrawnObjects, length: int, settings: Settings, earli
     segments = plan_segments(drawn.ids, length, settings.direction, settings.config.labelled)
     record = TrackRecord.of(settings.digest(drawn.kind), drawn.digests, segments)
     return sum(len(segment.frames) for segment in record.changed(segments, earlier))
-
-
-@lru_cache
-def _file_digest(path: Path, changed_ns: int) -> str:
-    """The digest of a file as it was at a time: forms ask for it again and again."""
-    return hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest()

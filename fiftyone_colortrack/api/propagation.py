@@ -20,7 +20,7 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.core.view import DatasetView
 
 from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos, seed_samples, video_length
-from fiftyone_colortrack.api.report import Clock, Progress, PropagationReport, VideoResult
+from fiftyone_colortrack.api.report import Clock, Progress, PropagationReport, VideoResult, drain
 from fiftyone_colortrack.datasets.video_dataset import color_by_instance
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
@@ -85,14 +85,7 @@ def propagate(
         ColorTrackError: if the run cannot start, see `check_propagation`; with `on_error="raise"` also if a
             video fails
     """
-    steps = propagate_iter(view, seed_field, out_field, **options)
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value
-        if progress is not None:
-            progress(step)
+    return drain(propagate_iter(view, seed_field, out_field, **options), progress)
 
 
 def propagate_iter(
@@ -474,8 +467,12 @@ class Job:
             return self.fail(video, _reason(video, error))
 
     def fail(self, video: PlannedVideo, reason: str) -> VideoResult:
-        """Tag a video that could not be tracked: now, as the run may be killed before its end."""
-        self.dataset.select(video.id).tag_samples(failed_tag(self.out_field))
+        """Tag a video that could not be tracked: now, as the run may be killed before its end.
+
+        Where an error ends the run, the videos after it were never tried: none is tagged.
+        """
+        if self.on_error == "skip":
+            self.dataset.select(video.id).tag_samples(failed_tag(self.out_field))
         return VideoResult(video.id, video.filepath, "failed", reason=reason)
 
     def _track(

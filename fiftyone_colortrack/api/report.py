@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from fiftyone_colortrack.fields.schema import failed_tag
 
+S = TypeVar("S")
+T = TypeVar("T")
 Status = Literal["done", "skipped", "failed"]
 
 
@@ -136,6 +138,17 @@ class Clock:
     def finish_video(self, video: int | None = None) -> None:
         """Count a video as done, by default the first one that is not, whether or not it was tracked."""
         self._finished[self._finished.index(False) if video is None else video] = True
+
+
+def drain(steps: Generator[S, None, T], progress: Callable[[S], None] | None = None) -> T:
+    """Go through all steps, showing each to `progress`; returns what they return."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value
+        if progress is not None:
+            progress(step)
 
 
 def _count(number: int, noun: str) -> str:

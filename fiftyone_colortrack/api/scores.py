@@ -47,6 +47,8 @@ class Scorer(ABC):
 
     metrics: ClassVar[dict[str, str]]
     """Names of the metrics, as parts of fields' names -> as people read them; the main one first."""
+    measured: ClassVar[str] = "object"
+    """What the ground truth must hold."""
 
     def __init__(self, gt: str, pred: str) -> None:
         self._gt, self._pred = gt, pred
@@ -55,7 +57,7 @@ class Scorer(ABC):
         """Score a video.
 
         Raises:
-            ColorTrackError: if it cannot be read, or there is no frame to score
+            ColorTrackError: if it cannot be read, or there is no frame or no object to score
         """
         video, canvas = open_video(sample)
         true, predicted = _Identified(sample, self._gt), _Identified(sample, self._pred)
@@ -63,7 +65,7 @@ class Scorer(ABC):
         if not scored:
             raise ColorTrackError(
                 f"{sample.filepath} has no frame to score: frames.{self._gt} has labels only in frames that "
-                "the tracker was given"
+                "the tracker was given; label others"
             )
         partners = pair_objects(predicted.objects, true.objects)
         frames = (
@@ -72,13 +74,17 @@ class Scorer(ABC):
             if number in scored
         )
         scores, frame_scores = self._score(frames, true.objects, canvas)
+        if not scores:
+            raise ColorTrackError(
+                f"{sample.filepath} has nothing to score: frames.{self._gt} holds no {self.measured}"
+            )
         lost = len(predicted.objects) - len(partners)
         warning = f"{lost} of {len(predicted.objects)} predicted objects are not in the ground truth"
         return VideoScores(scores, frame_scores, [warning] if lost else [])
 
     @abstractmethod
     def totals(self) -> dict[str, float]:
-        """Scores of all videos, by metric."""
+        """Scores of all videos, by metric, where at least one was scored."""
 
     def per_point(self) -> dict[str, list[float]]:
         """Scores of each key point over all videos, by metric; NaN for points that were never scored."""
@@ -90,7 +96,8 @@ class Scorer(ABC):
     @abstractmethod
     def _score(
         self, frames: Iterable[tuple[int, LabelPair]], objects: Mapping[int, TrackedObject], canvas: Size
-    ) -> tuple[dict[str, float], dict[str, dict[int, float]]]: ...
+    ) -> tuple[dict[str, float], dict[str, dict[int, float]]]:
+        """Scores of a video and of its frames, see `VideoScores`; none where no object can be `measured`."""
 
 
 class MaskScorer(Scorer):
@@ -106,7 +113,7 @@ class MaskScorer(Scorer):
         self._objects: list[np.ndarray] = []  # (J, F) of each
 
     def totals(self) -> dict[str, float]:
-        return self._named(np.mean(self._objects, 0)) if self._objects else {}
+        return self._named(np.mean(self._objects, 0))
 
     def _is_scored(self, number: int, length: int) -> bool:
         return 1 < number < length
@@ -114,6 +121,8 @@ class MaskScorer(Scorer):
     def _score(
         self, frames: Iterable[tuple[int, LabelPair]], objects: Mapping[int, TrackedObject], canvas: Size
     ) -> tuple[dict[str, float], dict[str, dict[int, float]]]:
+        if not objects:
+            return {}, {}
         per_object = {n: self._frame_scores(labels, list(objects), canvas) for n, labels in frames}
         scores = np.array(list(per_object.values()))  # frame x object x (J, F)
         self._objects += list(scores.mean(0))
@@ -169,13 +178,14 @@ class PointScorer(Scorer):
         for suffix, note in (("", ""), ("_legacy", " (legacy)"))
         for alpha in ALPHAS
     }
+    measured = "object of several points, by whose extent PCK measures errors: add points, or compare boxes"
 
     def __init__(self, gt: str, pred: str) -> None:
         super().__init__(gt, pred)
         self._errors: dict[Mode, list[np.ndarray]] = {"strict": [], "legacy": []}  # [T, P] of each object
 
     def totals(self) -> dict[str, float]:
-        return self._pck(self._errors) if self._errors["strict"] else {}
+        return self._pck(self._errors)
 
     def per_point(self) -> dict[str, list[float]]:
         """Nothing where objects differ in their points."""
@@ -197,6 +207,8 @@ class PointScorer(Scorer):
                 pred = np.full_like(gt, np.nan)
             for mode, values in errors.items():
                 values.append(point_errors(pred, gt, mode))
+        if not errors["strict"]:
+            return {}, {}
         for mode, values in errors.items():
             self._errors[mode] += values
         frame_errors = {
@@ -212,7 +224,7 @@ class PointScorer(Scorer):
         scores: list[float] = []
         for values in errors.values():
             same = len({v.shape[1] for v in values}) == 1
-            pooled = values if same else [v.reshape(-1, 1) for v in values] or [np.empty((0, 1))]
+            pooled = values if same else [v.reshape(-1, 1) for v in values]
             scores += PCKScore.of(pooled, ALPHAS).mean
         return dict(zip(self.metrics, scores, strict=True))
 

@@ -62,6 +62,7 @@ class Embedder(nn.Module):
         lab_channels: how many of the last channels are raw colours beside a network's; see `lab_tolerance`.
         lab_weight: the squared length of these channels.
         lab_tolerance: the cosine distance to a cell's best match from which on raw colours count less.
+        loaded_as: its state when it was loaded, and what it was loaded from; see `weights.fingerprint`.
     """
 
     stride: int
@@ -73,6 +74,7 @@ class Embedder(nn.Module):
     lab_channels: int = 0
     lab_weight: float = 0.0
     lab_tolerance: float = 0.0
+    loaded_as: tuple[str, str] | None = None
 
     def forward(self, lab: Tensor) -> Tensor:
         """Scaled Lab `[B, 3, H, W]`, H and W multiples of the stride -> `[B, dim, H/s, W/s]`."""

@@ -27,11 +27,25 @@ _MAX_HEADER = 10**7
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _BASELINES = ("identity", "flow", "raft")  # as in `tracking.config`, which this room does not see
 _NO_WEIGHTS = ("lab", *_BASELINES)
+_TRAITS = (
+    "preset",
+    "stride",
+    "dim",
+    "unit_length",
+    "temperature",
+    "lab_channels",
+    "lab_weight",
+    "lab_tolerance",
+)
+"""What a model's tracks depend on beside its weights."""
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a model without loading it; `path` is None for a model that needs no weights."""
+    """What is known of a model without loading it.
+
+    `path` is None for a model that needs no weights; `sha256` is the hash that its file has of its contents.
+    """
 
     name: str
     preset: str
@@ -39,6 +53,7 @@ class ModelInfo:
     path: Path | None = None
     scores: dict[str, float] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
 
 
 _LAB = ModelInfo("lab", "lab", "No network: raw Lab pixels, the baseline")
@@ -110,15 +125,25 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
         ColorTrackError: if there is no such model, its file is damaged or of another program, or the device
             cannot be used.
     """
-    import torch
-
     from fiftyone_colortrack.model.presets import build
 
     device = _usable(device or best_device())
     if str(name) == "lab":
-        return build("lab", **options).eval().to(device)
-    info = find_model(name)
-    assert info.path is not None
+        model, source = build("lab", **options), "lab"
+    else:
+        info = find_model(name)
+        model, source = _with_weights(info, options), info.sha256
+    model.eval().requires_grad_(False)
+    if not options:
+        model.loaded_as = _state(model), source
+    return model.to(device)
+
+
+def _with_weights(info: ModelInfo, options: dict[str, Any]) -> Embedder:
+    import torch
+
+    from fiftyone_colortrack.model.presets import build
+
     tensors = _read_tensors(info)
     try:
         model = build(info.preset, **{**info.metadata.get("options", {}), **options})
@@ -129,8 +154,26 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
         ) from error
     model.name = info.name
     model.temperature = info.metadata.get("temperature", model.temperature)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.eval().requires_grad_(False).to(device)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def fingerprint(model: str | Embedder) -> str:
+    """Changes with all that tracks depend on in a model: weights, options, temperature; not with its name.
+
+    That of a name is read from the header of its file, so that forms can ask for it. A model that was loaded
+    by name, without options, has the same one as long as nothing in it is changed.
+    """
+    if isinstance(model, str):
+        return model if model in _NO_WEIGHTS else find_model(model).sha256
+    state = _state(model)
+    at_first, source = model.loaded_as or ("", "")
+    return source if state == at_first else state
+
+
+def _state(model: Embedder) -> str:
+    """A hash of a model as it is in memory."""
+    traits = [type(model).__qualname__, *(getattr(model, name) for name in _TRAITS)]
+    return _digest({key: value.cpu() for key, value in model.state_dict().items()}, repr(traits))
 
 
 def _usable(device: Any) -> torch.device:
@@ -214,6 +257,7 @@ def read_info(path: Path) -> ModelInfo:
             path,
             metadata.get("scores", {}),
             metadata,
+            strings["sha256"],
         )
         types = (str, info.preset), (str, info.description), (dict, info.scores)
         for expected, value in (*types, (dict, metadata.get("options", {}))):
@@ -258,7 +302,7 @@ def _read_tensors(info: ModelInfo) -> dict[str, torch.Tensor]:
 
 
 def _digest(tensors: dict[str, torch.Tensor], facts: str) -> str:
-    """sha256 over the metadata and each tensor's name, type, shape and bytes, in the order of the names."""
+    """sha256 over some facts and each tensor's name, type, shape and bytes, in the order of the names."""
     import torch
 
     digest = hashlib.sha256(facts.encode())

@@ -20,8 +20,8 @@ class _State:
 
 
 def reader(view: SampleCollection) -> Callable[..., Any]:
-    """Calls functions of a view of videos, `read(function, *args)` for `function(view, *args)`, but only once
-    while the dataset stays as it is.
+    """Calls functions of a view of videos, `read(function, ...)` for `function(view, ...)`, but only once
+    while the dataset stays as it is. What they return is shared: it must not be changed.
 
     Changes are told by the times that FiftyOne keeps, by the clocks of whatever machines: good enough for
     what a form says, not for what a run does.
@@ -34,9 +34,9 @@ def reader(view: SampleCollection) -> Callable[..., Any]:
         *(dataset._max(f"{of}last_modified_at") for of in ("", "frames.")),  # both have an index
         *(of.estimated_document_count() for of in (dataset._sample_collection, dataset._frame_collection)),
     )
-    return lambda function, *args: _read(function, _State(view, key), *args)
+    return lambda function, *args, **options: _read(function, _State(view, key), *args, **options)
 
 
 @lru_cache(maxsize=64)
-def _read(function: Callable[..., Any], state: _State, *args: Any) -> Any:
-    return function(state.view, *args)
+def _read(function: Callable[..., Any], state: _State, *args: Any, **options: Any) -> Any:
+    return function(state.view, *args, **options)

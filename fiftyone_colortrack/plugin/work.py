@@ -17,6 +17,7 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
+from fiftyone_colortrack.api.report import drain
 from fiftyone_colortrack.api.stop import StopSignal
 from fiftyone_colortrack.errors import ColorTrackError
 
@@ -71,12 +72,7 @@ class WorkOperator(foo.Operator):
     def execute(self, ctx: ExecutionContext) -> Results | Messages[None]:
         if not ctx.delegated:
             return self._execute_in_app(ctx)
-        work = self.work(ctx)
-        while True:
-            try:
-                next(work)
-            except StopIteration as end:
-                return end.value
+        return drain(self.work(ctx))
 
     def _execute_in_app(self, ctx: ExecutionContext) -> Messages[None]:
         yield ctx.ops.set_progress(progress=0.0, label="Preparing")

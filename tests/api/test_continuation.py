@@ -257,6 +257,18 @@ def test_other_settings_redo_a_video_only_if_its_seeds_changed(videos, squares, 
     assert [run == report.run_key for run in videos.values("tracks_run")] == [True, False]
 
 
+def test_a_loaded_model_is_that_of_its_name_until_it_is_changed(videos, squares, caplog):
+    propagate(videos.limit(1))
+    sample = videos.first()
+    draw(sample, 5, detections(squares[1][4]))
+    model = ct.load_model("lab")
+    assert go_on(videos.limit(1), model=model).frames == 7
+    model.temperature = 0.5
+    draw(sample, 7, detections(squares[1][6]))
+    assert go_on(videos.limit(1), model=model).frames == 8
+    assert "1 video was tracked with another model or other settings before" in caplog.text
+
+
 def test_a_video_that_was_written_halfway_is_done_again(videos, squares, monkeypatch):
     propagate(videos)
     sample = videos.first()

@@ -2,6 +2,7 @@ import fiftyone as fo
 import numpy as np
 import pytest
 from fiftyone import ViewField as F
+from fiftyone.utils.eval.detection import DetectionResults
 
 import fiftyone_colortrack as ct
 from fiftyone_colortrack.api.evaluation import METRIC_URI
@@ -126,6 +127,39 @@ def test_key_points(dataset, squares_file):
     assert dataset.first().eval_PCK20 == pytest.approx(found["PCK@0.2"])
 
 
+def test_single_points_are_refused_and_nothing_is_lost(masks, squares_file, tmp_path):
+    ct.evaluate_tracks(masks, "pred", "gt", "eval")
+    sample = masks.first()
+    for frame in sample.frames.values():
+        points = fo.Keypoints(keypoints=[fo.Keypoint(label="a", index=1, points=[(0.5, 0.5)])])
+        frame["points"], frame["tracked"] = points, points.copy()
+    sample.save()
+    with pytest.raises(ct.ColorTrackError, match=r"squares\.mp4 .* frames\.points holds no object"):
+        ct.evaluate_tracks(masks, "tracked", "points", "eval", overwrite=True)
+    assert masks.load_evaluation_results("eval").config.gt_field == "frames.gt"
+    assert masks.first().eval_J is not None
+
+
+def test_videos_without_an_object_are_left_out(masks, squares_file, tmp_path, caplog):
+    other = tmp_path / "other.mp4"
+    other.symlink_to(squares_file)
+    empty = [fo.Detections() for _ in range(8)]
+    add_video(masks, other, empty, [labels.copy() for labels in empty])
+    ct.evaluate_tracks(masks, "pred", "gt", "eval")
+    assert [score is None for score in masks.values("eval_J")] == [False, True]
+    assert "other.mp4 has nothing to score: frames.gt holds no object" in caplog.text
+
+
+def test_half_an_evaluation_is_taken_back(masks, monkeypatch):
+    fields = [*masks.get_field_schema(), *masks.get_frame_field_schema()]
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectionResults, "save", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            ct.evaluate_tracks(masks, "pred", "gt", "eval")
+    assert masks.list_evaluations() == []
+    assert [*masks.get_field_schema(), *masks.get_frame_field_schema()] == fields
+
+
 def test_evaluations_are_replaced_only_on_demand_and_leave_nothing_behind(masks):
     ct.evaluate_tracks(masks, "pred", "gt", "eval")
     with pytest.raises(ct.ColorTrackError, match="'eval' exists; replace it"):
@@ -163,7 +197,7 @@ def test_fiftyones_own_evaluation_can_use_the_metric(masks):
         ("pred", "nothing", "eval", "frames.nothing has no detections or key points"),
         ("pred", "points", "eval", "of different types"),
         ("pred", "gt", "my eval", "cannot name an evaluation"),
-        ("pred", "empty", "eval", "no video has a frame to score"),
+        ("pred", "empty", "eval", r"no video can be scored: .* has no frame to score: .*; label others"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(masks, pred, gt, key, message):

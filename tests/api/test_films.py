@@ -9,6 +9,7 @@ import pytest
 from fiftyone_colortrack.api.films import ERROR_FIELDS, colorize, draw_tracks, embed, film, films_iter
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import open_video
+from fiftyone_colortrack.model import load_model
 from fiftyone_colortrack.tracking.config import TrackerConfig
 from fiftyone_colortrack.video import VideoFile, open_frames, write_video
 
@@ -52,6 +53,9 @@ def test_what_is_there_is_left_alone(videos: fo.Dataset, tmp_path: Path) -> None
     first = colorize(videos[:1], tmp_path / "films", **OPTIONS)
     (path,) = (tmp_path / "films").iterdir()
     written = path.stat().st_mtime_ns
+    video = videos.first()
+    video.metadata = fo.VideoMetadata(total_frame_count=9)  # as a header may wrongly say
+    video.save()
     again = colorize(videos, tmp_path / "films", **OPTIONS)
     assert [video.status for video in again.videos] == ["skipped", "done"]
     assert path.stat().st_mtime_ns == written
@@ -97,6 +101,16 @@ def test_embeddings_of_a_dataset_share_a_basis(videos: fo.Dataset, tmp_path: Pat
     assert shared.std() > 10
     with pytest.raises(ColorTrackError, match="identity has no embeddings"):
         embed(videos, model="identity")
+
+
+def test_a_changed_model_makes_films_and_a_basis_of_its_own(videos: fo.Dataset, tmp_path: Path) -> None:
+    config = TrackerConfig(input_size=64)
+    for model in ("lab", load_model("lab"), load_model("lab", samples=4)):
+        report = embed(videos[:1], tmp_path, basis="dataset", model=model, config=config)
+    assert len(report.with_status("done")) == 1
+    films = fo.load_dataset(report.dataset)
+    assert len(films) == 2
+    assert [np.shape(basis["axes"]) for basis in films.info["bases"].values()] == [(108, 3), (48, 3)]
 
 
 def test_a_film_of_everything(videos: fo.Dataset, tmp_path: Path) -> None:

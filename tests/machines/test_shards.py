@@ -127,6 +127,7 @@ def test_a_run_is_continued_and_errors_are_raised_if_asked_for(videos, tmp_path)
     assert len([error for error in work(videos) if error]) == 1
     with pytest.raises(ct.ColorTrackError, match=r"video3\.mp4 is not a file"):
         finish(run)
+    assert videos.count_sample_tags() == {}  # those behind video 3 in its shard were not tried
 
 
 def test_a_lost_worker_s_shard_is_queued_again_but_not_for_ever(videos, monkeypatch):

@@ -11,7 +11,7 @@ import torch
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model import list_models, load_model, save_model
 from fiftyone_colortrack.model.presets import build
-from fiftyone_colortrack.model.weights import SHIPPED, user_models_dir
+from fiftyone_colortrack.model.weights import SHIPPED, fingerprint, user_models_dir
 
 FRAMES = torch.randint(256, (1, 3, 32, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -44,6 +44,23 @@ def test_lab_needs_no_weights_and_unknown_names_list_the_known() -> None:
         load_model("nothing")
     with pytest.raises(ColorTrackError, match="cannot read"):
         load_model("/nowhere/absent.safetensors")
+
+
+def test_a_fingerprint_changes_with_all_that_tracks_depend_on(weights: Path) -> None:
+    loaded = load_model("mine", "cpu")
+    assert fingerprint("mine") == fingerprint(str(weights)) == fingerprint(loaded)
+    assert fingerprint("lab") == fingerprint(load_model("lab", "cpu"))
+    options = ({"stride": 4}, {"lab_weight": 0.5}, {"lab_weight": 0}, {"lab_tolerance": 0.1})
+    others = [load_model("mine", "cpu", **some) for some in options]
+    others += [load_model("lab", "cpu", samples=4), load_model("fast", "cpu"), load_model("paper", "cpu")]
+    found = {fingerprint(model) for model in ("lab", "identity", loaded, *others)}
+    loaded.temperature = 0.5
+    found.add(fingerprint(loaded))
+    loaded.project.weight[0] += 1
+    found.add(fingerprint(loaded))
+    assert len(found) == 3 + len(others) + 2
+    save_model(build("fast"), weights)  # trained anew
+    assert fingerprint("mine") not in found
 
 
 def test_weights_are_half_precision(weights: Path) -> None:

@@ -5,6 +5,8 @@ from fiftyone.operators.delegated import DelegatedOperationService
 
 import fiftyone_colortrack as ct
 from fiftyone_colortrack.fields import create_tracks_field
+from fiftyone_colortrack.plugin import forms
+from fiftyone_colortrack.plugin.operators import evaluate
 
 PLUGIN = "@colortrack/fiftyone-colortrack"
 PANEL = "@voxel51/panels/model_evaluation_panel_builtin"
@@ -79,6 +81,23 @@ def test_the_name_that_is_proposed_is_free(form, tracked):
     assert (again.default("eval_key"), again.errors) == ("tracks_eval_2", {})
 
 
+def test_the_form_reads_the_labels_once(form, tracked, monkeypatch):
+    calls = []
+    read = evaluate.labelled_frames
+    for module in (evaluate, forms):
+        monkeypatch.setattr(module, "labelled_frames", lambda *args: calls.append(args) or read(*args))
+    form("evaluate_tracks", tracked, PARAMS)
+    assert calls
+    calls.clear()
+    form("evaluate_tracks", tracked, {**PARAMS, "eval_key": "eval_2"})
+    assert calls == []
+
+
+def test_images_are_refused(form, dataset):
+    dataset.add_sample(fo.Sample(filepath="image.png"))
+    assert "choose a dataset or view of videos" in str(form("evaluate_tracks", dataset, {}).errors)
+
+
 def test_one_field_alone_cannot_be_compared(form, dataset, squares_file):
     dataset.add_sample(fo.Sample(filepath=str(squares_file)))
     assert "two frame fields" in form("evaluate_tracks", dataset, {}).errors["no_fields"]
@@ -105,6 +124,17 @@ def test_scores_are_shown_in_the_panel(execute, tracked):
     for label in ("J&F", "J", "F"):
         assert f"'label': '{label}'" in shown
     assert shown.count("'lower_is_better': False") == 3
+
+
+def test_the_worst_videos_are_among_those_that_have_a_score(execute, tracked):
+    last = tracked.last()
+    for frame in last.frames.values():
+        frame["gt"] = None
+    last.save()
+    messages = execute("evaluate_tracks", tracked, PARAMS)
+    buttons = [params for name, params in messages if name == "show_output"][-1]["outputs"]["type"]
+    stages = buttons["properties"]["link_0"]["view"]["params"]["view"]
+    assert fo.DatasetView._build(tracked, stages).values("id") == [tracked.first().id]
 
 
 def test_delegated(tracked):

@@ -10,10 +10,11 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
-from fiftyone_colortrack.api import evaluate_iter
+from fiftyone_colortrack.api import check_videos, evaluate_iter
 from fiftyone_colortrack.api.evaluation import check_compared, check_eval_key, score_fields
 from fiftyone_colortrack.fields import field_name, labelled_frames, seed_fields
 from fiftyone_colortrack.plugin import estimates, forms
+from fiftyone_colortrack.plugin.reading import reader
 from fiftyone_colortrack.plugin.work import (
     Messages,
     Results,
@@ -48,9 +49,12 @@ class EvaluateTracks(WorkOperator):
 
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
         inputs = types.Object()
-        inputs.view_target(ctx, action_description="Evaluate")
+        view_prop = inputs.view_target(ctx, action_description="Evaluate")
         view = ctx.target_view()
-        choices = forms.field_choices(view, fo.Detections, fo.Keypoints, empty=False)
+        if not forms.validate(view_prop, lambda: check_videos(view)):
+            return forms.form(self, inputs)
+        read = reader(view)
+        choices = read(forms.field_choices, fo.Detections, fo.Keypoints, empty=False)
         names = [name for name, _, _ in choices]
         if len(choices) < 2:
             text = "Tracks and ground truth are two frame fields of detections or of key points."
@@ -78,8 +82,8 @@ class EvaluateTracks(WorkOperator):
             inputs.bool("overwrite", default=False, label=label, view=types.SwitchView())
         overwrite = exists and bool(ctx.params.get("overwrite"))
         forms.validate(key_prop, lambda: check_eval_key(ctx.dataset, key, overwrite))
-        if forms.validate(gt_prop, lambda: check_compared(view, pred, gt)):
-            self._estimate(inputs, gt_prop, labelled_frames(view, gt))
+        if forms.validate(gt_prop, lambda: read(check_compared, pred, gt)):
+            self._estimate(inputs, gt_prop, read(labelled_frames, gt))
         return forms.form(self, inputs)
 
     def _estimate(
@@ -114,7 +118,8 @@ class EvaluateTracks(WorkOperator):
         estimates.remember_speed(WORK, frames, time.monotonic() - started)
         scores = {row["label"]: row["value"] for row in results.custom_metrics.values()}
         text = ", ".join(f"{label} {value:.3f}" for label, value in scores.items() if value is not None)
-        worst = ctx.dataset.sort_by(score_fields(ctx.dataset, params["eval_key"])[0])
+        score = score_fields(ctx.dataset, params["eval_key"])[0]
+        worst = ctx.dataset.exists(score).sort_by(score)
         return {
             "summary": f"{params['eval_key']}: {text}",
             "scores": scores,

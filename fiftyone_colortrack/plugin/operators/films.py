@@ -16,6 +16,7 @@ from fiftyone_colortrack.api.stop import StopSignal
 from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.forms import Choice
+from fiftyone_colortrack.plugin.reading import reader
 from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, link, show
 
 BASES: list[Choice] = [
@@ -50,7 +51,7 @@ class _FilmOperator(WorkOperator):
         options = {name: ctx.params[name] for name in names if name in ctx.params}
         with StopSignal(forms.store(ctx), self.config.label) as stop:
             steps = films_iter(ctx.target_view(), self.kind, stop=stop, **options)
-            report = yield from show(ctx, steps)
+            report = yield from show(ctx, steps, stop)
         frames, seconds = (
             sum(getattr(v, name) for v in report.with_status("done")) for name in ("frames", "seconds")
         )
@@ -76,7 +77,7 @@ class _FilmOperator(WorkOperator):
 
     def _estimate(self, view: SampleCollection, model: str) -> str:
         """How much will be made; films are about as large as their videos."""
-        sizes, lengths = (view.sum(f"metadata.{name}") or 0 for name in ("size_bytes", "total_frame_count"))
+        sizes, lengths = reader(view)(_sizes_and_lengths)
         parts = [f"Films of {forms.plural(len(view), 'video')}"]
         if lengths:
             takes = estimates.time_needed(self._work(model), lengths, self.seconds_per_frame)
@@ -133,12 +134,17 @@ class FilmVideos(_FilmOperator):
         )
 
     def _add_settings(self, inputs: types.Object, view: SampleCollection, last: dict[str, Any]) -> None:
-        fields = forms.field_choices(view, empty=False)
-        fields.sort(key=lambda choice: not forms.is_tracks(view, choice[0]))
+        fields = reader(view)(forms.field_choices, empty=False)
+        fields = sorted(fields, key=lambda choice: not forms.is_tracks(view, choice[0]))
         if fields:
             forms.choose(inputs, "tracks", fields, default=last.get("tracks"), label="Tracks")
         else:
             forms.message(inputs, "no_tracks", "There are no tracks yet: the films will be without them")
+
+
+def _sizes_and_lengths(view: SampleCollection) -> list[float]:
+    """Bytes and frames of all videos, as far as they are known."""
+    return [view.sum(f"metadata.{name}") or 0 for name in ("size_bytes", "total_frame_count")]
 
 
 def _config(name: str, label: str, description: str) -> foo.OperatorConfig:
