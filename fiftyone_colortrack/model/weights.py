@@ -114,7 +114,7 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
 
     from fiftyone_colortrack.model.presets import build
 
-    device = _usable(device or best_device())
+    device = usable(device or best_device())
     if str(name) == "lab":
         return build("lab", **options).eval().to(device)
     info = find_model(name)
@@ -133,7 +133,8 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
     return model.eval().requires_grad_(False).to(device)
 
 
-def _usable(device: Any) -> torch.device:
+def usable(device: Any) -> torch.device:
+    """Raises ColorTrackError if this machine has no such device."""
     import torch
 
     try:
