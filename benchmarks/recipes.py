@@ -48,7 +48,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "temperature 0.05": {"temperature": 0.05},
     "temperature 0.1": {"temperature": 0.1},
     "no averaged weights": {"ema": 0.0},
-    "views not covered": {"cover": 0.0},
+    "without cut-outs": {"cutouts": 0.0},
     "harder views": {"rescale": 3.3, "warp": 0.06, "jitter": 1.0},
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -282,5 +281,15 @@ def _load(model: str | Embedder, device: str | None) -> tuple[str | Embedder, st
 
 def _cost(stopwatch: Stopwatch) -> Scores:
     """Frames per second, and the most memory that this process ever had."""
+    return {"fps": stopwatch.fps, "peak_rss_mb": _peak_bytes() / 2**20}
+
+
+def _peak_bytes() -> int:
+    if sys.platform == "win32":  # which has no `resource`, and alone tells psutil the peak
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"fps": stopwatch.fps, "peak_rss_mb": peak / (2**20 if sys.platform == "darwin" else 2**10)}
+    return peak if sys.platform == "darwin" else peak * 2**10

@@ -315,9 +315,12 @@ def train(
         Path | None, typer.Option(help="Keep the run in this folder: weights, checkpoint, frames, logs.")
     ] = None,
     init: Annotated[
-        str | None, typer.Option(help="A model to start from, such as fast, instead of from nothing.")
+        str | None,
+        typer.Option(help="A model to start from, or nothing; by default the shipped one of --preset."),
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="fast or paper; by default that of --init.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="fast or paper; by default that of --init, or fast.")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="How many batches.")] = 1000,
     exclude: Annotated[
         list[str] | None, typer.Option(help="Name of a file to leave out; may be given several times.")
@@ -329,18 +332,21 @@ def train(
     davis: Annotated[Path | None, typer.Option(help="Score J and F on this DAVIS folder.")] = None,
     evaluate_every: Annotated[int, typer.Option(min=1, help="Print scores after so many steps.")] = 1000,
     seed: int = 0,
-    device: Device = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, or one GPU such as cuda:1; the GPU by default.")
+    ] = None,
 ) -> None:
     """Train a tracker on videos and photographs, without labels."""
-    from fiftyone_colortrack.api.training import train
+    from fiftyone_colortrack.api.training import NOTHING, train
     from fiftyone_colortrack.training import TrainingData
 
+    init = init or preset or "fast"  # a preset's shipped weights have its name
     data = TrainingData.collect(videos or (), images or (), exclude or ())
     with _stop_on_interrupt() as stop, progress_bar() as update:
         result = train(
             data,
             name,
-            init=init,
+            init=None if init == NOTHING else init,
             preset=preset,
             steps=steps,
             out_dir=out,

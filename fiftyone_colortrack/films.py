@@ -111,12 +111,13 @@ class EmbeddingBasis:
     @classmethod
     def fit(cls, embeddings: Tensor) -> EmbeddingBasis:
         """Principal components of embeddings [N, C]; their signs are fixed, so that colours do not flip."""
-        torch.manual_seed(0)  # pca_lowrank projects at random
         mean = embeddings.mean(0)
-        _, _, axes = torch.pca_lowrank(embeddings - mean, q=3, center=False, niter=4)
+        centred = embeddings - mean
+        covariance = (centred.T @ centred).cpu().double()  # not every device has doubles
+        axes = torch.linalg.eigh(covariance).eigenvectors[:, -3:].flip(1)
         largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
-        axes = axes * largest.sign()
-        shown = (embeddings - mean) @ axes
+        axes = (axes * largest.sign()).to(embeddings)
+        shown = centred @ axes
         low, high = torch.quantile(shown, torch.tensor([0.02, 0.98]).to(shown), dim=0)
         return cls(mean, axes, low, high)
 

@@ -26,6 +26,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from fiftyone_colortrack.errors import ColorTrackError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
 REVERSE_BUFFER_BYTES = 128 * 2**20
 """Reading backwards holds at most this many bytes of decoded frames (but at least one frame)."""
 KEY_FRAME_INTERVAL = 12

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 
 from fiftyone_colortrack import benchmark
@@ -68,6 +71,13 @@ def test_davis_names_what_is_wrong(davis_folder, tmp_path):
         benchmark.davis(davis_folder, model="identity", sequences=["walrus"])
     with pytest.raises(ColorTrackError, match=str(tmp_path)):
         benchmark.davis(tmp_path, model="identity")
+
+
+def test_windows_is_asked_in_its_own_way_for_the_peak_of_memory(monkeypatch):
+    monkeypatch.setattr(psutil.Process, "memory_info", lambda _: SimpleNamespace(peak_wset=7 * 2**20))
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setitem(sys.modules, "resource", None)  # there is none
+    assert benchmark._cost(benchmark.Stopwatch())["peak_rss_mb"] == 7
 
 
 @needs_shared

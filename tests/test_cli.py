@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from fiftyone_colortrack.cli import app, main
 from fiftyone_colortrack.datasets.video_dataset import Instances, video_sample
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.training import RECIPES
+from fiftyone_colortrack.training import RECIPES, TrainResult
 from fiftyone_colortrack.video import VideoFile, write_video
 
 
@@ -205,7 +205,7 @@ def training_folder(squares_file: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_train_names_a_model_and_prints_its_scores(training_folder: Path, davis_squares: Path):
-    options = ("--name", "mine", "--init", "fast", "--steps", 1, "--evaluate-every", 1, "--exclude", "other")
+    options = ("--name", "mine", "--steps", 1, "--evaluate-every", 1, "--exclude", "other")
     printed = run("train", "--videos", training_folder, *options, "--davis", davis_squares)
     (line,) = [line for line in printed.splitlines() if line.startswith("step 1: ")]
     assert all(number in line for number in ("loss", "reconstruction", "color_error", "J&F"))
@@ -218,6 +218,29 @@ def test_train_names_a_model_and_prints_its_scores(training_folder: Path, davis_
         run(
             "train", "--videos", training_folder, "--name", "b", "--exclude", "squares", "--exclude", "broken"
         )
+
+
+@pytest.mark.parametrize(
+    ("options", "init"),
+    [
+        ((), "fast"),
+        (("--preset", "paper"), "paper"),
+        (("--init", "nothing"), None),
+        (("--init", "mine", "--preset", "fast"), "mine"),
+    ],
+)
+def test_train_starts_from_shipped_weights_unless_told(
+    training_folder: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], init: str | None
+):
+    given: dict[str, object] = {}
+
+    def train(*_: object, **arguments: object) -> TrainResult:
+        given.update(arguments)
+        return TrainResult(Path("mine.safetensors"))
+
+    monkeypatch.setattr("fiftyone_colortrack.api.training.train", train)
+    run("train", "--videos", training_folder, "--name", "mine", *options)
+    assert given["init"] == init
 
 
 def test_train_is_interrupted_and_resumed(training_folder: Path, tmp_path: Path):

@@ -59,6 +59,13 @@ def test_a_pixel_is_in_the_polygon_that_holds_its_centre():
     np.testing.assert_array_equal(id_maps(labels, (8, 8))[7], expected)
 
 
+def test_the_labels_are_in_the_installed_package():
+    tomllib = pytest.importorskip("tomllib", reason="in the standard library since Python 3.11")
+    package = Path(demo.__file__).parent
+    settings = tomllib.loads((package.parent / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert any(LABELS in package.glob(pattern) for pattern in settings["package-data"][package.name])
+
+
 def test_a_missing_package_is_named_with_the_way_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database: None
 ):

@@ -84,6 +84,15 @@ def test_a_basis_finds_the_directions_of_variation():
     assert (basis.axes[:3].diagonal() > 0).all()
 
 
+def test_a_basis_leaves_the_users_random_numbers_alone():
+    embeddings = torch.randn(500, 6, generator=torch.Generator().manual_seed(0))
+    state = torch.get_rng_state()
+    one = EmbeddingBasis.fit(embeddings)
+    assert torch.equal(torch.get_rng_state(), state)
+    other = EmbeddingBasis.fit(embeddings.flip(0))  # sums in another order
+    torch.testing.assert_close(other.axes, one.axes, atol=1e-4, rtol=0)
+
+
 def test_films_in_a_row(video):
     row = list(side_by_side({"true": video, "again": iter(video)}))
     assert len(row) == 6

@@ -33,6 +33,7 @@ PathLike = str | os.PathLike[str]
 Source: TypeAlias = SampleCollection | TrainingData | PathLike | Iterable[PathLike | Sequence[PathLike]]
 
 STEPS = 1000
+NOTHING = "nothing"  # what forms and commands call random first weights
 SHOWN_STEPS = 20  # over so many steps the loss that is shown is averaged
 _FILM = re.compile(rf"-({'|'.join(get_args(FilmKind))})-[0-9a-f]{{8}}\.mp4$")
 
@@ -93,13 +94,15 @@ def train(
             is a video), a folder that is searched to any depth, a list of files (a list in it is a video of
             images), or collected `TrainingData`
         name: of the model: letters, digits, - and _; None only writes its weights to `out_dir`
-        init: the model to start from; None starts from nothing, which takes far more videos and steps
+        init: the model to start from; None starts from nothing, which takes far more videos and steps; a
+            resumed run keeps its own
         preset: `fast` or `paper`; by default that of `init`, or `fast`
         steps: how many batches; a resumed run counts its earlier ones
         exclude: names of files that are left out, with or without suffix
         out_dir: folder of the run, which is left as it is; without it a folder of this program is used, of
             which only the logs stay when the run has come to its end
-        resume: continue a run of this name, or in this folder, that was stopped or killed
+        resume: continue a run of this name, or in this folder, that was stopped or killed, with the same
+            files
         overwrite: replace a model of this name, and a run of it that was stopped
         progress: called after every file that is decoded and every step
         options: see `training.fit`: `seed`, `device`, `recipe`, `stop`, `evaluate`, `cache_budget` and others
@@ -109,7 +112,7 @@ def train(
 
     Raises:
         ColorTrackError: if there is nothing to train on, the name cannot be had, or a run of this name was
-            stopped and is neither resumed nor replaced
+            stopped and is neither resumed nor replaced, or began with something else
     """
     from fiftyone_colortrack.training import fit
 

@@ -16,7 +16,7 @@ from fiftyone_colortrack.datasets.video_dataset import Instances, build_dataset,
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.video import VideoFile, write_video
 
-LABELS = Path(__file__).parents[2] / "assets" / "bikes_labels.json"
+LABELS = Path(__file__).with_name("bikes_labels.json")
 NAME = "colortrack-demo"
 
 
@@ -40,7 +40,7 @@ def load_demo(video_dir: Path, name: str = NAME) -> fo.Dataset:
 
 def cyclist(video_dir: Path) -> fo.Sample:
     """A shot of a man on a bicycle, who a van and a car hide for a while; labels in every 15th frame."""
-    labels = json.loads(_label_file().read_text())
+    labels = json.loads(LABELS.read_text())
     source = VideoFile(_packaged(labels["distribution"], labels["video"]))
     shot = range(labels["first_frame"], labels["first_frame"] + labels["frame_count"])
     path = video_dir / "cyclist.mp4"
@@ -65,12 +65,6 @@ def id_maps(labels: dict[str, Any], size: tuple[int, int]) -> dict[int, np.ndarr
                 x, y = np.array(polygon).T - 0.5  # skimage counts from the centre of the first pixel
                 ids[fill(y, x, size)] = thing["index"]
     return maps
-
-
-def _label_file() -> Path:
-    if not LABELS.is_file():
-        raise ColorTrackError(f"{LABELS} is missing: run the demo from a checkout of the repository")
-    return LABELS
 
 
 def _packaged(distribution: str, name: str) -> Path:

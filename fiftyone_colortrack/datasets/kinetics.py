@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fiftyone_colortrack.datasets import ENCODED
+from fiftyone_colortrack.datasets import find_files
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.video import VideoFile
+from fiftyone_colortrack.video import VIDEO_SUFFIXES, VideoFile
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from fiftyone_colortrack.datasets.video_dataset import OnError, Progress
 
 ZOO_NAMES = ("kinetics-400", "kinetics-600", "kinetics-700", "kinetics-700-2020")
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mkv", ".webm", ".avi", ".mov"})
 SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
 _COLUMNS = frozenset({"label", "youtube_id"})
 _CLIP = re.compile(
@@ -74,8 +73,7 @@ def read_kinetics(
     rows: dict[_Key, _Row] = {}
     for path in sorted([*root.glob("*.csv"), *root.glob("annotations/*.csv")]):
         rows.update(_read_rows(path))
-    files = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES]
-    clips = [_clip(root, path, rows) for path in files if ENCODED not in path.parts]
+    clips = [_clip(root, path, rows) for path in find_files(root, VIDEO_SUFFIXES)]
     if not clips:
         raise ColorTrackError(f"{root} has no videos")
     splits, labels = (_some({getattr(clip, name) for clip in clips}) for name in ("split", "label"))
@@ -117,7 +115,8 @@ def load_kinetics(
 
     Args:
         source: a folder, see `read_kinetics`; or the name of one of FiftyOne's zoo datasets, like
-            ``kinetics-400``, which are downloaded (limit them with ``classes`` and ``max_samples``)
+            ``kinetics-400``, which FiftyOne downloads in its own way (limit them with ``classes`` and
+            ``max_samples``; ``video_dir``, ``on_error`` and ``progress`` are for folders alone)
         name: of the dataset; ``kinetics`` if not given, with a number where that exists
         split, classes, max_samples: see `read_kinetics`
         video_dir: where videos go that browsers cannot play and that are therefore encoded anew; if not

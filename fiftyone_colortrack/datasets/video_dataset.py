@@ -64,8 +64,6 @@ def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) 
 def check_name(name: str, overwrite: bool = False) -> None:
     """Raise a ColorTrackError if a new dataset cannot have this name.
 
-    FiftyOne takes names for the same that differ in capitals and punctuation only.
-
     Args:
         name: of the dataset
         overwrite: whether it may replace a dataset of exactly this name
@@ -74,11 +72,9 @@ def check_name(name: str, overwrite: bool = False) -> None:
         slug = fou.to_slug(name)
     except ValueError as error:
         raise ColorTrackError(f"{name!r} is no name for a dataset; use letters and digits") from error
-    for taken in fo.list_datasets():
-        if fou.to_slug(taken) == slug and not (overwrite and taken == name):
-            raise ColorTrackError(
-                f"a dataset {taken!r} exists; replace it (overwrite), or choose another name"
-            )
+    taken = _taken().get(slug)
+    if taken and not (overwrite and taken == name):
+        raise ColorTrackError(f"a dataset {taken!r} exists; replace it (overwrite), or choose another name")
 
 
 def color_by_instance(dataset: fo.Dataset) -> None:
@@ -90,8 +86,14 @@ def color_by_instance(dataset: fo.Dataset) -> None:
 
 def unused_name(name: str) -> str:
     """The name, with a number behind it if a dataset has it already."""
+    taken = _taken()
     candidates = (name, *(f"{name}-{i}" for i in range(2, 1000)))
-    return next(candidate for candidate in candidates if not fo.dataset_exists(candidate))
+    return next(candidate for candidate in candidates if fou.to_slug(candidate) not in taken)
+
+
+def _taken() -> dict[str, str]:
+    """Slug -> name of the datasets; FiftyOne takes for one name what differs in capitals and punctuation."""
+    return {fou.to_slug(name): name for name in fo.list_datasets()}
 
 
 def add_videos(

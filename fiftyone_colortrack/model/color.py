@@ -77,8 +77,3 @@ def quantise(ab: Tensor, palette: Tensor) -> Tensor:
     """Index of the nearest palette colour: `[B, 2, H, W]` and `[K, 2]` -> int64 `[B, H, W]`."""
     flat = ab.movedim(1, -1).reshape(-1, 2)  # BHW x 2
     return torch.cdist(flat.float(), palette.to(flat.device)).argmin(1).view(ab.shape[0], *ab.shape[2:])
-
-
-def dequantise(distribution: Tensor, palette: Tensor) -> Tensor:
-    """Expected colour of distributions over the palette: `[B, K, H, W]` and `[K, 2]` -> `[B, 2, H, W]`."""
-    return torch.einsum("bkhw,kc->bchw", distribution, palette.to(distribution))

@@ -127,7 +127,7 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
     """
     from fiftyone_colortrack.model.presets import build
 
-    device = _usable(device or best_device())
+    device = usable(device or best_device())
     if str(name) == "lab":
         model, source = build("lab", **options), "lab"
     else:
@@ -176,7 +176,8 @@ def _state(model: Embedder) -> str:
     return _digest({key: value.cpu() for key, value in model.state_dict().items()}, repr(traits))
 
 
-def _usable(device: Any) -> torch.device:
+def usable(device: Any) -> torch.device:
+    """Raises ColorTrackError if this machine has no such device."""
     import torch
 
     try:

@@ -78,7 +78,7 @@ class FrameCache:
         Raises:
             ColorTrackError: if no file could be decoded.
         """
-        index = folder / f"{_key(data, budget)}.json"
+        index = folder / f"{cache_key(data, budget)}.json"
         if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # under torchrun one process of a machine decodes
             while not index.exists():
                 time.sleep(0.5)
@@ -109,7 +109,7 @@ class FrameCache:
         return FrameCache(self.pixels.to(device), self.sizes, self.offsets, self.clips, self.unreadable)
 
 
-def _key(data: TrainingData, budget: float) -> str:
+def cache_key(data: TrainingData, budget: float) -> str:
     """Names a cache by the files that are in it: their paths, sizes and times of change."""
     digest = hashlib.sha256(f"2 {SHORT_SIDE} {MAX_RATE} {budget}".encode())
     for entry in (*data.videos, *data.images):

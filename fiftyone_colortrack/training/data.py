@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fiftyone_colortrack.datasets import ENCODED
+from fiftyone_colortrack.datasets import find_files
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.video import IMAGE_SUFFIXES
+from fiftyone_colortrack.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
 SHORT_SIDE = 256  # of the frames that are kept, in pixels
 MAX_RATE = 15.0  # frames per second that are kept
 IMAGE_SEQUENCE_RATE = 24.0  # of videos that are kept as images and do not say
@@ -73,8 +72,7 @@ def _gather(source: object, suffixes: frozenset[str]) -> Iterator[Path | tuple[P
         folder = Path(source)
         if not folder.is_dir():
             raise ColorTrackError(f"the folder {folder} does not exist; give a folder or a list of files")
-        found = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes)
-        yield from sorted(p for p in found if ENCODED not in p.relative_to(folder).parts)
+        yield from find_files(folder, suffixes)
         return
     assert isinstance(source, Iterable)
     for item in source:

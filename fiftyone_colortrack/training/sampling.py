@@ -1,7 +1,8 @@
 """Which frames, which parts of them and which distortions make up a batch.
 
 Everything random is drawn from a generator that is seeded by (seed, step, sample), so a batch depends on
-nothing that came before: a resumed run goes on exactly, and two processes draw what one would have drawn.
+nothing that came before: a resumed run goes on exactly, and two processes draw what one would have drawn for
+the doubled batch.
 """
 
 from __future__ import annotations
@@ -71,16 +72,14 @@ class Sampler(IterableDataset):
     """An endless stream of batches, from `start` on.
 
     Args:
-        rank: of this process among `world` processes, each of which gets its own share of every global batch.
+        rank: of this process; each one draws a whole batch, with other samples than the others.
 
     Raises:
         ColorTrackError: if the recipe needs videos and there are none.
     """
 
-    def __init__(
-        self, cache: FrameCache, recipe: Recipe, seed: int, start: int = 0, rank: int = 0, world: int = 1
-    ) -> None:
-        self.recipe, self.seed, self.start, self.rank, self.world = recipe, seed, start, rank, world
+    def __init__(self, cache: FrameCache, recipe: Recipe, seed: int, start: int = 0, rank: int = 0) -> None:
+        self.recipe, self.seed, self.start, self.rank = recipe, seed, start, rank
         self.sizes = cache.sizes
         self.everything = _Choice(cache.clips)
         self.photographs = _Choice([clip for clip in cache.clips if clip.length == 1])
@@ -101,7 +100,7 @@ class Sampler(IterableDataset):
             step += 1
 
     def batch(self, step: int) -> Batch:
-        """This process' share of the batch of one step."""
+        """This process' batch of one step."""
         recipe = self.recipe
         crop = int(np.random.default_rng((self.seed, step)).choice(recipe.crops))
         scale = (recipe.crops[0] / crop) ** 2

@@ -24,12 +24,13 @@ from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model.color import fit_palette, rgb_to_lab
 from fiftyone_colortrack.model.colorizer import Embedder, PaperEmbedder, cpu_has_fast_bf16
 from fiftyone_colortrack.model.presets import build
-from fiftyone_colortrack.model.weights import find_model, load_model, save_model
-from fiftyone_colortrack.training.cache import FrameCache, OnFile
+from fiftyone_colortrack.model.weights import load_model, save_model, usable
+from fiftyone_colortrack.training.cache import FrameCache, OnFile, cache_key
 from fiftyone_colortrack.training.color_check import ColorCheck
 from fiftyone_colortrack.training.data import TrainingData
 from fiftyone_colortrack.training.module import TrackerTraining
 from fiftyone_colortrack.training.normalization import settled
+from fiftyone_colortrack.training.origin import Origin
 from fiftyone_colortrack.training.recipe import RECIPES, Recipe
 from fiftyone_colortrack.training.sampling import WALK_LENGTH, Sampler
 
@@ -47,7 +48,7 @@ class TrainResult:
         steps: that are done, those before a resumption included.
         losses: the last step's numbers, by name.
         scores: of the trained network: `color_error` (see `ColorCheck`), and what `evaluate` gave.
-        start: the same of the network that the run began with; a resumed run knows `color_error` alone.
+        start: the same of the network that the run began with.
         seconds: time of this call's steps; `waiting` is the share of it in which steps waited for data.
         unreadable: files that were left out, with the reason.
         stopped: whether the run was stopped before its last step; resumed, it goes on from there.
@@ -96,14 +97,16 @@ def fit(
 ) -> TrainResult:
     """Trains an embedder without labels and writes its weights to `out_dir`.
 
-    Run under `torchrun`, every process takes its share of each batch and the first one writes.
+    Run under `torchrun`, every process draws batches of its own, so that a step learns from as many times the
+    recipe's batch as there are processes; the first one writes.
 
     Args:
         data: the files to train on.
         preset: `fast` or `paper`.
-        init: model name or weights file to start from, of the same preset.
-        resume: continue exactly where `out_dir`'s last checkpoint is, if it has one.
-        device: `cpu`, `cuda`; default: the GPU if there is one.
+        init: model name or weights file to start from, of the same preset; a resumed run keeps its own.
+        resume: continue exactly where `out_dir`'s last checkpoint is, if it has one; with the same data, seed
+            and recipe.
+        device: `cpu`, `cuda`, or one of several GPUs such as `cuda:1`; default: the GPU if there is one.
         recipe: default: the preset's, `RECIPES[preset]`; where there are no videos, `fast` learns from
             photographs alone.
         on_file: called after each file that is decoded, see `FrameCache.open`.
@@ -116,8 +119,9 @@ def fit(
         cache_budget: of the decoded frames, in GiB.
 
     Raises:
-        ColorTrackError: on a preset that cannot be trained, unreadable data, weights of another preset, an
-            `out_dir` that holds another run and `resume` is not set, or a checkpoint that does not fit.
+        ColorTrackError: on a preset that cannot be trained, a device that cannot train, unreadable data,
+            weights of another preset, an `out_dir` that holds another run and `resume` is not set, a damaged
+            checkpoint, or one of a run that began with something else.
     """
     out = Path(out_dir)
     checkpoint = out / CHECKPOINT
@@ -125,6 +129,12 @@ def fit(
         raise ColorTrackError(f"{out} holds a run already; continue it (resume), or choose another folder")
     if preset not in RECIPES:
         raise ColorTrackError(f"preset {preset!r} cannot be trained; choose one of {', '.join(RECIPES)}")
+    accelerator = _training_device(device)
+    origin = Origin(preset, cache_key(data, cache_budget), seed, asdict(recipe or RECIPES[preset]))
+    done, begun = _read(checkpoint, steps) if checkpoint.exists() else (0, None)
+    if begun:
+        begun.check(origin, out)
+    origin = begun or origin.starting_from(init)
     weights = out / f"{preset}.safetensors"
     stop = stop or (lambda: False)
     try:
@@ -133,41 +143,50 @@ def fit(
     except _Stopped:
         return TrainResult(weights, stopped=True)
     recipe = recipe or _default_recipe(preset, cache)
-    accelerator = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(seed)
-    module = TrackerTraining(
-        _first_weights(preset, init, cache, seed), recipe, _placed(cache, accelerator), steps
-    )
+    network = _network(origin, cache, resumed=done > 0)
+    module = TrackerTraining(network, recipe, _placed(cache, accelerator), steps)
     module.to(memory_format=torch.channels_last)
     settle = partial(settled, cache=cache, seed=seed)
     check = ColorCheck(cache, seed)
-    measure = _both(check, evaluate)
-    run = _Run(
-        out, steps, on_step, stop, lambda net: measure(settle(net)), evaluate_every, checkpoint_minutes
-    )
+
+    def measure(averaged: Embedder) -> dict[str, float]:
+        network = settle(averaged)
+        return check(network) | (evaluate(network) if evaluate else {})
+
+    run = _Run(out, origin, steps, on_step, stop, measure, evaluate_every, checkpoint_minutes)
     with _quiet():
         trainer = _trainer(out, accelerator, recipe, steps, run)
-        done = _steps_done(checkpoint, module, steps) if resume and checkpoint.exists() else 0
-        start = (check if done else measure)(settle(module.averaged)) if trainer.is_global_zero else {}
-        batches = Sampler(cache, recipe, seed, done, trainer.global_rank, trainer.world_size)
+        if not done and trainer.is_global_zero:
+            run.origin = replace(origin, scores=measure(module.averaged))
+        batches = Sampler(cache, recipe, seed, done, trainer.global_rank)
         loader = DataLoader(batches, batch_size=None)
         trainer.fit(module, loader, ckpt_path=checkpoint if done else None, weights_only=False)
     if trainer.is_global_zero and not run.stopped:
-        facts = _facts(preset, init, steps, cache) | {"scores": run.scores, "recipe": asdict(recipe)}
+        facts = _facts(origin, steps, cache) | {"scores": run.scores, "recipe": asdict(recipe)}
         facts |= {"seed": seed, "seconds_per_step": run.seconds / max(trainer.global_step - done, 1)}
         save_model(settle(module.averaged), weights, **facts)
-    numbers = (module.losses, run.scores, start, run.seconds, run.waiting)
+    numbers = (module.losses, run.scores, run.origin.scores, run.seconds, run.waiting)
     return TrainResult(weights, trainer.global_step, *numbers, cache.unreadable, run.stopped)
+
+
+def _training_device(device: str | torch.device | None) -> torch.device:
+    """Training is made for CPUs and CUDA alone: elsewhere some of its operations are missing."""
+    chosen = usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if chosen.type not in ("cpu", "cuda"):
+        raise ColorTrackError(f"device {str(device)!r} cannot train; choose cpu or cuda")
+    return chosen
 
 
 def _trainer(out: Path, device: torch.device, recipe: Recipe, steps: int, run: L.Callback) -> L.Trainer:
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # as torchrun says
+    gpu = device.type == "cuda"
     return L.Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=processes,
+        accelerator="gpu" if gpu else "cpu",
+        devices=processes if device.index is None or not gpu else [device.index],
         num_nodes=int(os.environ.get("WORLD_SIZE", 1)) // processes,
         max_steps=steps,
-        precision="bf16-mixed" if device.type == "cuda" or cpu_has_fast_bf16() else "32-true",
+        precision="bf16-mixed" if gpu or cpu_has_fast_bf16() else "32-true",
         gradient_clip_val=recipe.clip_gradient,
         callbacks=[run],
         logger=_loggers(out),
@@ -185,6 +204,7 @@ class _Run(L.Callback):
     def __init__(
         self,
         out: Path,
+        origin: Origin,
         steps: int,
         on_step: OnStep | None,
         stop: Callable[[], bool],
@@ -192,7 +212,8 @@ class _Run(L.Callback):
         measure_every: int,
         checkpoint_minutes: float,
     ) -> None:
-        self.out, self.steps, self.on_step, self.stop = out, steps, on_step, stop
+        self.out, self.origin = out, origin
+        self.steps, self.on_step, self.stop = steps, on_step, stop
         self.measure, self.measure_every = measure, measure_every
         self.checkpoint_seconds = 60 * checkpoint_minutes
         self.scores: dict[str, float] = {}
@@ -231,6 +252,9 @@ class _Run(L.Callback):
             self.on_step(step, self.steps, {**module.losses, **news})
         self.step_ended = time.monotonic()
 
+    def on_save_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["origin"] = asdict(self.origin)
+
     def _end_or_save(self, trainer: L.Trainer, step: int, now: float) -> None:
         """Processes decide together, for their clocks and signals differ and to save is a meeting of all."""
         any_process = trainer.strategy.reduce_boolean_decision
@@ -267,10 +291,6 @@ def _stoppable(on_file: OnFile | None, stop: Callable[[], bool]) -> OnFile:
     return after_file
 
 
-def _both(check: Evaluation, evaluate: Evaluation | None) -> Evaluation:
-    return lambda model: {**check(model), **(evaluate(model) if evaluate else {})}
-
-
 def _default_recipe(preset: str, cache: FrameCache) -> Recipe:
     """The preset's; views of one frame take the place of what the clips are too short for."""
     recipe = RECIPES[preset]
@@ -282,15 +302,15 @@ def _default_recipe(preset: str, cache: FrameCache) -> Recipe:
     return recipe
 
 
-def _first_weights(preset: str, init: Any, cache: FrameCache, seed: int) -> Embedder:
-    if init is not None:
-        info = find_model(init)
-        if info.preset != preset:
-            raise ColorTrackError(f"{init} is of preset {info.preset!r}, not {preset!r}")
-        return load_model(init, "cpu").train().requires_grad_(True)
-    network = build(preset).train()
-    if isinstance(network, PaperEmbedder):
-        network.palette.copy_(fit_palette(_sample_colors(cache, seed), len(network.palette), seed=seed))
+def _network(origin: Origin, cache: FrameCache, resumed: bool) -> Embedder:
+    """The first weights; a resumed run has its own, whatever has become of the model that it began with."""
+    if origin.init and not resumed:
+        return load_model(origin.init, "cpu").train().requires_grad_(True)
+    network = build(origin.preset, **origin.chosen.get("options", {})).train()
+    network.temperature = origin.chosen.get("temperature", network.temperature)
+    if isinstance(network, PaperEmbedder) and not resumed:
+        colors = _sample_colors(cache, origin.seed)
+        network.palette.copy_(fit_palette(colors, len(network.palette), seed=origin.seed))
     return network
 
 
@@ -330,30 +350,26 @@ def _loggers(out: Path) -> list[Logger]:
     return [csv, TensorBoardLogger(out, name="logs", version="tensorboard")]
 
 
-def _steps_done(checkpoint: Path, module: L.LightningModule, steps: int) -> int:
-    """The step that a checkpoint was written after."""
+def _read(checkpoint: Path, steps: int) -> tuple[int, Origin | None]:
+    """The step that a checkpoint was written after, and what its run began with, if it keeps that."""
     try:
         state = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=False)
-        done, names = int(state["global_step"]), state["state_dict"].keys()
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        done, kept = int(state["global_step"]), state.get("origin")  # older ones do not have it
+        origin = Origin(**kept) if kept else None
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise ColorTrackError(
             f"the checkpoint {checkpoint} is damaged: {error}; start the run anew"
         ) from error
-    if names != module.state_dict().keys():
-        raise ColorTrackError(f"the checkpoint {checkpoint} is of another preset; resume it with that")
     if done > steps:
         raise ColorTrackError(f"the run of {checkpoint} has done {done} steps; give at least as many")
-    return done
+    return done, origin
 
 
-def _facts(preset: str, init: Any, steps: int, cache: FrameCache) -> dict[str, Any]:
+def _facts(origin: Origin, steps: int, cache: FrameCache) -> dict[str, Any]:
     """What is kept with the weights; a temperature or options that were chosen for the first ones hold on."""
     clips = sum(clip.length > 1 for clip in cache.clips)
     counts = {"clips": clips, "photographs": len(cache.clips) - clips, "frames": len(cache.sizes)}
-    first = find_model(init) if init else None
-    origin = f"fine-tuned from {first.name}" if first else "trained from nothing"
+    start = f"fine-tuned from {origin.model}" if origin.model else "trained from nothing"
     material = f"{clips} clips and {counts['photographs']} photographs"
-    facts: dict[str, Any] = {"description": f"{preset}, {origin}: {steps} steps on {material}"}
-    facts |= {"steps": steps, "data": counts, "init": str(init) if init else None}
-    chosen = first.metadata if first else {}
-    return facts | {name: chosen[name] for name in ("temperature", "options") if name in chosen}
+    facts = {"description": f"{origin.preset}, {start}: {steps} steps on {material}"}
+    return facts | {"steps": steps, "data": counts, "init": origin.init} | origin.chosen

@@ -225,6 +225,22 @@ def test_videos_are_written_once(davis2016: Path) -> None:
 
 
 @pytest.mark.usefixtures("database")
+def test_a_name_is_taken_by_one_that_fiftyone_takes_for_the_same() -> None:
+    import fiftyone as fo
+
+    from fiftyone_colortrack.datasets.video_dataset import check_name, unused_name
+
+    datasets = [fo.Dataset(name) for name in ("DAVIS 2017", "davis_2017-2")]
+    assert unused_name("davis-2017") == "davis-2017-3"
+    check_name("davis-2017-3")
+    with pytest.raises(ColorTrackError, match="a dataset 'DAVIS 2017' exists"):
+        check_name("davis-2017", overwrite=True)
+    check_name("DAVIS 2017", overwrite=True)
+    for dataset in datasets:
+        dataset.delete()
+
+
+@pytest.mark.usefixtures("database")
 def test_names_are_checked_first(davis2016: Path) -> None:
     with pytest.raises(ColorTrackError, match="no sequence 'zebra'; there are: a, b"):
         load_davis(davis2016, "d", sequences=["a", "zebra"], on_error="skip")

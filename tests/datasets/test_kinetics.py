@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fiftyone_colortrack.datasets import ENCODED
 from fiftyone_colortrack.datasets.kinetics import load_kinetics, read_kinetics
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.training import TrainingData
 from fiftyone_colortrack.video import VideoFile, write_video
 
 SAMPLE = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "kinetics-sample"
@@ -59,6 +61,15 @@ def test_class_folders(tmp_path: Path) -> None:
     assert len(found(tmp_path, max_samples=2)) == 2
     with pytest.raises(ColorTrackError, match=r"no videos of split 'test'; its splits: .*; its classes: "):
         read_kinetics(tmp_path, "test")
+
+
+def test_every_video_is_found_but_those_that_loaders_encoded(tmp_path: Path) -> None:
+    root = tmp_path / ENCODED / "clips"  # a folder around the clips may have that name
+    for path in (root / "zumba" / "a.mpg", root / "zumba" / "b.mpeg", root / ENCODED / "zumba" / "c.mp4"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert set(found(root)) == {"a", "b"}
+    assert [path.stem for path in TrainingData.collect(root).videos] == ["a", "b"]
 
 
 def test_lists(tmp_path: Path) -> None:

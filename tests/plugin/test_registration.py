@@ -1,7 +1,9 @@
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,18 @@ def test_requirements_are_those_of_the_package():
     tomllib = pytest.importorskip("tomllib", reason="in the standard library since Python 3.11")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert (ROOT / "requirements.txt").read_text().splitlines() == project["dependencies"]
+
+
+def test_what_the_package_imports_is_declared():
+    tomllib = pytest.importorskip("tomllib", reason="in the standard library since Python 3.11")
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    declared = {re.split(r"[<>=]", line)[0].lower() for line in dependencies}
+    code = "\n".join(path.read_text() for path in (ROOT / "fiftyone_colortrack").rglob("*.py"))
+    imported = set(re.findall(r"^ *(?:import|from) (\w+)", code, re.MULTILINE))
+    brings = packages_distributions()
+    foreign = imported & brings.keys() - {"fiftyone_colortrack"}
+    unnamed = {name for name in foreign if not declared & {brought.lower() for brought in brings[name]}}
+    assert unnamed == {"cv2", "ray"}  # FiftyOne's own OpenCV; an extra
 
 
 def test_skills_are_found(database):

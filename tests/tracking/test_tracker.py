@@ -140,15 +140,14 @@ def test_an_object_that_leaves_is_gone():
     assert (tracked[19].labels > 0).mean() < 0.25 * (masks[0] > 0).mean()
 
 
-@pytest.mark.parametrize("model", ["identity", "flow"])
-def test_baselines_have_the_same_interface(model):
+def test_baselines_have_the_same_interface():
     video, masks = scene(5)
-    tracked = list(Tracker(video, masks[0], model=model))
-    assert [frame.frame for frame in tracked] == list(range(5))
-    if model == "identity":
-        assert all(np.array_equal(frame.labels, masks[0]) for frame in tracked)
-    else:
-        assert jaccard(tracked[4].labels == 1, masks[4] == 1) > 0.8
+    identity, flow = (list(Tracker(video, masks[0], model=model)) for model in ("identity", "flow"))
+    for tracked in (identity, flow):
+        assert [frame.frame for frame in tracked] == list(range(5))
+    assert all(np.array_equal(frame.labels, masks[0]) for frame in identity)
+    still, followed = (jaccard(tracked[4].labels == 1, masks[4] == 1) for tracked in (identity, flow))
+    assert followed > still + 0.2  # how far beyond differs between versions of OpenCV
 
 
 def test_raft_needs_its_weights(monkeypatch, tmp_path):

@@ -53,8 +53,8 @@ def test_a_batch_depends_on_seed_and_step_alone(cache: FrameCache) -> None:
     ]
 
 
-def test_two_processes_share_what_one_would_draw(cache: FrameCache) -> None:
-    halves = [Sampler(cache, RECIPE, 0, rank=rank, world=2).batch(2) for rank in (0, 1)]
+def test_two_processes_draw_what_one_would_for_the_doubled_batch(cache: FrameCache) -> None:
+    halves = [Sampler(cache, RECIPE, 0, rank=rank).batch(2) for rank in (0, 1)]
     crop = halves[0].crop
     count = halves[0].frame_pairs
     whole = Sampler(

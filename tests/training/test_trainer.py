@@ -143,8 +143,43 @@ def test_a_stopped_run_goes_on_where_it_was(videos: Path, tmp_path: Path) -> Non
         data, out_dir=tmp_path / "run", resume=True, on_step=lambda step, *_: steps.append(step), **common
     )
     assert steps == [4, 5]
+    assert resumed.start == stopped.start != {}
     whole = load_file(fit(data, out_dir=tmp_path / "whole", **common).weights)
     assert all(torch.equal(value, whole[key]) for key, value in load_file(resumed.weights).items())
+
+
+def test_a_resumed_run_keeps_what_it_began_with(videos: Path, tmp_path: Path) -> None:
+    options = {"lab_weight": 0.5, "channels": 32}
+    chosen = {"temperature": 0.03, "options": options}
+    start = save_model(build("fast", **options), tmp_path / "start.safetensors", **chosen)
+    data, asked = TrainingData.collect(videos), iter([False] * 4 + [True])
+    common = {"steps": 2, "out_dir": tmp_path / "run", "device": "cpu"}
+    fit(data, init=start, seed=7, recipe=TINY, stop=lambda: next(asked), **common)
+    start.unlink()
+    common |= {"resume": True}
+    with pytest.raises(ColorTrackError, match="began with other files, or another cache_budget"):
+        fit(TrainingData.collect([videos / "0.mp4"]), seed=7, recipe=TINY, **common)
+    with pytest.raises(ColorTrackError, match=r"began with seed 7, not 0, ema 0\.9, not 0\.5; give"):
+        fit(data, recipe=replace(TINY, ema=0.5), **common)
+    result = fit(data, seed=7, recipe=TINY, **common)
+    model = load_model(result.weights, "cpu")
+    assert (model.temperature, model.lab_weight, model.dim) == (0.03, 0.5, 32 + 108)
+    assert "fine-tuned from start: 2 steps on 4 clips" in read_info(result.weights).description
+
+
+def test_a_checkpoint_that_does_not_say_what_its_run_began_with_goes_on(videos: Path, tmp_path: Path) -> None:
+    data, common = TrainingData.collect(videos), {"out_dir": tmp_path, "recipe": TINY, "device": "cpu"}
+    fit(data, steps=1, **common)
+    state = torch.load(tmp_path / "last.ckpt")
+    del state["origin"]
+    torch.save(state, tmp_path / "last.ckpt")
+    assert fit(data, steps=2, resume=True, **common).steps == 2
+
+
+@pytest.mark.parametrize("device", ["mps", "meta", "cuda:99", "abacus"])
+def test_a_device_that_cannot_train_is_refused(videos: Path, tmp_path: Path, device: str) -> None:
+    with pytest.raises(ColorTrackError, match=f"device '{device}' cannot"):
+        fit(TrainingData.collect(videos), steps=1, out_dir=tmp_path, device=device)
 
 
 def test_decoding_is_stopped(videos: Path, tmp_path: Path) -> None:
@@ -165,7 +200,7 @@ def test_photographs_alone_are_enough_for_fast(tmp_path: Path, scene: Callable) 
 def test_a_run_of_another_preset_is_not_resumed(videos: Path, tmp_path: Path) -> None:
     data = TrainingData.collect(videos)
     fit(data, steps=1, out_dir=tmp_path, recipe=TINY, device="cpu")
-    with pytest.raises(ColorTrackError, match="of another preset"):
+    with pytest.raises(ColorTrackError, match="began with preset 'fast', not 'paper'"):
         fit(data, "paper", steps=2, out_dir=tmp_path, resume=True, device="cpu")
 
 

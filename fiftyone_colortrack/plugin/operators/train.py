@@ -14,6 +14,7 @@ from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.api.stop import StopSignal
 from fiftyone_colortrack.api.training import (
+    NOTHING,
     STEPS,
     TrainProgress,
     collect,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 LABEL = "Train tracker"
 PROPAGATE = f"{PLUGIN}/propagate_labels"
-NOTHING = "nothing"
 UNFINISHED: list[Choice] = [
     ("continue", "Continue", "Go on where it was stopped, with the same files"),
     ("anew", "Start anew", "Drop what it has learned"),
