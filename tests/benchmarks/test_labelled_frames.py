@@ -1,23 +1,16 @@
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from benchmarks import labelled_frames
 from fiftyone_colortrack.datasets.davis import read_davis
 from fiftyone_colortrack.model import load_model
 from fiftyone_colortrack.model.colorizer import LabEmbedder
 from fiftyone_colortrack.tracking import TrackerConfig
-
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "labelled_frames.py"
-spec = importlib.util.spec_from_file_location("labelled_frames", SCRIPT)
-assert spec
-assert spec.loader
-labelled_frames = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(labelled_frames)
 
 
 @pytest.fixture

@@ -1,19 +1,11 @@
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from benchmarks import recipes
 from fiftyone_colortrack.training import RECIPES
-
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "recipes.py"
-spec = importlib.util.spec_from_file_location("recipes", SCRIPT)
-assert spec
-assert spec.loader
-recipes = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(recipes)
 
 
 @pytest.mark.parametrize("name", recipes.VARIANTS)

@@ -27,8 +27,24 @@ BASES: list[Choice] = [
 
 class _FilmOperator(WorkOperator):
     kind: FilmKind
+    about: tuple[str, str, str]
+    """Name, label and description."""
     seconds_per_frame: float
     """Of 854 x 480 pixels on two CPU cores, as in `propagate`."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        name, label, description = self.about
+        return foo.OperatorConfig(
+            name=name,
+            label=label,
+            description=description,
+            icon="/assets/icons/film.svg",
+            dynamic=True,
+            execute_as_generator=True,
+            allow_delegated_execution=True,
+            risk_level=types.RiskLevel.MEDIUM,
+        )
 
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
         inputs = types.Object()
@@ -90,30 +106,24 @@ class ColorizeVideos(_FilmOperator):
     """Predicts the colours of videos from their first frames, and shows how well it went."""
 
     kind: FilmKind = "colors"
+    about = (
+        "colorize_videos",
+        "Colorize videos",
+        "Predict colours from each video's first frame: where this fails, tracking fails",
+    )
     seconds_per_frame = 0.9
-
-    @property
-    def config(self) -> foo.OperatorConfig:
-        return _config(
-            "colorize_videos",
-            "Colorize videos",
-            "Predict colours from each video's first frame: where this fails, tracking fails",
-        )
 
 
 class EmbedVideos(_FilmOperator):
     """Shows what the tracker sees: embeddings in false colours."""
 
     kind: FilmKind = "embedding"
+    about = (
+        "embed_videos",
+        "Show embeddings",
+        "Show the embeddings of videos in false colours: what has one colour is one thing to the tracker",
+    )
     seconds_per_frame = 0.2
-
-    @property
-    def config(self) -> foo.OperatorConfig:
-        return _config(
-            "embed_videos",
-            "Show embeddings",
-            "Show the embeddings of videos in false colours: what has one colour is one thing to the tracker",
-        )
 
     def _add_settings(self, inputs: types.Object, view: SampleCollection, last: dict[str, Any]) -> None:
         forms.choose(inputs, "basis", BASES, default=last.get("basis"), radio=True, label="Colours")
@@ -123,15 +133,12 @@ class FilmVideos(_FilmOperator):
     """Shows a video, its tracks, its predicted colours and its embeddings in one picture."""
 
     kind: FilmKind = "overview"
+    about = (
+        "film_videos",
+        "Make side-by-side films",
+        "Show videos, their tracks, predicted colours and embeddings side by side, for talks",
+    )
     seconds_per_frame = 1.1
-
-    @property
-    def config(self) -> foo.OperatorConfig:
-        return _config(
-            "film_videos",
-            "Make side-by-side films",
-            "Show videos, their tracks, predicted colours and embeddings side by side, for talks",
-        )
 
     def _add_settings(self, inputs: types.Object, view: SampleCollection, last: dict[str, Any]) -> None:
         fields = reader(view)(forms.field_choices, empty=False)
@@ -145,16 +152,3 @@ class FilmVideos(_FilmOperator):
 def _sizes_and_lengths(view: SampleCollection) -> list[float]:
     """Bytes and frames of all videos, as far as they are known."""
     return [view.sum(f"metadata.{name}") or 0 for name in ("size_bytes", "total_frame_count")]
-
-
-def _config(name: str, label: str, description: str) -> foo.OperatorConfig:
-    return foo.OperatorConfig(
-        name=name,
-        label=label,
-        description=description,
-        icon="/assets/icons/film.svg",
-        dynamic=True,
-        execute_as_generator=True,
-        allow_delegated_execution=True,
-        risk_level=types.RiskLevel.MEDIUM,
-    )
