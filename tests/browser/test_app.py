@@ -48,6 +48,7 @@ def street(dataset: fo.Dataset, tmp_path: Path) -> fo.Dataset:
     drawn = Instances(dict(enumerate(["cyclist", *DRAWN], 1))).detections(ids, info)
     sample.frames[1] = fo.Frame(labels=drawn)
     dataset.add_sample(sample)
+    dataset.name = "street"  # seen in pictures
     return dataset
 
 
@@ -107,6 +108,8 @@ def test_label_one_frame_and_get_every_frame(page, open_dataset, street, screens
         pixels = colors_on_screen(page, "[data-cy=modal] [data-cy=looker] canvas")
         return all(pixels.get(color, 0) > 1000 for color in colors)
 
+    wait_until(page, drawn)
+    page.set_viewport_size({"width": 1440, "height": 856})  # without the path of a temporary folder
     wait_until(page, drawn)
     screenshot("tracks")
 
