@@ -17,9 +17,10 @@ from fiftyone_colortrack.model.color import AB_RANGE, fit_palette
 from fiftyone_colortrack.model.colorizer import Embedder
 from fiftyone_colortrack.pictures import draw_masks
 from fiftyone_colortrack.tracking.config import TrackerConfig
+from fiftyone_colortrack.tracking.engine import make_propagator
 from fiftyone_colortrack.tracking.grid import Grid
 from fiftyone_colortrack.tracking.propagator import Labelled, resize
-from fiftyone_colortrack.tracking.tracker import Tracker, make_propagator
+from fiftyone_colortrack.tracking.tracker import Tracker
 from fiftyone_colortrack.video import Frames, open_frames
 
 PALETTE_SIZE = 16
