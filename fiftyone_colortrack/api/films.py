@@ -89,8 +89,9 @@ def colorize(
         report = colorize(dataset)
         films = fo.load_dataset(report.dataset)
 
-    Each film is written as H.264 and becomes a sample of a dataset of films, with `ColorizedFrame.measures`
-    as fields of its frames but the first, and their means as fields of the sample.
+    Each film is written as H.264 and becomes a sample of a dataset of films. Its frames but the first have
+    the fields `color_top1` and `color_distance`, see `ColorError`, and those of the first frame's colours,
+    unmoved: `still_top1` and `still_distance`. The sample has their means.
 
     Args:
         view: videos
@@ -264,9 +265,8 @@ class _Job:
         for film in there:
             report.videos.append(VideoResult(film.sample_id, film.source, "skipped", reason="there already"))
         todo = [film for film in films if film not in there]
-        clock = Clock([(os.path.basename(film.source), film.length) for film in todo]) if todo else None
+        clock = Clock([(os.path.basename(film.source), film.length) for film in todo])
         for film in todo:
-            assert clock is not None
             try:
                 report.videos.append((yield from self._make(film, clock, stop)))
             except _Stopped:
