@@ -56,6 +56,13 @@ OPTIONS = {
 }
 """What those parameters are called here that errors name, in brackets, as the way out."""
 IMAGE_FRAME_RATE = 24.0  # of films of folders of images
+COLOR_COLUMNS = {
+    "color_top1": ("top-1", 100),
+    "color_distance": ("distance", 1),
+    "still_top1": ("top-1 in place", 100),
+    "still_distance": ("distance in place", 1),
+}
+"""What the measures of `colorize` are called in its table, and what they are multiplied by."""
 MODEL = "A name that `colortrack models` prints, a weights file, or the baselines identity, flow and raft."
 Model = Annotated[str, typer.Option(help=MODEL)]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best one there is by default.")]
@@ -501,17 +508,21 @@ def colorize(
     videos: Videos, out: Films = Path("runs/films"), model: Model = "fast", device: Device = None
 ) -> None:
     """Predict the colours of videos from their first frames, and print how wrong they are."""
-    from fiftyone_colortrack.films import colorize, mean_errors
+    from fiftyone_colortrack.films import colorize, mean_measures
 
     network, rows = _network(model, device), {}
 
     def pictures(frames: Frames, name: str) -> Iterator[np.ndarray]:
-        errors = []
+        measured = []
         for colored in colorize(frames, model=network, device=device):
-            if colored.frame > 0:
-                errors.append((colored.error, colored.still_error))
+            measured.append(colored.measures)
             yield colored.image
-        rows[name] = mean_errors(errors)
+        means = mean_measures(measured)
+        rows[name] = {
+            label: factor * means[measure]
+            for measure, (label, factor) in COLOR_COLUMNS.items()
+            if measure in means
+        }
 
     _write_films(videos, out, "colors", pictures)
     console.print(score_table("", rows))
@@ -549,24 +560,15 @@ def film(
     device: Device = None,
 ) -> None:
     """Show videos, their tracks, predicted colours and embeddings side by side."""
-    import numpy as np
-
     from fiftyone_colortrack.datasets.davis import read_mask
-    from fiftyone_colortrack.films import overview
+    from fiftyone_colortrack.films import overview, tracks_film
     from fiftyone_colortrack.model import load_model
-    from fiftyone_colortrack.pictures import draw_masks
-    from fiftyone_colortrack.tracking import Tracker
 
     network = load_model(model, device)
     ids = read_mask(mask, 2017) if mask else None
 
-    def tracks(frames: Frames, ids: np.ndarray) -> Iterator[np.ndarray]:
-        tracker = Tracker(frames, ids, model=network)
-        for picture, tracked in zip(frames.read(range(len(frames))), tracker, strict=True):
-            yield draw_masks(picture, np.asarray(tracked.labels))
-
     def pictures(frames: Frames, _: str) -> Iterator[np.ndarray]:
-        return overview(frames, None if ids is None else tracks(frames, ids), network)
+        return overview(frames, None if ids is None else tracks_film(frames, ids, network), network)
 
     _write_films(videos, out, "film", pictures)
 

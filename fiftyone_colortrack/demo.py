@@ -11,12 +11,12 @@ import fiftyone as fo
 import numpy as np
 
 from fiftyone_colortrack.api import evaluate_tracks, propagate
+from fiftyone_colortrack.api.films import draw_tracks
 from fiftyone_colortrack.datasets.davis import load_davis
 from fiftyone_colortrack.datasets.demo import load_demo
 from fiftyone_colortrack.fields.seeds import open_video
-from fiftyone_colortrack.fields.shapes import paint
 from fiftyone_colortrack.model.weights import list_models
-from fiftyone_colortrack.pictures import contact_sheet, draw_masks
+from fiftyone_colortrack.pictures import contact_sheet
 from fiftyone_colortrack.terminal import console, progress_bar, score_table
 from fiftyone_colortrack.video import VideoWriter
 
@@ -113,18 +113,11 @@ def _draw_film(sample: fo.Sample, field: str, path: Path) -> list[np.ndarray]:
     shown = set(np.linspace(0, len(frames) - 1, columns, dtype=int).tolist())
     pictures = []
     with VideoWriter(path, sample.metadata.frame_rate) as writer:
-        for index, picture in enumerate(frames.read(range(len(frames)))):
-            ids = _id_map(sample.frames[index + 1][field], canvas)[: frames.height, : frames.width]
-            drawn = draw_masks(picture, ids)
-            writer.write(drawn)
+        for index, picture in enumerate(draw_tracks(sample, field, frames, canvas)):
+            writer.write(picture)
             if index in shown:
-                pictures.append(drawn)
+                pictures.append(picture)
     return pictures
-
-
-def _id_map(label: fo.Detections | None, canvas: tuple[int, int]) -> np.ndarray:
-    detections = label.detections if label is not None else []
-    return paint(detections, [detection.index for detection in detections], canvas)
 
 
 def _name(filepath: str) -> str:

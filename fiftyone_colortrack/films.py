@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,12 @@ from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.metrics import ColorError, color_error
 from fiftyone_colortrack.model.color import AB_RANGE, fit_palette
 from fiftyone_colortrack.model.colorizer import Embedder
+from fiftyone_colortrack.pictures import draw_masks
 from fiftyone_colortrack.tracking.config import TrackerConfig
+from fiftyone_colortrack.tracking.engine import make_propagator
 from fiftyone_colortrack.tracking.grid import Grid
 from fiftyone_colortrack.tracking.propagator import Labelled, resize
-from fiftyone_colortrack.tracking.tracker import make_propagator
+from fiftyone_colortrack.tracking.tracker import Tracker
 from fiftyone_colortrack.video import Frames, open_frames
 
 PALETTE_SIZE = 16
@@ -40,6 +42,18 @@ class ColorizedFrame:
     image: np.ndarray
     error: ColorError
     still_error: ColorError
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """Both errors by name; nothing for the first frame, whose colours are given."""
+        if self.frame == 0:
+            return {}
+        return {
+            "color_top1": self.error.top1,
+            "color_distance": self.error.distance,
+            "still_top1": self.still_error.top1,
+            "still_distance": self.still_error.distance,
+        }
 
 
 def colorize(
@@ -81,15 +95,10 @@ def colorize(
         )
 
 
-def mean_errors(errors: Sequence[tuple[ColorError, ColorError]]) -> dict[str, float]:
-    """Means of frames' (`error`, `still_error`), top-1 in percent."""
-    columns = {
-        "top-1": [100 * error.top1 for error, _ in errors],
-        "distance": [error.distance for error, _ in errors],
-        "top-1 in place": [100 * still.top1 for _, still in errors],
-        "distance in place": [still.distance for _, still in errors],
-    }
-    return {name: float(np.mean(values)) for name, values in columns.items() if values}
+def mean_measures(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each measure over the frames that have it."""
+    names = dict.fromkeys(name for measures in measured for name in measures)
+    return {name: float(np.mean([m[name] for m in measured if name in m])) for name in names}
 
 
 @dataclass(frozen=True)
@@ -170,6 +179,19 @@ def embedding_film(
     for frame in video.read(range(len(video))):
         shown = basis.show(_embed(frame, embedder, grid))
         yield (_apply(interpolation, shown.cpu()) * 255).round().byte().numpy()
+
+
+def tracks_film(frames: Any, ids: np.ndarray, model: str | Embedder) -> Iterator[np.ndarray]:
+    """Frames with the tracks of the first one's objects drawn in, uint8 RGB [H, W, 3].
+
+    Args:
+        frames, model: see `colorize`
+        ids: of the objects in the first frame, integers [H, W], 0 is background
+    """
+    video = open_frames(frames)
+    tracker = Tracker(video, ids, model=model)
+    for picture, tracked in zip(video.read(range(len(video))), tracker, strict=True):
+        yield draw_masks(picture, np.asarray(tracked.labels))
 
 
 def side_by_side(films: dict[str, Iterable[np.ndarray]]) -> Iterator[np.ndarray]:

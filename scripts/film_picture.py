@@ -5,29 +5,19 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from fiftyone_colortrack.datasets.demo import LABELS, cyclist, id_maps
-from fiftyone_colortrack.films import views
+from fiftyone_colortrack.films import tracks_film, views
 from fiftyone_colortrack.model import load_model
-from fiftyone_colortrack.pictures import contact_sheet, draw_masks
-from fiftyone_colortrack.tracking import Tracker
-from fiftyone_colortrack.video import Frames, VideoFile
+from fiftyone_colortrack.pictures import contact_sheet
+from fiftyone_colortrack.video import VideoFile
 
 MOMENTS = (0, 14, 30, 46, 60)  # the start; before, while and after a van hides the cyclist; the end
 HEIGHT = 112  # of a picture, in pixels
 QUALITY = 88  # of the JPEG
-
-
-def tracked(video: Frames, first: np.ndarray, model: str) -> Iterator[np.ndarray]:
-    """The frames with the tracks of the first mask drawn in."""
-    frames = video.read(range(len(video)))
-    for frame, step in zip(frames, Tracker(video, first, model=model), strict=True):
-        yield draw_masks(frame, np.asarray(step.labels))
 
 
 def main() -> None:
@@ -35,7 +25,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         video = VideoFile(cyclist(Path(folder)).filepath)
         first = id_maps(json.loads(LABELS.read_text()), (video.height, video.width))[0]
-        films = views(video, tracked(video, first, "fast"), load_model("fast"))
+        model = load_model("fast")
+        films = views(video, tracks_film(video, first, model), model)
         moments = {
             title: [picture for index, picture in enumerate(film) if index in MOMENTS]
             for title, film in films.items()

@@ -6,10 +6,12 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 import fiftyone as fo
 import numpy as np
+from bson import ObjectId
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 from scipy.stats import rankdata, spearmanr
@@ -204,11 +206,10 @@ class _Run:
         if key not in track_evaluations(dataset):
             known = ", ".join(track_evaluations(dataset)) or "none yet"
             raise ColorTrackError(f"there is no evaluation of tracks {key!r}; there are: {known}")
-        results = dataset.load_evaluation_results(key, cache=False)  # another process may have replaced it
-        rows = {row["key"]: row for row in results.custom_metrics.values()}
-        skeleton = dataset.skeletons.get(results.config.gt_field, dataset.default_skeleton)
-        pred = field_name(results.config.pred_field)
-        return cls(key, pred, rows, list((skeleton and skeleton.labels) or []))
+        config = dataset.get_evaluation_info(key).config
+        rows = _rows(dataset.name, key, dataset._doc.evaluations[key].results.grid_id)
+        skeleton = dataset.skeletons.get(config.gt_field, dataset.default_skeleton)
+        return cls(key, field_name(config.pred_field), rows, list((skeleton and skeleton.labels) or []))
 
     def per_point(self, metric: str) -> dict[str, dict[str, float | None]]:
         """PCK by point and threshold, counted as the metric does."""
@@ -220,6 +221,17 @@ class _Run:
         count = max(map(len, columns.values()), default=0)
         names = self.joints if len(self.joints) == count else [f"point {i + 1}" for i in range(count)]
         return {name: {label: values[i] for label, values in columns.items()} for i, name in enumerate(names)}
+
+
+@lru_cache
+def _rows(dataset: str, key: str, saved: ObjectId) -> dict[str, dict[str, Any]]:
+    """The metrics of an evaluation, by their keys.
+
+    Results that are saved anew, in whatever process, have a new id: what is kept here does not go stale, as
+    what FiftyOne keeps may.
+    """
+    results = fo.load_dataset(dataset).load_evaluation_results(key, cache=False)
+    return {row["key"]: row for row in results.custom_metrics.values()}
 
 
 @dataclass(frozen=True)

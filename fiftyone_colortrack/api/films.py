@@ -34,7 +34,7 @@ from fiftyone_colortrack.video import Frames, VideoFile, VideoInfo, VideoWriter
 if TYPE_CHECKING:
     import torch
 
-    from fiftyone_colortrack.films import ColorizedFrame, EmbeddingBasis
+    from fiftyone_colortrack.films import EmbeddingBasis
     from fiftyone_colortrack.model.colorizer import Embedder
 
 logger = logging.getLogger(__name__)
@@ -43,8 +43,6 @@ Basis = Literal["video", "dataset"]
 Picture = tuple[np.ndarray, Mapping[str, float]]
 """A frame of a film (uint8 RGB), and what was measured in it."""
 
-ERROR_FIELDS = ("color_top1", "color_distance", "still_top1", "still_distance")
-"""Frame fields of films of predicted colours, see `ColorError`; still: the first frame's colours, unmoved."""
 FILM_FIELDS = ("source_id", "source", "film", "settings")
 INFO = "films"  # key of `dataset.info`: name of the dataset of its films
 BASIS_VIDEOS = 24  # from so many videos a dataset's basis is fitted
@@ -91,8 +89,9 @@ def colorize(
         report = colorize(dataset)
         films = fo.load_dataset(report.dataset)
 
-    Each film is written as H.264 and becomes a sample of a dataset of films, with the fields `ERROR_FIELDS`
-    in its frames but the first, and their means in the sample.
+    Each film is written as H.264 and becomes a sample of a dataset of films. Its frames but the first have
+    the fields `color_top1` and `color_distance`, see `ColorError`, and those of the first frame's colours,
+    unmoved: `still_top1` and `still_distance`. The sample has their means.
 
     Args:
         view: videos
@@ -266,9 +265,8 @@ class _Job:
         for film in there:
             report.videos.append(VideoResult(film.sample_id, film.source, "skipped", reason="there already"))
         todo = [film for film in films if film not in there]
-        clock = Clock([(os.path.basename(film.source), film.length) for film in todo]) if todo else None
+        clock = Clock([(os.path.basename(film.source), film.length) for film in todo])
         for film in todo:
-            assert clock is not None
             try:
                 report.videos.append((yield from self._make(film, clock, stop)))
             except _Stopped:
@@ -337,7 +335,7 @@ class _Job:
         if settings.kind == "colors":
             model, config, device = settings.model, settings.config, settings.device
             for colored in films.colorize(frames, model=model, config=config, device=device):
-                yield colored.image, _errors(colored)
+                yield colored.image, colored.measures
             return
         assert not isinstance(settings.model, str)
         if settings.kind == "embedding":
@@ -410,13 +408,14 @@ class _FilmDataset:
         measured: Sequence[Mapping[str, float]],
     ) -> None:
         """Add a film, in place of the earlier one with the same settings."""
+        from fiftyone_colortrack.films import mean_measures
+
         dataset = self._dataset if fo.dataset_exists(self.name) else self._create()
         same = dataset.match((F("source_id") == film.sample_id) & (F("settings") == film.settings))
         dataset.delete_samples(same)
         values = (film.sample_id, film.source, kind, film.settings)
         sample = video_sample(path, info, tags=[kind], **dict(zip(FILM_FIELDS, values, strict=True)))
-        for name in {name for measures in measured for name in measures}:
-            sample[name] = float(np.mean([measures[name] for measures in measured if name in measures]))
+        sample.update_fields(mean_measures(measured))
         for number, measures in enumerate(measured, 1):
             if measures:
                 sample.frames[number] = fo.Frame(**measures)
@@ -474,15 +473,6 @@ def _draw(picture: np.ndarray, labels: Sequence[fo.Label], canvas: Size) -> np.n
         elif not label.has_mask and (box := box_in_pixels(label, canvas)) is not None:
             picture = draw_boxes(picture, {number: box})
     return picture
-
-
-def _errors(colored: ColorizedFrame) -> dict[str, float]:
-    """`ERROR_FIELDS`; nothing for the first frame, whose colours are given."""
-    if colored.frame == 0:
-        return {}
-    error, still = colored.error, colored.still_error
-    values = (error.top1, error.distance, still.top1, still.distance)
-    return dict(zip(ERROR_FIELDS, values, strict=True))
 
 
 def _failure(film: _Film, error: Exception) -> VideoResult:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from fiftyone_colortrack.datasets.davis import DavisFolder, DavisSequence
+from fiftyone_colortrack.datasets.davis import DavisFolder, DavisSequence, open_image
 from fiftyone_colortrack.errors import ColorTrackError
 
 FULL_SIZE = (1080, 1920)
@@ -110,8 +109,5 @@ def _scale(davis: DavisSequence) -> np.ndarray:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ColorTrackError(f"{path} cannot be read as an image: {error}") from error
+    with open_image(path) as image:
+        return image.size

@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from fiftyone_colortrack.datasets import numbered_images, read_text
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.video import ImageSequence
 
@@ -79,7 +80,7 @@ class DavisSequence:
         if path is None:
             return None
         ids = read_mask(path, self.year)
-        with _image(self.frames[index]) as frame:
+        with open_image(self.frames[index]) as frame:
             width, height = frame.size
         if ids.shape != (height, width):
             raise ColorTrackError(
@@ -196,7 +197,7 @@ def read_mask(path: Path, year: int) -> np.ndarray:
     Raises:
         ColorTrackError: if the file cannot be read, or has colours without a palette
     """
-    with _image(path) as image:
+    with open_image(path) as image:
         indexed = image.mode == "P"
         if year == 2017 and image.mode not in ("P", "L"):
             raise ColorTrackError(
@@ -271,7 +272,7 @@ class DavisFolder:
     def _read_list(self, path: Path) -> dict[str, list[tuple[Path, Path | None]]]:
         """Sequence -> pairs of frame and mask (2016), or nothing (2017: the list has names only)."""
         entries: dict[str, list[tuple[Path, Path | None]]] = {}
-        for number, line in enumerate(_read_text(path).splitlines(), start=1):
+        for number, line in enumerate(read_text(path).splitlines(), start=1):
             words = line.split()
             if not words:
                 continue
@@ -293,14 +294,9 @@ class DavisFolder:
     def _find_pairs(self, name: str, annotated: bool) -> list[tuple[Path, Path | None]]:
         images = self.root / "JPEGImages" / RESOLUTION / name
         annotations = self.root / "Annotations" / RESOLUTION / name
-        frames = sorted(images.glob("*.jpg"))
+        frames = numbered_images(images, ".jpg", first=0)
         if not frames:
             raise ColorTrackError(f"{images} has no frames: sequence {name} of {self.root} is not complete")
-        for number, frame in enumerate(frames):
-            if frame.stem != f"{number:05}":
-                raise ColorTrackError(
-                    f"{images / f'{number:05}.jpg'} is missing: the frames of {name} have a gap"
-                )
         masks = [annotations / f"{frame.stem}.png" for frame in frames]
         # Test sets have a mask for the first frame only.
         return [(f, m if annotated or m.is_file() else None) for f, m in zip(frames, masks, strict=True)]
@@ -328,7 +324,7 @@ def _read_attributes(root: Path) -> dict[str, tuple[str, ...]]:
         if not path.is_file():
             continue
         try:
-            listed = yaml.safe_load(_read_text(path))["sequences"]
+            listed = yaml.safe_load(read_text(path))["sequences"]
             return {entry["name"]: tuple(map(str, entry.get("attributes") or ())) for entry in listed}
         except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
             raise ColorTrackError(
@@ -342,21 +338,14 @@ def _read_categories(root: Path) -> dict[str, dict[int, str]]:
     if not path.is_file():
         return {}
     try:
-        listed = json.loads(_read_text(path))
+        listed = json.loads(read_text(path))
         return {name: {int(i): str(label) for i, label in ids.items()} for name, ids in listed.items()}
     except (ValueError, AttributeError) as error:
         raise ColorTrackError(f"{path} is not DAVIS's list of object classes: {error}") from error
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ColorTrackError(f"{path} cannot be read: {error}") from error
-
-
 @contextmanager
-def _image(path: Path) -> Iterator[Image.Image]:
+def open_image(path: Path) -> Iterator[Image.Image]:
     """An image that is open; what Pillow raises on a bad file becomes an error that names it."""
     try:
         with Image.open(path) as image:

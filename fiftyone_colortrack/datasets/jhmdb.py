@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fiftyone_colortrack.datasets import numbered_images, read_text
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.video import open_frames
+from fiftyone_colortrack.video import Frames, open_frames
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -226,12 +227,7 @@ class JhmdbFolder:
         images = self.root / "Rename_Images" / action / name
         video = self.root / "ReCompress_Videos" / action / f"{name}.avi"
         mask = self.root / "puppet_mask" / action / name / "puppet_mask.mat"
-        frames = tuple(sorted(images.glob("*.png")))
-        for number, path in enumerate(frames, start=1):
-            if path.stem != f"{number:05}":
-                raise ColorTrackError(
-                    f"{images / f'{number:05}.png'} is missing: the frames of {name} have a gap"
-                )
+        frames = tuple(numbered_images(images, ".png", first=1))
         if not frames and not video.is_file():
             raise ColorTrackError(
                 f"{name} of {self.root} has neither images ({images}) nor a video ({video})"
@@ -248,7 +244,7 @@ class JhmdbFolder:
     def _read_splits(self) -> dict[str, tuple[str, ...]]:
         splits: dict[str, tuple[str, ...]] = {}
         for path in sorted(self.root.glob("splits/*_test_split[123].txt")):
-            for number, line in enumerate(_read_lines(path), start=1):
+            for number, line in enumerate(read_text(path).splitlines(), start=1):
                 words = line.split()
                 if not words:
                     continue
@@ -272,15 +268,7 @@ def _sample(clip: JhmdbClip, videos: Path) -> fo.Sample:
     )
 
     joints, masks, frames = clip.read_joints(), clip.read_masks(), open_frames(clip.source)
-    if len(joints) > len(frames):
-        raise ColorTrackError(
-            f"{clip.joints} has {len(joints)} frames, but there are {len(frames)} in {frames}"
-        )
-    if masks is not None and masks.shape[1:] != (frames.height, frames.width):
-        raise ColorTrackError(
-            f"the masks in {clip.mask} are {masks.shape[2]} x {masks.shape[1]}, "
-            f"but the frames are {frames.width} x {frames.height}"
-        )
+    _check_fit(clip, joints, masks, frames)
     path = videos / clip.action / f"{clip.name}.mp4"
     info = encode_once(path, frames, FRAME_RATE)
     sample = video_sample(path, info, tags=list(clip.splits), clip=clip.name)
@@ -304,6 +292,18 @@ def _sample(clip: JhmdbClip, videos: Path) -> fo.Sample:
     return sample
 
 
+def _check_fit(clip: JhmdbClip, joints: np.ndarray, masks: np.ndarray | None, frames: Frames) -> None:
+    if len(joints) > len(frames):
+        raise ColorTrackError(
+            f"{clip.joints} has {len(joints)} frames, but there are {len(frames)} in {frames}"
+        )
+    if masks is not None and masks.shape[1:] != (frames.height, frames.width):
+        raise ColorTrackError(
+            f"the masks in {clip.mask} are {masks.shape[2]} x {masks.shape[1]}, "
+            f"but the frames are {frames.width} x {frames.height}"
+        )
+
+
 def _box(joints: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     """The corners (x0, y0), (x1, y1) of the box around the mask, or around the joints."""
     if mask is not None and mask.any():
@@ -322,10 +322,3 @@ def _read_matrix(path: Path, key: str) -> np.ndarray:
     except Exception as error:  # scipy raises what it comes across in a damaged file
         raise ColorTrackError(f"{path} cannot be read as a MATLAB file: {error}") from error
     return np.asarray(matrix)
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ColorTrackError(f"{path} cannot be read: {error}") from error

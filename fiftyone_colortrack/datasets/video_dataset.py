@@ -102,7 +102,7 @@ def add_videos(
     make_sample: Callable[[str], fo.Sample],
     on_error: OnError = "raise",
     progress: Progress | None = None,
-) -> dict[str, str]:
+) -> None:
     """Add one sample after the other.
 
     Args:
@@ -112,9 +112,6 @@ def add_videos(
         on_error: whether a video with bad files ends it all, or is left out, with its error in
             ``dataset.info["skipped"]``
         progress: see `Progress`
-
-    Returns:
-        What was left out: name -> error
 
     Raises:
         ColorTrackError: the first error, or, where videos are left out, if none remains
@@ -140,7 +137,6 @@ def add_videos(
         )
         dataset.info["skipped"] = skipped
         dataset.save()
-    return skipped
 
 
 def video_folder(root: Path, video_dir: str | Path | None) -> Path:

@@ -238,7 +238,7 @@ def _chosen(labels: list[fo.Label], which: SeedFrames) -> list[fo.Label]:
 def _kind(labels: list[fo.Label], fill_boxes: bool, warnings: list[str]) -> LabelKind:
     if isinstance(labels[0], fo.Keypoint):
         return "points"
-    boxes = sum(label.mask is None and label.mask_path is None for label in labels)
+    boxes = sum(not label.has_mask for label in labels)
     if 0 < boxes < len(labels):
         warnings.append(
             f"{boxes} of {len(labels)} labels have no mask: their boxes are tracked as filled masks"

@@ -72,15 +72,16 @@ class ColorTrackPanel(foo.Panel):
     def show(self, ctx: ExecutionContext) -> None:
         """Show the videos of the score that was clicked, or clips of its frames."""
         name = ctx.params["path"].rpartition(".")[2]
-        (breakdown,) = (b for b in self._analysis(ctx).breakdowns if b.name == name)
+        (breakdown,) = (b for b in self._analysis(ctx, self._choices(ctx)).breakdowns if b.name == name)
         score = breakdown.scores[ctx.params["trace"]][ctx.params["idx"]]
         ctx.ops.set_view(scored_view(ctx.dataset, score))
 
     def render(self, ctx: ExecutionContext) -> types.Property:
         panel = types.Object()
         if track_evaluations(ctx.dataset):
+            choices = self._choices(ctx)
             row = panel.h_stack("choices", gap=2)
-            for name, choice in self._choices(ctx).items():
+            for name, choice in choices.items():
                 view = types.DropdownView()
                 for value, label in choice.values.items():
                     view.add_choice(value, label=label)
@@ -92,7 +93,7 @@ class ColorTrackPanel(foo.Panel):
                     view=view,
                     on_change=self.refresh,
                 )
-            self._add_charts(panel, self._analysis(ctx))
+            self._add_charts(panel, self._analysis(ctx, choices))
         else:
             panel.md(NO_EVALUATION, name="no_evaluation")
             buttons = panel.h_stack("start", gap=2)
@@ -118,8 +119,8 @@ class ColorTrackPanel(foo.Panel):
             "group_by": choose("group_by", "Videos by", {path: path for path in group_fields(ctx.dataset)}),
         }
 
-    def _analysis(self, ctx: ExecutionContext) -> Analysis:
-        chosen = {name: choice.chosen for name, choice in self._choices(ctx).items()}
+    def _analysis(self, ctx: ExecutionContext, choices: dict[str, _Choice]) -> Analysis:
+        chosen = {name: choice.chosen for name, choice in choices.items()}
         return analyze(
             ctx.dataset,
             chosen["evaluation"],

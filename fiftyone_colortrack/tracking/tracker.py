@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import repeat
@@ -16,35 +15,14 @@ from torch import Tensor
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model.colorizer import Embedder
-from fiftyone_colortrack.model.weights import load_model
-from fiftyone_colortrack.tracking.baselines import DisPropagator, IdentityPropagator, RaftPropagator
-from fiftyone_colortrack.tracking.codecs import CODECS, Codec
 from fiftyone_colortrack.tracking.config import DIRECTIONS, Direction, TrackerConfig
-from fiftyone_colortrack.tracking.labels import LABEL_KINDS, LabelKind, Labels, Seed, TrackedFrame
-from fiftyone_colortrack.tracking.outlines import STEP, Outlines
-from fiftyone_colortrack.tracking.propagator import ColorPropagator, Labelled, Propagator, resize
+from fiftyone_colortrack.tracking.engine import Engine
+from fiftyone_colortrack.tracking.labels import LabelKind, Labels, Seed, TrackedFrame
+from fiftyone_colortrack.tracking.propagator import Labelled
 from fiftyone_colortrack.tracking.segments import Segment, plan_segments
 from fiftyone_colortrack.video import Frames, open_frames
 
 FEATURE_CACHE_BYTES = 2**30  # between two labelled frames, features up to this size are not computed twice
-
-
-def make_propagator(
-    model: str | Embedder,
-    config: TrackerConfig,
-    device: str | torch.device | None = None,
-    kind: LabelKind = "masks",
-) -> Propagator[Any]:
-    """The propagator of labels of a kind, for one of `BASELINES`, a name or file, or a loaded model."""
-    if model == "identity":
-        return IdentityPropagator()
-    if model == "flow":
-        return DisPropagator(config.input_size)
-    if model == "raft":
-        return RaftPropagator(config.input_size, device)
-    if not isinstance(model, Embedder):
-        model = load_model(model, device)
-    return ColorPropagator(model.for_points() if kind == "points" else model, config)
 
 
 @dataclass
@@ -132,15 +110,11 @@ class Tracker:
         self.config = config or TrackerConfig()
         self.kind = kind
         self.direction = direction
-        if kind not in LABEL_KINDS:
-            raise ColorTrackError(f"kind is {kind!r}; choose one of {', '.join(LABEL_KINDS)}")
         if direction not in DIRECTIONS:
             raise ColorTrackError(f"direction is {direction!r}; choose one of {', '.join(DIRECTIONS)}")
         self.seeds = _sorted_seeds(seeds, len(self.frames))
-        self._propagator = make_propagator(model, self.config, device, kind)
-        self._grid = self._propagator.grid((self.frames.height, self.frames.width))
-        self._codec: Codec = CODECS[kind].create(self.seeds, self._grid, self._propagator.device)
-        self._drawn = {seed.frame: self._codec.ids_in(seed.labels) for seed in self.seeds}
+        self._engine = Engine(self.frames, self.seeds, kind, model, self.config, device)
+        self._drawn = {seed.frame: self._engine.codec.ids_in(seed.labels) for seed in self.seeds}
         self.segments = plan_segments(self._drawn, len(self.frames), direction, self.config.labelled)
 
     def only(self, segments: Collection[Segment]) -> Tracker:
@@ -184,7 +158,7 @@ class Tracker:
         rest = range(self.seeds[-1].frame + 1, len(self.frames))
         if rest in wanted:
             yield from (
-                self._decode(step.frame, step.soft, step.image, anchors[-1].known)
+                self._engine.decode(step.frame, step.soft, step.image, anchors[-1].known)
                 for step in self._run(rest, _informed(anchors))
             )
 
@@ -250,7 +224,7 @@ class Tracker:
         along = range(between.start, end.frame + bool(end.missing))
         for step in self._run(along, sources, cache):
             if step.frame == end.frame:
-                end.soft = self._codec.complete(end.soft, step.soft, end.drawn)
+                end.soft = self._engine.codec.complete(end.soft, step.soft, end.drawn)
                 break
             if wanted:
                 store[step.frame] = step.soft
@@ -263,7 +237,9 @@ class Tracker:
             both_sides = start.known & end.drawn
             for step in self._run(between[::-1], [end, *informed], cache):
                 nearness = (end.frame - step.frame) / span  # of the start
-                store[step.frame] = self._codec.fuse(store[step.frame], step.soft, nearness, both_sides)
+                store[step.frame] = self._engine.codec.fuse(
+                    store[step.frame], step.soft, nearness, both_sides
+                )
                 yield None
         yield from self._stored(store, start.known)
 
@@ -273,48 +249,35 @@ class Tracker:
         """Propagate from the first of the sources along the indices."""
         if not indices:
             return
-        self._propagator.start([anchor.labelled for anchor in sources[: self._memory]])
+        self._engine.propagator.start([anchor.labelled for anchor in sources[: self._memory]])
         cache = cache or {}
         unread = [i for i in indices if i not in cache]
         frames = self._read(range(unread[0], unread[-1] + indices.step, indices.step)) if unread else iter(())
         for index in indices:
             image = None if index in cache else next(frames)
-            prepared = cache[index] if image is None else self._propagator.prepare(image, self._grid)
-            yield _Step(index, image, prepared, self._propagator.step(prepared))
+            prepared = cache[index] if image is None else self._engine.prepare(image)
+            yield _Step(index, image, prepared, self._engine.propagator.step(prepared))
 
     def _read(self, indices: range) -> Iterator[np.ndarray]:
-        return _ahead(self.frames.read(indices, short_side=min(self._grid.input_size)))
+        return self._engine.read(self.frames, indices)
 
     def _anchor(self, seed: Seed, known: frozenset[int]) -> _Anchor:
-        (frame,) = self._read(range(seed.frame, seed.frame + 1))
-        prepared = self._propagator.prepare(frame, self._grid)
-        soft = self._codec.encode(seed.labels)
-        return _Anchor(seed.frame, prepared, soft, seed.labels, self._drawn[seed.frame], known)
+        labelled = self._engine.labelled(self.frames, seed)
+        return _Anchor(seed.frame, *labelled, seed.labels, self._drawn[seed.frame], known)
 
     def _store(self, indices: range) -> _SoftLabels:
-        return _SoftLabels(indices, (*self._grid.cells, self._codec.depth), self._propagator.device)
+        engine = self._engine
+        return _SoftLabels(indices, (*engine.grid.cells, engine.codec.depth), engine.propagator.device)
 
     def _stored(self, store: _SoftLabels, known: frozenset[int]) -> Iterator[TrackedFrame]:
         """Stored soft labels as labels; for their outlines the frames are read once more."""
-        images = self._read(store.indices) if store.indices and self._outlined else repeat(None)
+        images = self._read(store.indices) if store.indices and self._engine.outlined else repeat(None)
         for index, soft in store.items():
-            yield self._decode(index, soft, next(images, None), known)
-
-    def _decode(
-        self, index: int, soft: Tensor, image: np.ndarray | None, known: frozenset[int]
-    ) -> TrackedFrame:
-        outlines = None
-        if self._outlined and image is not None:
-            outlines = Outlines(resize(image, self._grid.input_size), self._grid, self._propagator.device)
-        return TrackedFrame(index, *self._codec.decode(soft, outlines), objects=known)
-
-    @property
-    def _outlined(self) -> bool:
-        return self.config.outlines and self.kind == "masks" and self._grid.stride % STEP == 0
+            yield self._engine.decode(index, soft, next(images, None), known)
 
     def _decode_anchor(self, anchor: _Anchor) -> TrackedFrame:
-        labels, confidence = self._codec.decode(anchor.soft)
-        labels = self._codec.overlay(labels, anchor.labels)
+        labels, confidence = self._engine.codec.decode(anchor.soft)
+        labels = self._engine.codec.overlay(labels, anchor.labels)
         certain = {i: np.ones_like(confidence[i]) if self.kind == "points" else 1.0 for i in anchor.drawn}
         return TrackedFrame(anchor.frame, labels, {**confidence, **certain}, anchor.drawn, anchor.known)
 
@@ -338,11 +301,11 @@ class StreamTracker:
         config: TrackerConfig | None = None,
         device: str | torch.device | None = None,
     ) -> None:
-        self._tracker = Tracker([first_frame], labels, kind=kind, model=model, config=config, device=device)
+        frames, seed = open_frames([first_frame]), Seed(0, labels)
+        self._engine = Engine(frames, [seed], kind, model, config or TrackerConfig(), device)
+        self._engine.propagator.start([self._engine.labelled(frames, seed)])
+        self._known = self._engine.codec.ids_in(labels)
         self._size = first_frame.shape
-        self._grid, self._propagator = self._tracker._grid, self._tracker._propagator
-        self._known = self._tracker._codec.ids_in(labels)
-        self._propagator.start([self._tracker._anchor(self._tracker.seeds[0], self._known).labelled])
         self._frame = 0
 
     def step(self, frame: np.ndarray) -> TrackedFrame:
@@ -352,8 +315,8 @@ class StreamTracker:
             raise ColorTrackError(
                 f"frame {self._frame} has shape {frame.shape}, the first one has {self._size}"
             )
-        soft = self._propagator.step(self._propagator.prepare(frame, self._grid))
-        return self._tracker._decode(self._frame, soft, frame, self._known)
+        soft = self._engine.propagator.step(self._engine.prepare(frame))
+        return self._engine.decode(self._frame, soft, frame, self._known)
 
 
 def _informed(anchors: Sequence[_Anchor]) -> list[_Anchor]:
@@ -362,15 +325,6 @@ def _informed(anchors: Sequence[_Anchor]) -> list[_Anchor]:
     One from before an object was labelled would tell that it is not there.
     """
     return [anchor for anchor in reversed(anchors) if anchor.known >= anchors[-1].known]
-
-
-def _ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Decode the next frame while the last one is worked on."""
-    with ThreadPoolExecutor(1, "colortrack-decoder") as decoder:
-        coming = decoder.submit(next, frames, None)
-        while (frame := coming.result()) is not None:
-            coming = decoder.submit(next, frames, None)
-            yield frame
 
 
 class _SoftLabels:

@@ -6,7 +6,7 @@ import fiftyone as fo
 import numpy as np
 import pytest
 
-from fiftyone_colortrack.api.films import ERROR_FIELDS, colorize, draw_tracks, embed, film, films_iter
+from fiftyone_colortrack.api.films import colorize, draw_tracks, embed, film, films_iter
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import open_video
 from fiftyone_colortrack.model import load_model
@@ -43,7 +43,8 @@ def test_colours_are_written_beside_the_video_with_their_errors(videos: fo.Datas
         assert (shown.info.codec, len(shown), shown.width) == ("h264", 8, true.width)
         assert made.metadata.total_frame_count == 8
         assert sorted(made.frames) == list(range(2, 9))
-        assert all(np.isfinite(made.frames[5][name]) for name in ERROR_FIELDS)
+        errors = ("color_top1", "color_distance", "still_top1", "still_distance")
+        assert all(np.isfinite(made.frames[5][name]) for name in errors)
         per_frame = [made.frames[number].color_distance for number in made.frames]
         assert made.color_distance == pytest.approx(np.mean(per_frame))
     assert films.first().color_distance < films.first().still_distance  # the squares move

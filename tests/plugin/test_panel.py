@@ -78,6 +78,27 @@ def test_what_is_chosen_is_shown(panel, evaluated):
     assert set(bars(shown)) == {"truth"}
 
 
+def test_an_evaluation_is_loaded_once_until_it_is_replaced(panel, evaluated, monkeypatch):
+    loaded = []
+    load = fo.Dataset.load_evaluation_results
+
+    def counted(dataset: fo.Dataset, key: str, **options):
+        loaded.append(key)
+        return load(dataset, key, **options)
+
+    monkeypatch.setattr(fo.Dataset, "load_evaluation_results", counted)
+    for metric in ("JF", "J"):
+        panel(evaluated, "refresh", {"metric": metric})
+    assert sorted(loaded) == ["still", "truth"]
+    ct.evaluate_tracks(evaluated, "frames.truth", "frames.gt", "still", overwrite=True)
+    shown, _ = panel(evaluated)
+    assert shown["totals"]["default"] == "J&F of all videos: still 100.0%, truth 100.0%"
+    assert sorted(loaded) == ["still", "still", "truth"]
+    evaluated.delete_evaluation("truth")
+    shown, _ = panel(evaluated)
+    assert choices(shown, "evaluation") == ["still"]
+
+
 def test_a_click_on_a_bar_shows_its_videos(panel, evaluated):
     _, messages = panel(evaluated, "show", path="videos", trace="still", idx=0)
     (view,) = [params["view"] for name, params in messages if name == "set_view"]
