@@ -33,6 +33,24 @@ DRAWN = {
     ],
 }
 """Outlines in frame 46 of the demo's cyclist, in pixels (x, y)."""
+JOINTS = {
+    "face": (428, 42),
+    "neck": (425, 58),
+    "right shoulder": (398, 63),
+    "right elbow": (386, 111),
+    "right wrist": (356, 110),
+    "left shoulder": (459, 64),
+    "left elbow": (476, 110),
+    "left wrist": (476, 140),
+    "right hip": (415, 140),
+    "right knee": (424, 185),
+    "right ankle": (420, 258),
+    "left hip": (450, 138),
+    "left knee": (480, 168),
+    "left ankle": (458, 228),
+}
+"""The cyclist's in the same frame."""
+LIMBS = [[0, 1], [1, 2, 3, 4], [1, 5, 6, 7], [1, 8, 9, 10], [1, 11, 12, 13]]
 
 
 @pytest.fixture
@@ -112,6 +130,30 @@ def test_label_one_frame_and_get_every_frame(page, open_dataset, street, screens
     page.set_viewport_size({"width": 1440, "height": 856})  # without the path of a temporary folder
     wait_until(page, drawn)
     screenshot("tracks")
+
+
+def test_key_points_have_their_skeleton_on_every_frame(page, open_dataset, street, screenshot):
+    sample = street.first()
+    width, height = sample.metadata.frame_width, sample.metadata.frame_height
+    points = [(x / width, y / height) for x, y in JOINTS.values()]
+    clicked = fo.Keypoint(label="cyclist", points=points, index=1)
+    sample.frames[1]["joints"] = fo.Keypoints(keypoints=[clicked])
+    sample.save()
+    street.skeletons["frames.joints"] = fo.KeypointSkeleton(labels=list(JOINTS), edges=LIMBS)
+    street.save()
+    ct.propagate(street, "frames.joints", "frames.skeleton")
+    street.delete_frame_field("labels")
+    street.app_config.color_scheme = fo.ColorScheme(color_pool=["#00ff00"])
+    street.save()
+
+    open_dataset(street)
+    open_video(page)
+    for _ in range(9):
+        page.keyboard.press(".")
+    page.get_by_text("0:00.36").wait_for()
+    canvas = "[data-cy=modal] [data-cy=looker] canvas"
+    wait_until(page, lambda: colors_on_screen(page, canvas).get((0, 255, 0), 0) > 1000)
+    screenshot("key-points")
 
 
 def test_two_trackers_are_compared_in_the_evaluation_panel(page, open_dataset, scenes, screenshot):
