@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -272,10 +273,10 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> None:
     """Score tracks against ground truth; the App shows the scores in its Model Evaluation panel."""
-    from fiftyone_colortrack.api import evaluate_tracks
+    from fiftyone_colortrack.api.evaluation import evaluate_tracks, main_scores
 
     results = evaluate_tracks(_dataset(dataset), predictions, truth, eval_key, overwrite=overwrite)
-    values = {row["label"]: row["value"] for row in results.custom_metrics.values()}
+    values = main_scores(results)
     scores = {label: math.nan if value is None else 100 * value for label, value in values.items()}
     console.print(score_table("percent", {predictions: scores}))
 
@@ -450,7 +451,7 @@ def benchmark_davis(
         max_frames=max_frames,
         config=config,
         device=device,
-        on_sequence=_print_scores,
+        on_sequence=partial(_print_scores, "davis"),
     )
     _report(result, json)
 
@@ -468,7 +469,12 @@ def benchmark_jhmdb(
     from fiftyone_colortrack.benchmark import jhmdb
 
     result = jhmdb(
-        root, split=split, clips=_names(clips), model=model, device=device, on_sequence=_print_scores
+        root,
+        split=split,
+        clips=_names(clips),
+        model=model,
+        device=device,
+        on_sequence=partial(_print_scores, "jhmdb"),
     )
     _report(result, json)
 
@@ -491,7 +497,7 @@ def benchmark_badja(
         sequences=_names(sequences),
         model=model,
         device=device,
-        on_sequence=_print_scores,
+        on_sequence=partial(_print_scores, "badja"),
     )
     _report(result, json)
 
@@ -645,13 +651,14 @@ def _warn(text: str) -> None:
     console.print(text, style="yellow", markup=False, highlight=False)
 
 
-def _print_scores(name: str, scores: Mapping[str, float]) -> None:
-    measure, value = next(iter(scores.items()))
+def _print_scores(dataset: str, name: str, scores: dict[str, float]) -> None:
+    from fiftyone_colortrack.benchmark import readable
+
+    measure, value = next(iter(readable(dataset, scores).items()))
     console.print(f"{name}: {measure} {value:.1f}, {scores['fps']:.1f} frames/s", highlight=False)
 
 
 def _report(result: Result, json: Path | None) -> None:
-    rows = {**result.sequences, "mean": result.mean}
-    console.print(score_table(f"{result.dataset}, {result.model}", rows))
+    console.print(score_table(f"{result.dataset}, {result.model}", result.table()))
     if json:
         result.save(json)

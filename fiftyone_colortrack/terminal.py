@@ -26,11 +26,14 @@ def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
 
 
 def score_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
-    """A table with a row for every name, and columns in the order in which the rows first name them."""
+    """A table with a row for every name, and columns in the order in which the rows first name them.
+
+    What columns' names have in brackets stands below the rest, so that the table stays narrow.
+    """
     columns = list(dict.fromkeys(column for scores in rows.values() for column in scores))
     table = Table("", title=title or None)
     for column in columns:
-        table.add_column(column, justify="right", overflow="fold")
+        table.add_column(column.replace(" (", "\n("), justify="right", overflow="fold")
     for name, scores in rows.items():
         table.add_row(name, *(_number(scores.get(column, math.nan)) for column in columns))
     return table

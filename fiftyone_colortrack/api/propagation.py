@@ -186,7 +186,7 @@ def check_seed_field(view: SampleCollection, seed_field: str) -> type[fo.Label]:
     check_videos(view)
     types = seed_fields(view)
     if field_name(seed_field) not in types:
-        known = ", ".join(types) or "none yet: label a frame first"
+        known = ", ".join(f"frames.{name}" for name in types) or "none yet: label a frame first"
         raise ColorTrackError(
             f"frames.{field_name(seed_field)} has no detections, key points or segmentations to start from; "
             f"fields that have: {known}"
