@@ -17,12 +17,21 @@ console = Console(width=None if sys.stdout.isatty() else 200)  # files and pipes
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
-    """A bar; it is moved by a call with the number done, the number of all, and a text."""
+    """A bar; it is moved by a call with the number done, the number of all, and a text.
+
+    Where the number done falls, another kind of work has begun: the time left is estimated afresh.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = not console.is_terminal or os.environ.get("RANK", "0") != "0"  # one bar for all of torchrun
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         task = progress.add_task("", total=None)
-        yield lambda done, total, text: progress.update(task, completed=done, total=total, description=text)
+
+        def update(done: int, total: int, text: str) -> None:
+            if done < progress.tasks[0].completed:
+                progress.reset(task)
+            progress.update(task, completed=done, total=total, description=text)
+
+        yield update
 
 
 def score_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
