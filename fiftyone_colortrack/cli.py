@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -68,8 +68,9 @@ VideoDir = Annotated[
     typer.Option(help="Where encoded videos go: by default to colortrack-videos in the dataset's folder."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-SkipErrors = Annotated[
-    bool, typer.Option("--skip-errors", help="Leave out videos with bad files, and say which.")
+OnError = Annotated[
+    Literal["skip", "raise"],
+    typer.Option(help="skip: leave out videos that fail, and say which; raise: the first one ends it."),
 ]
 MaxFrames = Annotated[int | None, typer.Option(help="Cut videos after this many frames.")]
 Videos = Annotated[
@@ -124,7 +125,7 @@ def load_davis(
     sequences: Sequences = None,
     video_dir: VideoDir = None,
     overwrite: Overwrite = False,
-    skip_errors: SkipErrors = False,
+    on_error: OnError = "raise",
 ) -> None:
     """DAVIS 2016 or 2017."""
     from fiftyone_colortrack.datasets.davis import load_davis
@@ -137,7 +138,7 @@ def load_davis(
             sequences=_names(sequences),
             video_dir=video_dir,
             overwrite=overwrite,
-            on_error="skip" if skip_errors else "raise",
+            on_error=on_error,
             persistent=True,
             progress=update,
         )
@@ -153,7 +154,7 @@ def load_jhmdb(
     split: Split = None,
     video_dir: VideoDir = None,
     overwrite: Overwrite = False,
-    skip_errors: SkipErrors = False,
+    on_error: OnError = "raise",
 ) -> None:
     """JHMDB: joints of people."""
     from fiftyone_colortrack.datasets.jhmdb import load_jhmdb
@@ -165,7 +166,7 @@ def load_jhmdb(
             split=split,
             video_dir=video_dir,
             overwrite=overwrite,
-            on_error="skip" if skip_errors else "raise",
+            on_error=on_error,
             persistent=True,
             progress=update,
         )
@@ -175,15 +176,16 @@ def load_jhmdb(
 @load_app.command("kinetics")
 def load_kinetics(
     source: Annotated[
-        str, typer.Argument(help="A folder of clips, or kinetics-400, -600, -700 to download.")
+        str, typer.Argument(help="A folder of videos, or kinetics-400, -600, -700 to download.")
     ],
     name: Name = None,
     split: Split = None,
     classes: Annotated[str | None, typer.Option(help="Only these actions, separated by commas.")] = None,
-    max_samples: Annotated[int | None, typer.Option(help="At most so many clips.")] = None,
+    max_samples: Annotated[int | None, typer.Option(help="At most so many videos.")] = None,
     overwrite: Overwrite = False,
+    on_error: OnError = "skip",
 ) -> None:
-    """Kinetics: clips of actions, for training. Broken ones are left out."""
+    """Kinetics: videos of actions, for training."""
     from fiftyone_colortrack.datasets.kinetics import load_kinetics
 
     with progress_bar() as update:
@@ -194,6 +196,7 @@ def load_kinetics(
             classes=_names(classes),
             max_samples=max_samples,
             overwrite=overwrite,
+            on_error=on_error,
             persistent=True,
             progress=update,
         )
@@ -231,6 +234,7 @@ def propagate(
     ] = "both",
     overwrite: Overwrite = False,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Continue an earlier run.")] = False,
+    on_error: OnError = "skip",
     device: Device = None,
     executor: Annotated[
         Literal["local", "delegated", "ray"],
@@ -252,6 +256,7 @@ def propagate(
             direction=direction,
             overwrite=overwrite,
             skip_existing=skip_existing,
+            on_error=on_error,
             device=device,
             executor=executor,
             shards=shards,
@@ -368,6 +373,7 @@ def train(
     if result.stopped:
         console.print("The same command with --resume goes on from there.")
         raise typer.Exit(130)
+    console.print(f"Track with it: --model {name or result.weights}", highlight=False, soft_wrap=True)
 
 
 def _training_progress(
@@ -377,9 +383,9 @@ def _training_progress(
 
     def show(step: TrainProgress) -> None:
         if step.numbers is None:
-            update(step.done, step.total, step.file)
+            update(step.done, step.total, f"reading frames: {step.file}")
             return
-        update(step.done, step.total, f"loss {step.loss:.3g}")
+        update(step.done, step.total, f"training, loss {step.loss:.3g}")
         if step.done % print_every == 0 or step.done == step.total:
             numbers = {**step.numbers, "loss": step.loss}
             text = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
@@ -465,7 +471,7 @@ def benchmark_jhmdb(
     device: Device = None,
     json: Json = None,
 ) -> None:
-    """PCK in percent, from the joints of each clip's first frame."""
+    """PCK in percent, legacy and strict, from the joints of each clip's first frame."""
     from fiftyone_colortrack.benchmark import jhmdb
 
     result = jhmdb(
@@ -488,7 +494,7 @@ def benchmark_badja(
     device: Device = None,
     json: Json = None,
 ) -> None:
-    """PCK in percent, from the joints of each sequence's first annotated frame."""
+    """Strict PCK in percent, from the joints of each sequence's first annotated frame."""
     from fiftyone_colortrack.benchmark import badja
 
     result = badja(

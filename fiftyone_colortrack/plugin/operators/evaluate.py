@@ -99,7 +99,7 @@ class EvaluateTracks(WorkOperator):
             forms.message(inputs, "estimate", text)
         else:
             gt_prop.invalid = True
-            gt_prop.error_message = "Only first frames are labelled here, and these are not scored: label others"
+            gt_prop.error_message = "Only first frames are labelled here, which are not scored: label others"
 
     def resolve_run_name(self, ctx: ExecutionContext) -> str:
         return f"Evaluate {ctx.params.get('pred_field')} against {ctx.params.get('gt_field')}"
