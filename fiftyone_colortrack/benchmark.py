@@ -75,7 +75,7 @@ class Result:
 
 
 def readable(dataset: str, scores: Scores) -> Scores:
-    """Those of a dataset's scores that are `SHOWN`, under their names for people, and the frames per second."""
+    """Those of a dataset's scores that are `SHOWN`, under their names for people, and frames per second."""
     shown = {name: scores[measure] for name, measure in SHOWN[dataset].items()}
     return {**shown, "fps": scores["fps"]}
 

@@ -196,7 +196,7 @@ def test_fiftyones_own_evaluation_can_use_the_metric(masks):
     ("pred", "gt", "key", "message"),
     [
         ("gt", "gt", "eval", "the same field"),
-        ("pred", "nothing", "eval", "frames.nothing has no detections or key points to compare; fields that have: frames"),
+        ("pred", "nothing", "eval", "frames.nothing has no .*: frames.gt, frames.pred, frames.points"),
         ("pred", "points", "eval", "of different types"),
         ("pred", "gt", "my eval", "cannot name an evaluation"),
         ("pred", "empty", "eval", r"no video can be scored: .* has no frame to score: .*; label others"),
