@@ -27,6 +27,26 @@ Scores = dict[str, float]
 OnSequence = Callable[[str, Scores], None]
 PointErrors = dict[str, np.ndarray]  # way of counting lost points -> errors [T, P]
 
+SHOWN = {
+    "davis": {
+        "J&F": "J&F",
+        "J mean": "J",
+        "J recall": "J_recall",
+        "J decay": "J_decay",
+        "F mean": "F",
+        "F recall": "F_recall",
+        "F decay": "F_decay",
+    },
+    "jhmdb": {
+        "PCK@0.1 (legacy)": "PCK@0.1",
+        "PCK@0.2 (legacy)": "PCK@0.2",
+        "PCK@0.1 (strict)": "strict PCK@0.1",
+        "PCK@0.2 (strict)": "strict PCK@0.2",
+    },
+    "badja": {"PCK@0.1 (strict)": "PCK@0.1", "PCK@0.2 (strict)": "PCK@0.2"},
+}
+"""The measures that matter most, by dataset: names for people, as the App has them -> names in `Result`."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -44,9 +64,20 @@ class Result:
     sequences: dict[str, Scores]
     mean: Scores
 
+    def table(self) -> dict[str, Scores]:
+        """A row of `readable` scores for each sequence, and one for their mean."""
+        rows = {**self.sequences, "mean": self.mean}
+        return {name: readable(self.dataset, scores) for name, scores in rows.items()}
+
     def save(self, path: str | Path) -> None:
         """Write the scores as JSON."""
         Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+def readable(dataset: str, scores: Scores) -> Scores:
+    """Those of a dataset's scores that are `SHOWN`, under their names for people, and frames per second."""
+    shown = {name: scores[measure] for name, measure in SHOWN[dataset].items()}
+    return {**shown, "fps": scores["fps"]}
 
 
 class Stopwatch:
@@ -124,7 +155,8 @@ def jhmdb(
 ) -> Result:
     """Track the 15 joints of JHMDB clips from the first frame, and score PCK.
 
-    "PCK@a" is the legacy score, which the field's papers report; "strict PCK@a" counts lost joints as wrong.
+    "PCK@a" is the legacy score, which the field's papers report; "strict PCK@a", which counts lost joints as
+    wrong, is what `evaluate_tracks` calls "PCK@a (strict)".
 
     Args:
         root: a JHMDB folder
@@ -159,7 +191,7 @@ def badja(
     """Track the joints of BADJA's animals from their first annotated frame, and score PCK.
 
     A joint is correct at a within a times the square root of the animal's area (Biggs et al. 2018). Only
-    visible joints count, and lost ones are wrong.
+    visible joints count, and lost ones are wrong: here "PCK@a" is strict.
 
     Args:
         root: the DAVIS folder with the videos

@@ -8,9 +8,10 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -74,8 +75,9 @@ VideoDir = Annotated[
     typer.Option(help="Where encoded videos go: by default to colortrack-videos in the dataset's folder."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-SkipErrors = Annotated[
-    bool, typer.Option("--skip-errors", help="Leave out videos with bad files, and say which.")
+OnError = Annotated[
+    Literal["skip", "raise"],
+    typer.Option(help="skip: leave out videos that fail, and say which; raise: the first one ends it."),
 ]
 MaxFrames = Annotated[int | None, typer.Option(help="Cut videos after this many frames.")]
 Videos = Annotated[
@@ -130,7 +132,7 @@ def load_davis(
     sequences: Sequences = None,
     video_dir: VideoDir = None,
     overwrite: Overwrite = False,
-    skip_errors: SkipErrors = False,
+    on_error: OnError = "raise",
 ) -> None:
     """DAVIS 2016 or 2017."""
     from fiftyone_colortrack.datasets.davis import load_davis
@@ -143,7 +145,7 @@ def load_davis(
             sequences=_names(sequences),
             video_dir=video_dir,
             overwrite=overwrite,
-            on_error="skip" if skip_errors else "raise",
+            on_error=on_error,
             persistent=True,
             progress=update,
         )
@@ -159,7 +161,7 @@ def load_jhmdb(
     split: Split = None,
     video_dir: VideoDir = None,
     overwrite: Overwrite = False,
-    skip_errors: SkipErrors = False,
+    on_error: OnError = "raise",
 ) -> None:
     """JHMDB: joints of people."""
     from fiftyone_colortrack.datasets.jhmdb import load_jhmdb
@@ -171,7 +173,7 @@ def load_jhmdb(
             split=split,
             video_dir=video_dir,
             overwrite=overwrite,
-            on_error="skip" if skip_errors else "raise",
+            on_error=on_error,
             persistent=True,
             progress=update,
         )
@@ -181,15 +183,16 @@ def load_jhmdb(
 @load_app.command("kinetics")
 def load_kinetics(
     source: Annotated[
-        str, typer.Argument(help="A folder of clips, or kinetics-400, -600, -700 to download.")
+        str, typer.Argument(help="A folder of videos, or kinetics-400, -600, -700 to download.")
     ],
     name: Name = None,
     split: Split = None,
     classes: Annotated[str | None, typer.Option(help="Only these actions, separated by commas.")] = None,
-    max_samples: Annotated[int | None, typer.Option(help="At most so many clips.")] = None,
+    max_samples: Annotated[int | None, typer.Option(help="At most so many videos.")] = None,
     overwrite: Overwrite = False,
+    on_error: OnError = "skip",
 ) -> None:
-    """Kinetics: clips of actions, for training. Broken ones are left out."""
+    """Kinetics: videos of actions, for training."""
     from fiftyone_colortrack.datasets.kinetics import load_kinetics
 
     with progress_bar() as update:
@@ -200,6 +203,7 @@ def load_kinetics(
             classes=_names(classes),
             max_samples=max_samples,
             overwrite=overwrite,
+            on_error=on_error,
             persistent=True,
             progress=update,
         )
@@ -237,6 +241,7 @@ def propagate(
     ] = "both",
     overwrite: Overwrite = False,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Continue an earlier run.")] = False,
+    on_error: OnError = "skip",
     device: Device = None,
     executor: Annotated[
         Literal["local", "delegated", "ray"],
@@ -258,6 +263,7 @@ def propagate(
             direction=direction,
             overwrite=overwrite,
             skip_existing=skip_existing,
+            on_error=on_error,
             device=device,
             executor=executor,
             shards=shards,
@@ -279,10 +285,10 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> None:
     """Score tracks against ground truth; the App shows the scores in its Model Evaluation panel."""
-    from fiftyone_colortrack.api import evaluate_tracks
+    from fiftyone_colortrack.api.evaluation import evaluate_tracks, main_scores
 
     results = evaluate_tracks(_dataset(dataset), predictions, truth, eval_key, overwrite=overwrite)
-    values = {row["label"]: row["value"] for row in results.custom_metrics.values()}
+    values = main_scores(results)
     scores = {label: math.nan if value is None else 100 * value for label, value in values.items()}
     console.print(score_table("percent", {predictions: scores}))
 
@@ -374,6 +380,7 @@ def train(
     if result.stopped:
         console.print("The same command with --resume goes on from there.")
         raise typer.Exit(130)
+    console.print(f"Track with it: --model {name or result.weights}", highlight=False, soft_wrap=True)
 
 
 def _training_progress(
@@ -383,9 +390,9 @@ def _training_progress(
 
     def show(step: TrainProgress) -> None:
         if step.numbers is None:
-            update(step.done, step.total, step.file)
+            update(step.done, step.total, f"reading frames: {step.file}")
             return
-        update(step.done, step.total, f"loss {step.loss:.3g}")
+        update(step.done, step.total, f"training, loss {step.loss:.3g}")
         if step.done % print_every == 0 or step.done == step.total:
             numbers = {**step.numbers, "loss": step.loss}
             text = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
@@ -457,7 +464,7 @@ def benchmark_davis(
         max_frames=max_frames,
         config=config,
         device=device,
-        on_sequence=_print_scores,
+        on_sequence=partial(_print_scores, "davis"),
     )
     _report(result, json)
 
@@ -471,11 +478,16 @@ def benchmark_jhmdb(
     device: Device = None,
     json: Json = None,
 ) -> None:
-    """PCK in percent, from the joints of each clip's first frame."""
+    """PCK in percent, legacy and strict, from the joints of each clip's first frame."""
     from fiftyone_colortrack.benchmark import jhmdb
 
     result = jhmdb(
-        root, split=split, clips=_names(clips), model=model, device=device, on_sequence=_print_scores
+        root,
+        split=split,
+        clips=_names(clips),
+        model=model,
+        device=device,
+        on_sequence=partial(_print_scores, "jhmdb"),
     )
     _report(result, json)
 
@@ -489,7 +501,7 @@ def benchmark_badja(
     device: Device = None,
     json: Json = None,
 ) -> None:
-    """PCK in percent, from the joints of each sequence's first annotated frame."""
+    """Strict PCK in percent, from the joints of each sequence's first annotated frame."""
     from fiftyone_colortrack.benchmark import badja
 
     result = badja(
@@ -498,7 +510,7 @@ def benchmark_badja(
         sequences=_names(sequences),
         model=model,
         device=device,
-        on_sequence=_print_scores,
+        on_sequence=partial(_print_scores, "badja"),
     )
     _report(result, json)
 
@@ -647,13 +659,14 @@ def _warn(text: str) -> None:
     console.print(text, style="yellow", markup=False, highlight=False)
 
 
-def _print_scores(name: str, scores: Mapping[str, float]) -> None:
-    measure, value = next(iter(scores.items()))
+def _print_scores(dataset: str, name: str, scores: dict[str, float]) -> None:
+    from fiftyone_colortrack.benchmark import readable
+
+    measure, value = next(iter(readable(dataset, scores).items()))
     console.print(f"{name}: {measure} {value:.1f}, {scores['fps']:.1f} frames/s", highlight=False)
 
 
 def _report(result: Result, json: Path | None) -> None:
-    rows = {**result.sequences, "mean": result.mean}
-    console.print(score_table(f"{result.dataset}, {result.model}", rows))
+    console.print(score_table(f"{result.dataset}, {result.model}", result.table()))
     if json:
         result.save(json)

@@ -9,9 +9,11 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+from rich.console import Console
 
 from fiftyone_colortrack import benchmark
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.terminal import score_table
 from fiftyone_colortrack.tracking import TrackerConfig
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -71,6 +73,24 @@ def test_davis_names_what_is_wrong(davis_folder, tmp_path):
         benchmark.davis(davis_folder, model="identity", sequences=["walrus"])
     with pytest.raises(ColorTrackError, match=str(tmp_path)):
         benchmark.davis(tmp_path, model="identity")
+
+
+def test_tables_are_narrow_and_say_which_pck_they_show():
+    errors = np.array([[0.05, np.inf]])
+    both = benchmark._pck([{"legacy": np.where(np.isinf(errors), np.nan, errors), "strict": errors}])
+    assert benchmark.readable("jhmdb", {**both, "fps": 9.5}) == {
+        "PCK@0.1 (legacy)": 100,
+        "PCK@0.2 (legacy)": 100,
+        "PCK@0.1 (strict)": 50,
+        "PCK@0.2 (strict)": 50,
+        "fps": 9.5,
+    }
+    strict = benchmark._pck([{"strict": errors}])
+    assert benchmark.readable("badja", {**strict, "fps": 9.5})["PCK@0.1 (strict)"] == 50
+    longest = {"davis": "paragliding-launch", "jhmdb": "HarryPotter_nm_np1_fr_med_0"}
+    for dataset, name in longest.items():
+        rows = {name: dict.fromkeys((*benchmark.SHOWN[dataset], "fps"), 100.0)}
+        assert Console(width=200).measure(score_table("", rows)).maximum <= 100
 
 
 def test_windows_is_asked_in_its_own_way_for_the_peak_of_memory(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from fiftyone_colortrack import terminal
 from fiftyone_colortrack.cli import app, main
 from fiftyone_colortrack.datasets.video_dataset import Instances, video_sample
 from fiftyone_colortrack.errors import ColorTrackError
@@ -76,6 +78,17 @@ def test_ways_out_are_options(
     assert "replace its labels (--overwrite)" in error
 
 
+def test_the_time_left_is_estimated_afresh_where_other_work_begins(monkeypatch: pytest.MonkeyPatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(terminal, "console", terminal.Console(file=shown, force_terminal=True, width=100))
+    with terminal.progress_bar() as update:
+        for done, text in ((1, "reading"), (2, "reading"), (1, "training")):
+            update(done, 2, text)
+    bar = shown.getvalue().rpartition("training")[2]
+    assert "1/2" in bar
+    assert "-:--:--" in bar
+
+
 def test_models_lists_lab():
     assert "lab" in run("models")
 
@@ -118,15 +131,17 @@ def test_load_propagate_evaluate(davis_squares: Path, database: None):
 def test_evaluate_leaves_a_score_empty_that_there_is_none_of(dataset: fo.Dataset, squares_file: Path):
     sample = fo.Sample(filepath=str(squares_file))
     for number in (1, 2, 3):
-        there, lost = (  # the legacy score leaves out what is lost
+        hidden, tracked = (  # in every frame
             fo.Keypoints(keypoints=[fo.Keypoint(index=1, points=points)])
-            for points in ([(0.2, 0.2), (0.4, 0.4)], [(np.nan, np.nan)] * 2)
+            for points in ([(np.nan, np.nan)] * 2, [(0.2, 0.2), (0.4, 0.4)])
         )
-        sample.frames[number] = fo.Frame(gt=there, tracks=lost)
+        sample.frames[number] = fo.Frame(gt=hidden, tracks=tracked)
     dataset.add_sample(sample)
     dataset.add_dynamic_frame_fields()
-    (row,) = [line for line in run("evaluate", dataset.name, "tracks", "gt").splitlines() if "tracks" in line]
-    assert [cell.strip() for cell in row.split("│")[2:-1]] == ["0.0"] * 5 + [""] * 5
+    printed = run("evaluate", dataset.name, "tracks", "gt")
+    (row,) = [line for line in printed.splitlines() if "tracks" in line]
+    assert printed.count("(strict)") == 2
+    assert [cell.strip() for cell in row.split("│")[2:-1]] == ["", ""]
 
 
 def test_report(davis_squares: Path, tmp_path: Path, database: None):
@@ -168,6 +183,8 @@ def test_propagate_prints_what_was_left_out(dataset: fo.Dataset, squares: tuple,
     assert "bad.mp4 failed" in printed
     assert "1 failed" in printed
     assert dataset.count("frames.tracks") == 8
+    with pytest.raises(ColorTrackError, match=r"bad\.mp4"):
+        run("propagate", dataset.name, "seed", "others", "--model", "identity", "--on-error", "raise")
 
 
 def test_films_of_plain_files(squares_file: Path, squares: tuple[np.ndarray, np.ndarray], tmp_path: Path):
@@ -212,7 +229,8 @@ def test_train_names_a_model_and_prints_its_scores(training_folder: Path, davis_
     assert "left out" in printed
     assert "broken.mp4" in printed
     assert "waiting for data" in printed
-    assert "J&F" in printed.splitlines()[-1]
+    assert "J&F" in printed.splitlines()[-2]
+    assert printed.splitlines()[-1] == "Track with it: --model mine"
     assert "mine" in run("models")
     with pytest.raises(ColorTrackError, match="nothing to train on"):
         run(
@@ -258,4 +276,6 @@ def test_train_is_interrupted_and_resumed(training_folder: Path, tmp_path: Path)
     assert "--resume goes on" in rest
     assert (tmp_path / "run" / "last.ckpt").exists()
     steps = int(rest.partition("stopped after ")[2].split()[0]) + 1
-    assert f"trained for {steps} steps" in run(*options, "--steps", steps, "--resume")
+    printed = run(*options, "--steps", steps, "--resume")
+    assert f"trained for {steps} steps" in printed
+    assert f"Track with it: --model {tmp_path / 'run' / 'fast.safetensors'}" in printed

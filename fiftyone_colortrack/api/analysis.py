@@ -114,7 +114,7 @@ def analyze(
         view: videos; those that were not scored are left out
         eval_key: an evaluation made by `evaluate_tracks`
         against: another one
-        metric: key of one of `metrics`; by default the first, which is J&F, J of boxes or PCK@0.1
+        metric: key of one of `metrics`; by default the first, which is J&F, J of boxes or strict PCK@0.1
         group_by: sample field whose values group the videos, one of `group_fields`; by default the first
 
     Returns:

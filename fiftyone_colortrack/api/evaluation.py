@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 METRIC_URI = "@colortrack/fiftyone-colortrack/track_scores"
 """Of the plugin's metric, which names and removes the fields of an evaluation."""
+MAIN = ("JF", "J", "F", "PCK10", "PCK20")
+"""The scores that matter most, see `Scorer.metrics`."""
 
 
 def evaluate_tracks(
@@ -93,6 +95,12 @@ def evaluate_iter(
     return results
 
 
+def main_scores(results: DetectionResults) -> dict[str, float | None]:
+    """The scores of an evaluation that matter most, by their labels; None where nothing was scored."""
+    rows = results.custom_metrics.values()
+    return {row["label"]: row["value"] for row in rows if row["key"] in MAIN}
+
+
 def add_scores(view: SampleCollection, results: DetectionResults) -> None:
     """Score the fields that `evaluate_detections` compared, and add the scores to its results."""
     pred, gt = field_name(results.config.pred_field), field_name(results.config.gt_field)
@@ -116,7 +124,11 @@ def check_compared(view: SampleCollection, pred_field: str, gt_field: str) -> No
     types = seed_fields(view)
     for name in (pred, gt):
         if types.get(name) not in (fo.Detections, fo.Keypoints):
-            raise ColorTrackError(f"frames.{name} has no detections or key points to compare")
+            known = ", ".join(f"frames.{n}" for n, t in types.items() if t in (fo.Detections, fo.Keypoints))
+            raise ColorTrackError(
+                f"frames.{name} has no detections or key points to compare; fields that have: "
+                f"{known or 'none yet'}"
+            )
     if types[pred] is not types[gt]:
         raise ColorTrackError(
             f"frames.{pred} and frames.{gt} are of different types; compare detections with detections, or "

@@ -20,8 +20,8 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.core.view import DatasetView
 
 from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos, seed_samples, video_length
-from fiftyone_colortrack.api.report import Clock, Progress, PropagationReport, VideoResult, drain
-from fiftyone_colortrack.datasets.video_dataset import color_by_instance
+from fiftyone_colortrack.api.report import Clock, Progress, PropagationReport, VideoResult, drain, plural
+from fiftyone_colortrack.datasets.video_dataset import OnError, color_by_instance
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
     SEED_FRAMES,
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-OnError = Literal["skip", "raise"]
 Executor = Literal["local", "delegated", "ray"]
 METHOD = "colortrack"
 
@@ -186,7 +185,7 @@ def check_seed_field(view: SampleCollection, seed_field: str) -> type[fo.Label]:
     check_videos(view)
     types = seed_fields(view)
     if field_name(seed_field) not in types:
-        known = ", ".join(types) or "none yet: label a frame first"
+        known = ", ".join(f"frames.{name}" for name in types) or "none yet: label a frame first"
         raise ColorTrackError(
             f"frames.{field_name(seed_field)} has no detections, key points or segmentations to start from; "
             f"fields that have: {known}"
@@ -315,8 +314,8 @@ class Job:
         self, track: Track, skip_existing: bool, stop: Callable[[], bool]
     ) -> Generator[Progress, None, PropagationReport]:
         started = time.perf_counter()
-        todo, skipped = self._plan(skip_existing)
-        report = PropagationReport(None, self.out_field, skipped)
+        todo, skipped, notes = self._plan(skip_existing)
+        report = PropagationReport(None, self.out_field, skipped, notes)
         if todo:
             if track is track_here:
                 self.model  # noqa: B018  # says what it lacks before anything is written
@@ -389,8 +388,8 @@ class Job:
     def in_place(self) -> bool:
         return self.seed_field == self.out_field
 
-    def _plan(self, skip_existing: bool) -> tuple[list[PlannedVideo], list[VideoResult]]:
-        """The videos to track, and those to skip."""
+    def _plan(self, skip_existing: bool) -> tuple[list[PlannedVideo], list[VideoResult], list[str]]:
+        """The videos to track, those to skip, and what is to be said of them together."""
         fill_boxes = self.settings.output == "masks"
         found = find_videos(self.view, self.seed_field, self.out_field, self.seeds, skip_existing, fill_boxes)
         videos = [video.plan(self.settings) for video in found]
@@ -399,13 +398,34 @@ class Job:
                 f"none of the {len(videos)} videos has labels to start from in frames.{self.seed_field}; "
                 "label a frame or choose another seed field"
             )
-        if anew := sum(video.anew for video in videos):
-            which = "1 video was" if anew == 1 else f"{anew} videos were"
-            logger.warning(
-                "%s tracked with another model or other settings before: all frames are tracked anew", which
-            )
+        anew = [before.run for before, video in zip(found, videos, strict=True) if video.anew]
+        notes = [self._why_anew(anew)] if anew else []
+        for note in notes:
+            logger.warning(note)  # now, not only in the report: it may take hours
         skipped = [VideoResult(v.id, v.filepath, "skipped", reason=v.reason) for v in videos if v.reason]
-        return [video for video in videos if not video.reason], skipped
+        return [video for video in videos if not video.reason], skipped, notes
+
+    def _why_anew(self, runs: Sequence[str | None]) -> str:
+        """What is said of videos whose tracks were made otherwise, by these runs."""
+        known = [self.dataset.get_run_info(run).config for run in {*runs} if self.dataset.has_run(run)]
+        earlier = [_flat(vars(config)) for config in known]
+        differences = []
+        for name, now in _flat(self._how()).items():
+            if others := {values.get(name, now) for values in earlier} - {now}:
+                differences.append(f"{name} {' or '.join(sorted(others))}, now {now}")
+        text = f"all frames of {plural(len(runs), 'video')} are tracked anew, not only those that follow "
+        text += "from changed labels, as another model or other settings made the earlier tracks"
+        return f"{text}: {'; '.join(differences)}" if differences else text
+
+    def _how(self) -> dict[str, Any]:
+        """What tracks are made with, as runs record it."""
+        return {
+            "version": __version__,
+            "model": self._model_name,
+            "direction": self.settings.direction,
+            "output": self.settings.output,
+            "tracker": asdict(self.settings.config),
+        }
 
     @cached_property
     def model(self) -> str | Embedder:
@@ -432,15 +452,11 @@ class Job:
         run_key = f"{self.out_field}_{secrets.token_hex(3)}"
         config = self.dataset.init_run(
             method=METHOD,
-            version=__version__,
             seed_field=f"frames.{self.seed_field}",
             out_field=f"frames.{self.out_field}",
-            model=self._model_name,
             seeds=self.seeds,
-            direction=self.settings.direction,
-            output=self.settings.output,
-            tracker=asdict(self.settings.config),
             videos=videos,
+            **self._how(),
         )
         self.dataset.register_run(run_key, config)
         if self.dataset.app_config.color_scheme is None:
@@ -526,6 +542,13 @@ def _beside(function: Callable[[T], None]) -> Iterator[Callable[[T], None]]:
 
         yield call
         last.result()
+
+
+def _flat(how: Mapping[str, Any]) -> dict[str, str]:
+    """`Job._how` in words, the tracker's settings one by one."""
+    values = {**{name: how[name] for name in ("version", "model", "direction", "output")}, **how["tracker"]}
+    texts = {name: str(list(v) if isinstance(v, tuple) else v) for name, v in values.items()}
+    return {**texts, "output": how["output"] or "as labelled"}
 
 
 def _reason(video: PlannedVideo, error: Exception) -> str:

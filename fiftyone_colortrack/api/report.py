@@ -36,6 +36,7 @@ class PropagationReport:
         run_key: of the run's record, see `dataset.get_run_info`; None where there was nothing to track
         out_field: the frame field that the tracks are in
         videos: one result each, in the order of the view
+        notes: on the run as a whole, such as that videos were tracked anew, and why
         seconds: of the whole run
         stopped: whether the run was stopped before its last video
     """
@@ -43,6 +44,7 @@ class PropagationReport:
     run_key: str | None
     out_field: str
     videos: list[VideoResult] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     stopped: bool = False
 
@@ -57,13 +59,14 @@ class PropagationReport:
 
     @property
     def warnings(self) -> list[str]:
-        """All warnings, each with its video."""
-        return [f"{os.path.basename(v.filepath)}: {warning}" for v in self.videos for warning in v.warnings]
+        """The notes, and all warnings, each with its video."""
+        of_videos = [f"{os.path.basename(v.filepath)}: {text}" for v in self.videos for text in v.warnings]
+        return self.notes + of_videos
 
     def __str__(self) -> str:
         done, skipped, failed = (self.with_status(status) for status in get_args(Status))
         text = (
-            f"{_count(len(done), 'video')} ({_count(self.frames, 'frame')}) tracked in {self.seconds:.0f} s"
+            f"{plural(len(done), 'video')} ({plural(self.frames, 'frame')}) tracked in {self.seconds:.0f} s"
         )
         text = f"Stopped: {text}" if self.stopped else text
         text += f", written to frames.{self.out_field}" if done else ""
@@ -102,7 +105,7 @@ class Progress:
     def __str__(self) -> str:
         text = f"{self.name}: frame {self.frame} of {self.frames}"
         text = f"video {self.video} of {self.videos}, {text}" if self.videos > 1 else text
-        return f"{text}, {self.fps:.1f} frames/s, {duration(self.seconds_left)} left"
+        return f"{text}, {self.fps:.1f} frames/s, {duration(self.seconds_left)} left" if self.fps else text
 
 
 class Clock:
@@ -151,8 +154,9 @@ def drain(steps: Generator[S, None, T], progress: Callable[[S], None] | None = N
             progress(step)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def plural(count: int, noun: str) -> str:
+    """`1 frame`, `2 frames`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def duration(seconds: float) -> str:

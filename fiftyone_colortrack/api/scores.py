@@ -174,8 +174,8 @@ class PointScorer(Scorer):
     """
 
     metrics: ClassVar = {
-        f"PCK{round(100 * alpha):02}{suffix}": f"PCK@{alpha}{note}"
-        for suffix, note in (("", ""), ("_legacy", " (legacy)"))
+        f"PCK{round(100 * alpha):02}{suffix}": f"PCK@{alpha} ({mode})"
+        for suffix, mode in (("", "strict"), ("_legacy", "legacy"))
         for alpha in ALPHAS
     }
     measured = "object of several points, by whose extent PCK measures errors: add points, or compare boxes"

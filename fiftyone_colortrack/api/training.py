@@ -35,6 +35,7 @@ Source: TypeAlias = SampleCollection | TrainingData | PathLike | Iterable[PathLi
 STEPS = 1000
 NOTHING = "nothing"  # what forms and commands call random first weights
 SHOWN_STEPS = 20  # over so many steps the loss that is shown is averaged
+READING = 0.1  # share of the bar for files to decode, which comes before the steps
 _FILM = re.compile(rf"-({'|'.join(get_args(FilmKind))})-[0-9a-f]{{8}}\.mp4$")
 
 
@@ -45,7 +46,7 @@ class TrainProgress:
     Attributes:
         numbers: of this step: its losses, and scores where there are new ones
         loss: mean of the last steps
-        seconds_left: estimated from the steps so far
+        seconds_left: estimated from the steps so far; None until there are two
     """
 
     done: int
@@ -53,17 +54,19 @@ class TrainProgress:
     file: str = ""
     numbers: dict[str, float] | None = None
     loss: float = 0.0
-    seconds_left: float = 0.0
+    seconds_left: float | None = None
 
     @property
     def fraction(self) -> float:
-        return self.done / self.total if self.total else 0.0
+        """Share of the whole run, which never falls: first files, then steps."""
+        share = self.done / self.total if self.total else 0.0
+        return READING * share if self.numbers is None else READING + (1 - READING) * share
 
     def __str__(self) -> str:
         if self.numbers is None:
             return f"reading frames, file {self.done} of {self.total}: {self.file}"
-        left = f"{duration(self.seconds_left)} left"
-        return f"step {self.done} of {self.total}, loss {self.loss:.3g}, {left}"
+        text = f"training step {self.done} of {self.total}, loss {self.loss:.3g}"
+        return text if self.seconds_left is None else f"{text}, {duration(self.seconds_left)} left"
 
 
 def train(
@@ -263,6 +266,6 @@ class _Clock:
         self._losses.append(numbers["loss"])
         self._first = self._first or (done, now)
         first, began = self._first
-        left = (now - began) / max(done - first, 1) * (total - done)
+        left = (now - began) / (done - first) * (total - done) if done > first else None
         loss = sum(self._losses) / len(self._losses)
         self._report(TrainProgress(done, total, numbers=numbers, loss=loss, seconds_left=left))

@@ -50,7 +50,7 @@ def read_kinetics(
     classes: Sequence[str] | None = None,
     max_samples: int | None = None,
 ) -> list[KineticsClip]:
-    """List the clips of a folder, without opening them.
+    """List the videos of a folder, without opening them.
 
     Labels and splits come from lists (``*.csv`` in the folder or in its ``annotations``, with the columns
     ``label``, ``youtube_id``, ``time_start``, ``time_end`` and ``split``; a file is called after the id, or
@@ -58,12 +58,12 @@ def read_kinetics(
 
     Args:
         root: the folder
-        split: only clips of this split
-        classes: only clips with these labels
-        max_samples: at most so many clips
+        split: only videos of this split
+        classes: only videos with these labels
+        max_samples: at most so many videos
 
     Raises:
-        ColorTrackError: if no clip is left, or a list cannot be read
+        ColorTrackError: if no video is left, or a list cannot be read
     """
     root = Path(root)
     if not root.is_dir():
@@ -122,8 +122,8 @@ def load_kinetics(
         video_dir: where videos go that browsers cannot play and that are therefore encoded anew; if not
             given, ``source/colortrack-videos``, or FiftyOne's folder for datasets where ``source`` cannot be
             written
-        on_error: ``skip`` clips that cannot be decoded (``dataset.info["skipped"]`` then says which and why),
-            or ``raise``
+        on_error: ``skip`` videos that cannot be decoded (``dataset.info["skipped"]`` then says which and
+            why), or ``raise``
         persistent: keep the dataset when the database shuts down
         overwrite: replace a dataset of that name once this one is complete
         progress: called with the number of videos done, of all, and the last one's name
@@ -194,7 +194,7 @@ def _add_zoo(
     except Exception as error:  # no network, no yt-dlp, unknown classes: the zoo raises what it likes
         raise ColorTrackError(
             f"{zoo_name} cannot be downloaded ({error}); without a network, "
-            "put clips into folders named by class, and load the folder around them"
+            "put videos into folders named by class, and load the folder around them"
         ) from error
     try:
         dataset.merge_samples(downloaded)
@@ -234,7 +234,7 @@ def _read_rows(path: Path) -> Iterator[tuple[_Key, _Row]]:
                     yield (row["youtube_id"], _seconds(start, path, reader.line_num)), values
                 yield (row["youtube_id"], None), values
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ColorTrackError(f"{path} cannot be read as a list of clips: {error}") from error
+        raise ColorTrackError(f"{path} cannot be read as a list of videos: {error}") from error
 
 
 def _seconds(text: str, path: Path, line: int) -> int:

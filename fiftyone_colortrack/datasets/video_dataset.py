@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 PLAYABLE_CODECS = frozenset({"h264", "vp8", "vp9", "av1"})
 PLAYABLE_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm"})
 
-OnError = Literal["raise", "skip"]
+OnError = Literal["skip", "raise"]
 Progress = Callable[[int, int, str], None]
 """Called after every video with the number done, the number of all, and the name of the one just done."""
 

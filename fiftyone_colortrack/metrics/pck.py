@@ -37,7 +37,7 @@ class PCKScore:
 
     @classmethod
     def of(cls, errors: Sequence[np.ndarray], alphas: Sequence[float] = ALPHAS) -> PCKScore:
-        """Pool `point_errors` ``[T, P]`` of clips that have the same points."""
+        """Pool `point_errors` ``[T, P]`` of videos that have the same points."""
         pooled = np.concatenate(list(errors))  # T x P
         counted = ~np.isnan(pooled)
         with np.errstate(invalid="ignore"):  # a point that was never scored has 0 of 0
@@ -53,20 +53,20 @@ def pck(
     alphas: Sequence[float] = ALPHAS,
     mode: Mode = "strict",
 ) -> PCKScore:
-    """Score predicted tracks of several clips, without the first frame of each, which the tracker was given.
+    """Score predicted tracks of several videos, without the first frame of each, which the tracker was given.
 
     Args:
-        pred: predicted tracks, one ``[T, P, 2]`` per clip
+        pred: predicted tracks, one ``[T, P, 2]`` per video
         gt: true tracks, alike
         alphas: thresholds
         mode: see `point_errors`
 
     Raises:
-        ColorTrackError: if the numbers of clips, frames or points differ
+        ColorTrackError: if the numbers of videos, frames or points differ
     """
     if len(pred) != len(gt) or not len(gt):
         raise ColorTrackError(
-            f"there are {len(pred)} predicted and {len(gt)} true clips; PCK needs a pair for each"
+            f"there are {len(pred)} predicted and {len(gt)} true videos; PCK needs a pair for each"
         )
     return PCKScore.of([point_errors(p, g, mode)[1:] for p, g in zip(pred, gt, strict=True)], alphas)
 

@@ -17,6 +17,7 @@ from fiftyone.operators.executor import ExecutionContext
 from fiftyone.operators.store import ExecutionStore
 
 from fiftyone_colortrack.api.report import duration as duration
+from fiftyone_colortrack.api.report import plural as plural
 from fiftyone_colortrack.api.stop import dataset_store
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import field_name, labelled_frames, run_field, seed_fields
@@ -136,8 +137,3 @@ def unused_name(stem: str, used: Iterable[str]) -> str:
     while name in used:
         name, number = f"{stem}_{number}", number + 1
     return name
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 frame`, `2 frames`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

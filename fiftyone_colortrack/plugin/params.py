@@ -19,10 +19,10 @@ LIMITS: dict[str, tuple[int, int]] = {
     "top_k": (1, 100),
 }
 """Of whole numbers."""
-SWITCHES = {"advanced", "only_selected", "overwrite", "replace", "skip_broken"}
+SWITCHES = {"advanced", "only_selected", "overwrite", "replace"}
 TEXTS = {"basis", "difficulty", "direction", "eval_key", "existing", "gt_field", "init", "model", "name"}
-TEXTS |= {"out_field", "output", "pred_field", "run", "seed_field", "seeds", "split", "tracks", "unfinished"}
-TEXTS |= {"view_target"}
+TEXTS |= {"on_error", "out_field", "output", "pred_field", "run", "seed_field", "seeds", "split", "tracks"}
+TEXTS |= {"unfinished", "view_target"}
 
 
 def fitting(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -177,10 +177,10 @@ def test_key_points(dataset, squares_file):
     dataset.add_sample(sample)
     dataset.skeletons = {"frames.gt": fo.KeypointSkeleton(labels=["nose", "tail", "ear"], edges=[])}
     ct.evaluate_tracks(dataset, "pred", "gt", "eval")
-    assert next(iter(metrics(dataset, "eval").items())) == ("PCK10", "PCK@0.1")
+    assert next(iter(metrics(dataset, "eval").items())) == ("PCK10", "PCK@0.1 (strict)")
     points = analyze(dataset, "eval").points["eval"]
-    assert points["nose"] == {f"PCK@{alpha}": 1 for alpha in (0.1, 0.2, 0.3, 0.4, 0.5)}
-    assert points["tail"] == {**points["nose"], "PCK@0.1": 0}
+    assert points["nose"] == {f"PCK@{alpha} (strict)": 1 for alpha in (0.1, 0.2, 0.3, 0.4, 0.5)}
+    assert points["tail"] == {**points["nose"], "PCK@0.1 (strict)": 0}
     assert set(points["ear"].values()) == {None}
     legacy = analyze(dataset, "eval", metric="PCK20_legacy")
     assert legacy.metric == "PCK@0.2 (legacy)"

@@ -249,8 +249,11 @@ def test_other_settings_redo_a_video_only_if_its_seeds_changed(videos, squares, 
     first, second = videos
     before, other = ids(first), ids(second)
     draw(first, 8, detections(squares[1][7]))
-    report = go_on(videos, config=TrackerConfig(input_size=64, memory=3))
-    assert "1 video was tracked with another model or other settings before" in caplog.text
+    report = go_on(videos, config=TrackerConfig(input_size=64, memory=3), model="identity")
+    (note,) = report.warnings
+    assert note in caplog.text
+    assert note.startswith("all frames of 1 video are tracked anew")
+    assert note.endswith("made the earlier tracks: model lab, now identity; memory 2, now 3")
     assert changed(before, ids(first)) == list(FRAMES)
     assert ids(second) == other
     assert report.frames == 8
@@ -266,7 +269,7 @@ def test_a_loaded_model_is_that_of_its_name_until_it_is_changed(videos, squares,
     model.temperature = 0.5
     draw(sample, 7, detections(squares[1][6]))
     assert go_on(videos.limit(1), model=model).frames == 8
-    assert "1 video was tracked with another model or other settings before" in caplog.text
+    assert "all frames of 1 video are tracked anew" in caplog.text
 
 
 def test_a_video_that_was_written_halfway_is_done_again(videos, squares, monkeypatch):

@@ -5,7 +5,7 @@ from fiftyone import ViewField as F
 from fiftyone.utils.eval.detection import DetectionResults
 
 import fiftyone_colortrack as ct
-from fiftyone_colortrack.api.evaluation import METRIC_URI
+from fiftyone_colortrack.api.evaluation import METRIC_URI, main_scores
 from fiftyone_colortrack.api.scores import pair_objects
 from fiftyone_colortrack.fields import TrackedObject
 from fiftyone_colortrack.fields.shapes import regions, relative_box
@@ -118,13 +118,15 @@ def test_key_points(dataset, squares_file):
         return fo.Keypoints(keypoints=[fo.Keypoint(label="a", index=1, points=(points / [96, 64]).tolist())])
 
     add_video(dataset, squares_file, map(keypoints, gt), map(keypoints, pred))
-    found = scores(ct.evaluate_tracks(dataset, "pred", "gt", "eval"))
-    for mode, suffix in (("strict", ""), ("legacy", " (legacy)")):
+    results = ct.evaluate_tracks(dataset, "pred", "gt", "eval")
+    found = scores(results)
+    for mode in ("strict", "legacy"):
         expected = pck([pred], [gt], mode=mode)
         for alpha, value in zip(expected.alphas, expected.mean, strict=True):
-            assert found[f"PCK@{alpha}{suffix}"] == pytest.approx(value)
-    assert 0 < found["PCK@0.1"] < found["PCK@0.5"]
-    assert dataset.first().eval_PCK20 == pytest.approx(found["PCK@0.2"])
+            assert found[f"PCK@{alpha} ({mode})"] == pytest.approx(value)
+    assert 0 < found["PCK@0.1 (strict)"] < found["PCK@0.5 (strict)"]
+    assert dataset.first().eval_PCK20 == pytest.approx(found["PCK@0.2 (strict)"])
+    assert list(main_scores(results)) == ["PCK@0.1 (strict)", "PCK@0.2 (strict)"]
 
 
 def test_single_points_are_refused_and_nothing_is_lost(masks, squares_file, tmp_path):
@@ -194,7 +196,7 @@ def test_fiftyones_own_evaluation_can_use_the_metric(masks):
     ("pred", "gt", "key", "message"),
     [
         ("gt", "gt", "eval", "the same field"),
-        ("pred", "nothing", "eval", "frames.nothing has no detections or key points"),
+        ("pred", "nothing", "eval", "frames.nothing has no .*: frames.gt, frames.pred, frames.points"),
         ("pred", "points", "eval", "of different types"),
         ("pred", "gt", "my eval", "cannot name an evaluation"),
         ("pred", "empty", "eval", r"no video can be scored: .* has no frame to score: .*; label others"),

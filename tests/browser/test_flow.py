@@ -92,7 +92,7 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
     assert None not in loaded.values("tracks_run")
 
     page.get_by_role("button", name="Evaluate tracks").click()
-    page.get_by_text("have ground truth").wait_for()
+    page.get_by_text("will be scored").wait_for()
     ready(page)
     execute(page)
     page.get_by_text("tracks_eval: J").first.wait_for()

@@ -50,7 +50,7 @@ def test_from_no_evaluation_to_a_chart(page, open_dataset, tracked, screenshot):
     open_panel(page)
     page.get_by_text("No evaluation yet").wait_for()
     page.get_by_role("button", name="Evaluate tracks").click()
-    page.get_by_text("have ground truth").wait_for()
+    page.get_by_text("will be scored").wait_for()
     page.wait_for_timeout(2000)  # the form is resolved again whenever a default is filled in
     page.get_by_role("button", name="Execute").click()
     page.locator(PLOT).first.wait_for()  # by itself, when the evaluation is done

@@ -24,8 +24,9 @@ def test_the_first_click_works(form, tracked):
     assert first.errors == {}
     assert (first.default("pred_field"), first.default("gt_field")) == ("frames.tracks", "frames.gt")
     assert first.default("eval_key") == "tracks_eval"
-    assert first.text("estimate").startswith("14 frames of 2 videos have ground truth: about ")
-    assert first.text("estimate").endswith(", about 6 KB of scores in the database.")
+    assert first.text("estimate").startswith("14 frames of 2 videos will be scored: ")
+    assert "labelled in frames.gt, but never a video's first" in first.text("estimate")
+    assert first.text("estimate").endswith(", and about 6 KB in the database.")
 
 
 def test_the_ground_truth_that_is_proposed_can_be_compared(form, tracked):

@@ -66,6 +66,7 @@ def test_davis(form, loaded):
     opened = form("load_davis", None, {"folder": root})
     assert opened.choices("split") == ["all", "train"]
     assert opened.default("name") == "davis-2016"
+    assert opened.choices("on_error") == ["raise", "skip"]
     assert opened.text("estimate").startswith("12 sequences of DAVIS 2016, ")
     assert str(root["absolute_path"]) in opened.text("estimate")
     chosen = form("load_davis", None, {"folder": root, "sequences": ["soccerball"]}).text("estimate")
@@ -78,7 +79,7 @@ def test_davis(form, loaded):
 def test_jhmdb(form, loaded):
     root = folder("jhmdb-sample")
     opened = form("load_jhmdb", None, {"folder": root, "split": "split3-test"})
-    assert opened.text("estimate").startswith("1 clip with joints: ")
+    assert opened.text("estimate").startswith("1 video with joints: ")
     dataset = loaded("load_jhmdb", {"folder": root})
     assert dataset.count("frames.keypoints.keypoints") == 40
 
@@ -86,7 +87,7 @@ def test_jhmdb(form, loaded):
 def test_kinetics(form, loaded):
     root = folder("kinetics-sample")
     opened = form("load_kinetics", None, {"folder": root, "max_samples": 1})
-    assert opened.text("estimate").startswith("1 clip; broken ones are left out: ")
+    assert opened.text("estimate").startswith("1 video; broken ones are left out: ")
     assert len(loaded("load_kinetics", {"folder": root, "max_samples": 1})) == 1
 
 

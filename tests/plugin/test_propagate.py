@@ -125,8 +125,10 @@ def test_after_a_correction_the_form_goes_on_from_it(form, execute, videos):
     assert "all frames of 1 video are tracked anew" in with_another.text("anew")
     assert "corrected" not in with_another.inputs
     assert with_another.text("estimate").startswith("1 video to track, 8 frames, about ")
-    (text,) = notifications(execute("propagate_labels", videos, {**PARAMS, **params}))
-    assert "1 video" in text
+    (text,) = notifications(execute("propagate_labels", videos, {**PARAMS, **params, "model": "identity"}))
+    assert "1 video (8 frames) tracked" in text
+    assert "are tracked anew" in text
+    assert "model lab, now identity" in text
     again = form("propagate_labels", videos, {})
     assert (again.default("seed_field"), again.default("out_field")) == ("frames.seed", "tracks_2")
 

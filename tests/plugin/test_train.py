@@ -100,7 +100,7 @@ def test_a_model_is_trained_and_offered(form, execute, videos):
     messages = execute("train_tracker", videos, PARAMS)
     labels, charts = zip(*shown(messages), strict=True)
     assert labels[0] == "reading frames, file 1 of 2: video0.mp4"
-    assert labels[-1].startswith("step 2 of 2, loss ")
+    assert labels[-1].startswith("training step 2 of 2, loss ")
     assert charts[0] == []
     (curve,) = charts[-1]
     assert list(curve["x"]) == [1, 2]
@@ -133,7 +133,8 @@ def test_stopped_it_is_continued(form, execute, videos):
     assert (unfinished.default("name"), unfinished.default("steps")) == ("mine", 500)
     assert unfinished.choices("unfinished") == ["continue", "anew"]
     messages = execute("train_tracker", videos, {**PARAMS, "steps": steps + 1, "unfinished": "continue"})
-    assert [label.split(",")[0] for label, _ in shown(messages)] == [f"step {steps + 1} of {steps + 1}"]
+    (label,) = (label for label, _ in shown(messages))
+    assert label.startswith(f"training step {steps + 1} of {steps + 1}, loss ")
     assert "mine" in [info.name for info in list_models()]
     assert not is_unfinished("mine")
 
@@ -167,5 +168,5 @@ def test_delegated(videos):
     assert "mine: trained for 2 steps" in result.result["summary"]
     (operation,) = service.list_operations(operator=uri, dataset_name=videos.name)
     assert operation.label == "Train tracker mine"
-    assert operation.status.label.startswith("step 2 of 2")
+    assert operation.status.label.startswith("training step 2 of 2")
     assert "mine" in [info.name for info in list_models()]

@@ -11,7 +11,7 @@ from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.api import check_videos, evaluate_iter
-from fiftyone_colortrack.api.evaluation import check_compared, check_eval_key, score_fields
+from fiftyone_colortrack.api.evaluation import check_compared, check_eval_key, main_scores, score_fields
 from fiftyone_colortrack.fields import field_name, labelled_frames, seed_fields
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.reading import reader
@@ -83,22 +83,23 @@ class EvaluateTracks(WorkOperator):
         overwrite = exists and bool(ctx.params.get("overwrite"))
         forms.validate(key_prop, lambda: check_eval_key(ctx.dataset, key, overwrite))
         if forms.validate(gt_prop, lambda: read(check_compared, pred, gt)):
-            self._estimate(inputs, gt_prop, read(labelled_frames, gt))
+            self._estimate(inputs, gt_prop, gt, read(labelled_frames, gt))
         return forms.form(self, inputs)
 
     def _estimate(
-        self, inputs: types.Object, gt_prop: types.Property, labelled: dict[str, list[int]]
+        self, inputs: types.Object, gt_prop: types.Property, gt: str, labelled: dict[str, list[int]]
     ) -> None:
-        """Say what will be scored; the first frame, which trackers are given, never is."""
+        """Say what will be scored."""
         counts = [sum(number > 1 for number in numbers) for numbers in labelled.values()]
         if any(counts):
-            text = f"{forms.frames_of_videos(counts)} have ground truth: "
+            text = f"{forms.frames_of_videos(counts)} will be scored: those that are labelled in {gt}, but "
+            text += "never a video's first, which the tracker was given. It takes "
             text += estimates.time_needed(WORK, sum(counts), SECONDS_PER_FRAME)
-            text += f", about {estimates.size(BYTES_PER_FRAME * sum(counts))} of scores in the database."
+            text += f", and about {estimates.size(BYTES_PER_FRAME * sum(counts))} in the database."
             forms.message(inputs, "estimate", text)
         else:
             gt_prop.invalid = True
-            gt_prop.error_message = "Only first frames are labelled here; ground truth needs others, too"
+            gt_prop.error_message = "Only first frames are labelled here, which are not scored: label others"
 
     def resolve_run_name(self, ctx: ExecutionContext) -> str:
         return f"Evaluate {ctx.params.get('pred_field')} against {ctx.params.get('gt_field')}"
@@ -117,7 +118,8 @@ class EvaluateTracks(WorkOperator):
         frames = sum(map(len, labelled_frames(view, params["gt_field"]).values()))
         estimates.remember_speed(WORK, frames, time.monotonic() - started)
         scores = {row["label"]: row["value"] for row in results.custom_metrics.values()}
-        text = ", ".join(f"{label} {value:.3f}" for label, value in scores.items() if value is not None)
+        main = main_scores(results).items()
+        text = ", ".join(f"{label} {value:.3f}" for label, value in main if value is not None)
         score = score_fields(ctx.dataset, params["eval_key"])[0]
         worst = ctx.dataset.exists(score).sort_by(score)
         return {

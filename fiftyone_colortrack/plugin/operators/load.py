@@ -21,6 +21,10 @@ from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, cou
 
 ALL = "all"
 DATASETS_FOLDER = "FIFTYONE_DEFAULT_DATASET_DIR"
+ON_ERROR: list[forms.Choice] = [
+    ("raise", "Stop", "The first one ends the loading, and no dataset is made"),
+    ("skip", "Leave out", "The others are loaded, and these are named"),
+]
 Progress = Callable[[int, int, str], None]
 
 
@@ -123,15 +127,10 @@ def add_split(inputs: types.Object, splits: list[str]) -> None:
         forms.choose(inputs, "split", choices, label="Split")
 
 
-def add_skip(inputs: types.Object) -> None:
-    """Add the choice to leave out videos that cannot be loaded."""
-    inputs.bool(
-        "skip_broken",
-        default=False,
-        label="Leave out videos with missing or broken files",
-        description="Otherwise the first one ends the loading, and no dataset is made",
-        view=types.SwitchView(),
-    )
+def add_on_error(inputs: types.Object) -> None:
+    """Add the choice of what to do with videos that cannot be loaded."""
+    label = "Videos with missing or broken files"
+    forms.choose(inputs, "on_error", ON_ERROR, radio=True, label=label)
 
 
 def chosen_split(params: dict[str, Any]) -> str | None:
@@ -144,7 +143,7 @@ def loader_options(params: dict[str, Any], progress: Progress) -> dict[str, Any]
     return {
         "name": params.get("name"),
         "split": chosen_split(params),
-        "on_error": "skip" if params.get("skip_broken") else "raise",
+        "on_error": params.get("on_error", "raise"),
         "persistent": True,
         "progress": progress,
     }

@@ -18,7 +18,7 @@ from fiftyone_colortrack.plugin.operators.load import (
     Content,
     LoadOperator,
     Progress,
-    add_skip,
+    add_on_error,
     add_split,
     chosen_split,
     config,
@@ -49,7 +49,7 @@ class LoadDavis(LoadOperator):
         inputs.list(
             "sequences", types.String(), label="Sequences", description="All, if none is chosen", view=view
         )
-        add_skip(inputs)
+        add_on_error(inputs)
         names = [name for name in ctx.params.get("sequences") or davis.names if name in davis.names]
         images = [path for name in names for path in _images(davis, name)]
         written = VIDEO_BYTES_PER_IMAGE_BYTE * sum(path.stat().st_size for path in images)

@@ -16,7 +16,7 @@ from fiftyone_colortrack.plugin.operators.load import (
     Content,
     LoadOperator,
     Progress,
-    add_skip,
+    add_on_error,
     add_split,
     chosen_split,
     config,
@@ -38,8 +38,8 @@ class LoadJhmdb(LoadOperator):
         add_split(inputs, everything.splits)
         split = chosen_split(ctx.params)
         jhmdb = JhmdbFolder(folder, split if split in everything.splits else None)
-        add_skip(inputs)
-        return Content("jhmdb", len(jhmdb.names), f"{forms.plural(len(jhmdb.names), 'clip')} with joints")
+        add_on_error(inputs)
+        return Content("jhmdb", len(jhmdb.names), f"{forms.plural(len(jhmdb.names), 'video')} with joints")
 
     def load(self, folder: Path, params: dict[str, Any], progress: Progress) -> fo.Dataset:
         return load_jhmdb(folder, **loader_options(params, progress))

@@ -45,8 +45,11 @@ from fiftyone_colortrack.tracking.config import TrackerConfig
 LABEL = "Propagate labels"
 REMEMBERED = "propagate_labels"
 EVALUATE = f"{PLUGIN}/evaluate_tracks"
-SECONDS_PER_FRAME = {"fast": 0.7, "lab": 0.3, "flow": 0.1, "identity": 0.02}
-"""Of 854 x 480 pixels on two CPU cores, for the estimate until this machine has tracked with the model."""
+SECONDS_PER_FRAME = {"fast": 0.24, "lab": 0.12, "flow": 0.1, "identity": 0.02}
+"""Of 852 x 480 pixels on two CPU cores, for the estimate until this machine has tracked with the model.
+
+`fast` was measured; to it `lab` is as the sums of `python benchmarks/speed.py` are.
+"""
 SEEDS: list[Choice] = [
     ("first", "First labelled frame", "Tracks what is labelled in the first labelled frame of each video"),
     ("all", "All labelled frames", "Frames between two labelled ones are tracked from both sides"),
