@@ -20,7 +20,7 @@ from fiftyone_colortrack.api.evaluation import METRIC_URI
 from fiftyone_colortrack.api.films import INFO as FILMS
 from fiftyone_colortrack.datasets.davis import ATTRIBUTES
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import confidence_field, field_name, run_field
+from fiftyone_colortrack.fields import confidence_field, field_name, find_skeleton, run_field
 
 VIDEO = "filepath"
 """Groups videos by the names of their files."""
@@ -208,7 +208,7 @@ class _Run:
             raise ColorTrackError(f"there is no evaluation of tracks {key!r}; there are: {known}")
         config = dataset.get_evaluation_info(key).config
         rows = _rows(dataset.name, key, dataset._doc.evaluations[key].results.grid_id)
-        skeleton = dataset.skeletons.get(config.gt_field, dataset.default_skeleton)
+        skeleton = find_skeleton(dataset, config.gt_field)
         return cls(key, field_name(config.pred_field), rows, list((skeleton and skeleton.labels) or []))
 
     def per_point(self, metric: str) -> dict[str, dict[str, float | None]]:

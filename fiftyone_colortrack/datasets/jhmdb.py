@@ -169,13 +169,12 @@ def add_jhmdb(
     import fiftyone as fo
 
     from fiftyone_colortrack.datasets.video_dataset import add_videos, video_folder
+    from fiftyone_colortrack.fields import set_skeleton
 
     videos = video_folder(folder.root, video_dir)
     skeleton = fo.KeypointSkeleton(labels=list(JOINTS), edges=[list(limb) for limb in LIMBS])
-    dataset.skeletons = {**dataset.skeletons, "frames.keypoints": skeleton}
-    dataset.default_skeleton = skeleton
     dataset.info |= {"source": "JHMDB", "root": str(folder.root.resolve())}
-    dataset.save()
+    set_skeleton(dataset, "keypoints", skeleton)
     names = folder.select(clips)
     add_videos(dataset, names, lambda name: _sample(folder.clip(name), videos), on_error, progress)
 

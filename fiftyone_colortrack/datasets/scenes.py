@@ -295,6 +295,7 @@ def load_scenes(
         progress: called with the number of videos done, of all, and the last one's name
     """
     from fiftyone_colortrack.datasets.video_dataset import add_videos, build_dataset
+    from fiftyone_colortrack.fields import set_skeleton
 
     def make_sample(scene_name: str) -> fo.Sample:
         number = seeds[scene_name]
@@ -303,8 +304,7 @@ def load_scenes(
 
     seeds = {f"{difficulty}-{number}": number for number in range(seed, seed + count)}
     with build_dataset(name, persistent, overwrite) as dataset:
-        dataset.skeletons = {"frames.points": point_skeleton()}
-        dataset.save()
+        set_skeleton(dataset, "points", point_skeleton())
         add_videos(dataset, list(seeds), make_sample, progress=progress)
     return dataset
 

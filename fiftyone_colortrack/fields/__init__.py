@@ -16,11 +16,13 @@ from fiftyone_colortrack.fields.schema import (
     create_tracks_field,
     failed_tag,
     field_name,
+    find_skeleton,
     labelled_frames,
     record_field,
     run_field,
     seed_fields,
     select_labelled,
+    set_skeleton,
     tracks_type,
 )
 from fiftyone_colortrack.fields.seeds import DrawnObjects, SeededVideo, open_video, read_drawn, read_seeds
@@ -43,6 +45,7 @@ __all__ = [
     "digest",
     "failed_tag",
     "field_name",
+    "find_skeleton",
     "frame_label",
     "labelled_frames",
     "open_video",
@@ -52,5 +55,6 @@ __all__ = [
     "run_field",
     "seed_fields",
     "select_labelled",
+    "set_skeleton",
     "tracks_type",
 ]

@@ -140,6 +140,20 @@ def create_tracks_field(
         if targets:
             dataset.mask_targets = {**dataset.mask_targets, f"frames.{name}": targets}
             dataset.save()
-    if label_type is fo.Keypoints and f"frames.{seed}" in dataset.skeletons:
-        dataset.skeletons = {**dataset.skeletons, f"frames.{name}": dataset.skeletons[f"frames.{seed}"]}
-        dataset.save()
+    skeleton = find_skeleton(dataset, seed)
+    if label_type is fo.Keypoints and skeleton:
+        set_skeleton(dataset, name, skeleton)
+
+
+def set_skeleton(dataset: fo.Dataset, field: str, skeleton: fo.KeypointSkeleton) -> None:
+    """Give a frame field its skeleton. FiftyOne looks for it by the path, its App by the last name of that."""
+    name = field_name(field)
+    dataset.skeletons = {**dataset.skeletons, f"frames.{name}": skeleton, name: skeleton}
+    dataset.save()
+
+
+def find_skeleton(dataset: fo.Dataset, field: str) -> fo.KeypointSkeleton | None:
+    """The skeleton of a frame field, or else the dataset's default one."""
+    name = field_name(field)
+    of_field = dataset.skeletons.get(f"frames.{name}") or dataset.skeletons.get(name)
+    return of_field or dataset.default_skeleton
