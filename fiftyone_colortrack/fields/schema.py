@@ -146,7 +146,7 @@ def create_tracks_field(
 
 
 def set_skeleton(dataset: fo.Dataset, field: str, skeleton: fo.KeypointSkeleton) -> None:
-    """Give a frame field its skeleton. FiftyOne looks for it by the path, its App by the last name of that."""
+    """Give a frame field its skeleton. FiftyOne looks for it by the path, its App by its last name."""
     name = field_name(field)
     dataset.skeletons = {**dataset.skeletons, f"frames.{name}": skeleton, name: skeleton}
     dataset.save()
