@@ -62,7 +62,7 @@ class PlannedVideo:
         reason: why the video is left alone; empty if it is not
         labelled: whether it has labels to start from
         earlier: record of the tracks that are kept where their seeds have not changed
-        anew: whether none is kept, as they were made with other settings
+        other: whether another model or other settings made its earlier tracks
     """
 
     id: str
@@ -71,7 +71,12 @@ class PlannedVideo:
     reason: str = ""
     labelled: bool = True
     earlier: TrackRecord | None = None
-    anew: bool = False
+    other: bool = False
+
+    @property
+    def anew(self) -> bool:
+        """Whether none of its earlier tracks is kept."""
+        return self.other and not self.reason
 
 
 @dataclass(frozen=True)
@@ -100,17 +105,17 @@ class FoundVideo:
 
     def plan(self, settings: Settings) -> PlannedVideo:
         """What `propagate_iter` does with it."""
-        frames, reason, anew = self.length, "", False
+        frames, reason, other = self.length, "", False
         if not self.labelled:
             reason = f"frames.{self.seed_field} has no labels to start from"
         elif self.drawn and self.earlier:
+            other = self.earlier.settings != settings.digest(self.drawn.kind)
             if TrackRecord.digest_of(self.drawn.digests) == self.earlier.seeds:
                 reason = f"finished by run {self.run}"
             else:
                 length = self.length or video_length(self.filepath)
                 frames = _frames_to_track(self.drawn, length, settings, self.earlier)
-                anew = self.earlier.settings != settings.digest(self.drawn.kind)
-        return PlannedVideo(self.id, self.filepath, frames, reason, self.labelled, self.earlier, anew)
+        return PlannedVideo(self.id, self.filepath, frames, reason, self.labelled, self.earlier, other)
 
 
 def find_videos(

@@ -398,24 +398,33 @@ class Job:
                 f"none of the {len(videos)} videos has labels to start from in frames.{self.seed_field}; "
                 "label a frame or choose another seed field"
             )
-        anew = [before.run for before, video in zip(found, videos, strict=True) if video.anew]
-        notes = [self._why_anew(anew)] if anew else []
+        runs = [before.run for before, video in zip(found, videos, strict=True) if video.other]
+        notes = [self._other_settings(runs, sum(video.anew for video in videos))] if runs else []
         for note in notes:
             logger.warning(note)  # now, not only in the report: it may take hours
         skipped = [VideoResult(v.id, v.filepath, "skipped", reason=v.reason) for v in videos if v.reason]
         return [video for video in videos if not video.reason], skipped, notes
 
-    def _why_anew(self, runs: Sequence[str | None]) -> str:
-        """What is said of videos whose tracks were made otherwise, by these runs."""
+    def _other_settings(self, runs: Sequence[str | None], anew: int) -> str:
+        """What is said of videos whose tracks were made otherwise, by these runs; some are tracked anew."""
+        texts = []
+        if anew:
+            texts.append(
+                f"all frames of {plural(anew, 'video')} are tracked anew, not only those that follow from "
+                "changed labels"
+            )
+        if kept := len(runs) - anew:
+            texts.append(
+                f"{plural(kept, 'finished video')} left alone: replace the tracks to make them alike"
+            )
+        text = f"{'; '.join(texts)}: another model or other settings made the earlier tracks"
         known = [self.dataset.get_run_info(run).config for run in {*runs} if self.dataset.has_run(run)]
         earlier = [_flat(vars(config)) for config in known]
         differences = []
         for name, now in _flat(self._how()).items():
             if others := {values.get(name, now) for values in earlier} - {now}:
                 differences.append(f"{name} {' or '.join(sorted(others))}, now {now}")
-        text = f"all frames of {plural(len(runs), 'video')} are tracked anew, not only those that follow "
-        text += "from changed labels, as another model or other settings made the earlier tracks"
-        return f"{text}: {'; '.join(differences)}" if differences else text
+        return f"{text} ({'; '.join(differences)})" if differences else text
 
     def _how(self) -> dict[str, Any]:
         """What tracks are made with, as runs record it."""

@@ -253,7 +253,8 @@ def test_other_settings_redo_a_video_only_if_its_seeds_changed(videos, squares, 
     (note,) = report.warnings
     assert note in caplog.text
     assert note.startswith("all frames of 1 video are tracked anew")
-    assert note.endswith("made the earlier tracks: model lab, now identity; memory 2, now 3")
+    assert "; 1 finished video left alone" in note
+    assert note.endswith("made the earlier tracks (model lab, now identity; memory 2, now 3)")
     assert changed(before, ids(first)) == list(FRAMES)
     assert ids(second) == other
     assert report.frames == 8
@@ -316,6 +317,7 @@ def test_what_is_no_change(videos):
         for report in (go_on(view), go_on_in_place(view)):
             assert [video.reason for video in report.videos] == [f"finished by run {run}" for run in runs]
             assert report.run_key is None
+            assert not report.warnings
 
 
 def test_the_confidence_of_frames_and_videos(videos):
