@@ -147,7 +147,9 @@ class TrackerTraining(L.LightningModule):
     def _clip_losses(self, lab: Tensor) -> dict[str, Tensor]:
         network = self.network
         assert isinstance(network, PaperEmbedder)
-        embeddings = network(lab, CLIP_LENGTH).float().unflatten(0, (-1, CLIP_LENGTH))
+        share, step = self.recipe.stills, self.global_step
+        stills = int((step + 1) * share) > int(step * share)
+        embeddings = network(lab, 1 if stills else CLIP_LENGTH).float().unflatten(0, (-1, CLIP_LENGTH))
         ab = F.adaptive_avg_pool2d(lab[:, 1:], embeddings.shape[-2:])
         labels = quantise(ab, network.palette).unflatten(0, (-1, CLIP_LENGTH))
         return {"loss": self.pointer(embeddings, labels)}

@@ -14,6 +14,8 @@ class Recipe:
         view_pairs: pairs of views of one frame in a batch, for the correspondence.
         walks: walks of four frames in a batch, along which partners are found for the correspondence.
         clips: clips of four frames in a batch, for the paper's loss.
+        stills: share of the steps in which each frame of these is embedded by itself, as the tracker sees it,
+            and not beside its neighbours.
         crops: sizes of the network's input; each step takes one of them. A batch has the stated number of
             pairs at the first size, fewer at a larger one, so that every step costs the same.
         zoom: smallest and largest ratio between the crop and the square of the frame that it shows.
@@ -42,6 +44,7 @@ class Recipe:
     view_pairs: int = 4
     walks: int = 4
     clips: int = 0
+    stills: float = 0.0
     crops: tuple[int, ...] = (128, 160, 208)
     zoom: tuple[float, float] = (0.6, 2.0)
     rescale: float = 1.35

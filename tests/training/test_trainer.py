@@ -19,7 +19,7 @@ from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.metrics import score_sequence
 from fiftyone_colortrack.model import load_model, save_model
 from fiftyone_colortrack.model.color import rgb_to_lab
-from fiftyone_colortrack.model.colorizer import Embedder, copy_colors
+from fiftyone_colortrack.model.colorizer import ClipHead, Embedder, copy_colors
 from fiftyone_colortrack.model.presets import build
 from fiftyone_colortrack.model.weights import read_info
 from fiftyone_colortrack.tracking import Tracker
@@ -105,6 +105,21 @@ def test_paper_learns_its_palette_and_trains(videos: Path, tmp_path: Path) -> No
     palette = load_model(result.weights, "cpu").palette
     assert palette.unique(dim=0).shape == (16, 2)
     assert palette.abs().max() <= 1
+
+
+def test_a_share_of_clips_is_seen_as_stills(videos: Path, tmp_path: Path, monkeypatch) -> None:
+    lengths = []
+    forward = ClipHead.forward
+
+    def spy(head: ClipHead, features: torch.Tensor, length: int) -> torch.Tensor:
+        if head.training:
+            lengths.append(length)
+        return forward(head, features, length)
+
+    monkeypatch.setattr(ClipHead, "forward", spy)
+    recipe = replace(RECIPES["paper"], clips=1, crops=(64,), stills=0.5)
+    fit(TrainingData.collect(videos), "paper", steps=4, out_dir=tmp_path, recipe=recipe, device="cpu")
+    assert lengths == [4, 1, 4, 1]
 
 
 def test_fine_tuning_starts_from_the_given_weights(videos: Path, tmp_path: Path) -> None:
