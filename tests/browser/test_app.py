@@ -55,7 +55,10 @@ LIMBS = [[0, 1], [1, 2, 3, 4], [1, 5, 6, 7], [1, 8, 9, 10], [1, 11, 12, 13]]
 
 @pytest.fixture
 def street(dataset: fo.Dataset, tmp_path: Path) -> fo.Dataset:
-    """One real video of ten frames, in the first of which somebody labelled three things."""
+    """One real video of ten frames, in the first of which somebody labelled three things.
+
+    Each test names it for its picture, as no other does: the App's server knows a dataset by its name.
+    """
     shot = cyclist(tmp_path)
     info = write_video(tmp_path / "street.mp4", VideoFile(shot.filepath).read(range(45, 55)), 25)
     ids = paint(shot.frames[46].ground_truth.detections, [1], (info.height, info.width))
@@ -66,7 +69,6 @@ def street(dataset: fo.Dataset, tmp_path: Path) -> fo.Dataset:
     drawn = Instances(dict(enumerate(["cyclist", *DRAWN], 1))).detections(ids, info)
     sample.frames[1] = fo.Frame(labels=drawn)
     dataset.add_sample(sample)
-    dataset.name = "street"  # seen in pictures
     return dataset
 
 
@@ -81,6 +83,7 @@ def scenes(database: None, tmp_path: Path) -> Iterator[fo.Dataset]:
 
 
 def test_label_one_frame_and_get_every_frame(page, open_dataset, street, screenshot):
+    street.name = "street"
     open_dataset(street)
     open_video(page)
     page.get_by_text("Propagate labels", exact=True).last.click()
@@ -133,6 +136,7 @@ def test_label_one_frame_and_get_every_frame(page, open_dataset, street, screens
 
 
 def test_key_points_have_their_skeleton_on_every_frame(page, open_dataset, street, screenshot):
+    street.name = "cyclist"
     sample = street.first()
     width, height = sample.metadata.frame_width, sample.metadata.frame_height
     points = [(x / width, y / height) for x, y in JOINTS.values()]
@@ -184,6 +188,7 @@ def test_two_trackers_are_compared_in_the_evaluation_panel(page, open_dataset, s
 
 
 def test_the_form_for_training_says_what_it_takes(page, open_dataset, street, screenshot):
+    street.name = "my-videos"
     open_dataset(street)
     page.locator("[data-cy=looker]").first.wait_for()
     open_operator(page, "Train tracker")
