@@ -453,7 +453,7 @@ def benchmark_davis(
     config = TrackerConfig.paper() if protocol == "paper" else TrackerConfig()
     config = replace(
         config,
-        temperature=temperature or config.temperature,
+        temperature=config.temperature if temperature is None else temperature,
         outlines=config.outlines if outlines is None else outlines,
     )
     result = davis(

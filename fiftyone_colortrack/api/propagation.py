@@ -414,9 +414,7 @@ class Job:
                 "changed labels"
             )
         if kept := len(runs) - anew:
-            texts.append(
-                f"{plural(kept, 'finished video')} left alone: replace the tracks to make them alike"
-            )
+            texts.append(f"{plural(kept, 'finished video')} left alone (overwrite tracks them anew)")
         text = f"{'; '.join(texts)}: another model or other settings made the earlier tracks"
         known = [self.dataset.get_run_info(run).config for run in {*runs} if self.dataset.has_run(run)]
         earlier = [_flat(vars(config)) for config in known]
