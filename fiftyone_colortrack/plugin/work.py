@@ -47,6 +47,20 @@ class Step(Protocol):
     def fraction(self) -> float: ...
 
 
+def work_config(name: str, label: str, description: str, icon: str) -> foo.OperatorConfig:
+    """The configuration of a `WorkOperator` with a form."""
+    return foo.OperatorConfig(
+        name=name,
+        label=label,
+        description=description,
+        icon=f"/assets/icons/{icon}.svg",
+        dynamic=True,
+        execute_as_generator=True,
+        allow_delegated_execution=True,
+        risk_level=types.RiskLevel.MEDIUM,
+    )
+
+
 class WorkOperator(foo.Operator):
     """An operator whose work yields progress.
 

@@ -22,6 +22,7 @@ from fiftyone_colortrack.plugin.work import (
     link,
     show,
     view_link,
+    work_config,
 )
 
 LABEL = "Evaluate tracks"
@@ -36,15 +37,11 @@ class EvaluateTracks(WorkOperator):
 
     @property
     def config(self) -> foo.OperatorConfig:
-        return foo.OperatorConfig(
-            name="evaluate_tracks",
-            label=LABEL,
-            description="Score tracks against ground truth: J, F and J&F of masks, PCK of key points",
-            icon="/assets/icons/evaluate.svg",
-            dynamic=True,
-            execute_as_generator=True,
-            allow_delegated_execution=True,
-            risk_level=types.RiskLevel.MEDIUM,
+        return work_config(
+            "evaluate_tracks",
+            LABEL,
+            "Score tracks against ground truth: J, F and J&F of masks, PCK of key points",
+            "evaluate",
         )
 
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:

@@ -17,7 +17,7 @@ from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.forms import Choice
 from fiftyone_colortrack.plugin.reading import reader
-from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, link, show
+from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, link, show, work_config
 
 BASES: list[Choice] = [
     ("video", "For each video", "Shows the most within a video"),
@@ -35,16 +35,7 @@ class _FilmOperator(WorkOperator):
     @property
     def config(self) -> foo.OperatorConfig:
         name, label, description = self.about
-        return foo.OperatorConfig(
-            name=name,
-            label=label,
-            description=description,
-            icon="/assets/icons/film.svg",
-            dynamic=True,
-            execute_as_generator=True,
-            allow_delegated_execution=True,
-            risk_level=types.RiskLevel.MEDIUM,
-        )
+        return work_config(name, label, description, "film")
 
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
         inputs = types.Object()

@@ -17,7 +17,7 @@ from fiftyone.operators.executor import ExecutionContext
 from fiftyone_colortrack.datasets.video_dataset import check_name, unused_name, video_folder
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.plugin import estimates, forms
-from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, counted, link, show
+from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, counted, link, show, work_config
 
 ALL = "all"
 DATASETS_FOLDER = "FIFTYONE_DEFAULT_DATASET_DIR"
@@ -93,16 +93,7 @@ class LoadOperator(WorkOperator):
 
 def config(name: str, label: str, description: str) -> foo.OperatorConfig:
     """The configuration of an operator that loads a dataset."""
-    return foo.OperatorConfig(
-        name=name,
-        label=label,
-        description=description,
-        icon="/assets/icons/load.svg",
-        dynamic=True,
-        execute_as_generator=True,
-        allow_delegated_execution=True,
-        risk_level=types.RiskLevel.MEDIUM,
-    )
+    return work_config(name, label, description, "load")
 
 
 def chosen_folder(params: dict[str, Any]) -> Path | None:

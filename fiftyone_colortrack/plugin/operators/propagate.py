@@ -39,6 +39,7 @@ from fiftyone_colortrack.plugin.work import (
     link,
     show,
     view_link,
+    work_config,
 )
 from fiftyone_colortrack.tracking.config import TrackerConfig
 
@@ -95,15 +96,11 @@ class PropagateLabels(WorkOperator):
 
     @property
     def config(self) -> foo.OperatorConfig:
-        return foo.OperatorConfig(
-            name="propagate_labels",
-            label=LABEL,
-            description="Track the labels of one or more frames of each video through all its frames",
-            icon="/assets/icons/propagate.svg",
-            dynamic=True,
-            execute_as_generator=True,
-            allow_delegated_execution=True,
-            risk_level=types.RiskLevel.MEDIUM,
+        return work_config(
+            "propagate_labels",
+            LABEL,
+            "Track the labels of one or more frames of each video through all its frames",
+            "propagate",
         )
 
     def resolve_placement(self, ctx: ExecutionContext) -> types.Placement:

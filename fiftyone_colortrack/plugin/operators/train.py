@@ -36,6 +36,7 @@ from fiftyone_colortrack.plugin.work import (
     link,
     reported,
     show,
+    work_config,
 )
 from fiftyone_colortrack.training.data import TrainingData
 
@@ -59,15 +60,11 @@ class TrainTracker(WorkOperator):
 
     @property
     def config(self) -> foo.OperatorConfig:
-        return foo.OperatorConfig(
-            name="train_tracker",
-            label=LABEL,
-            description="Train a tracker on these videos and photographs, without any label",
-            icon="/assets/icons/train.svg",
-            dynamic=True,
-            execute_as_generator=True,
-            allow_delegated_execution=True,
-            risk_level=types.RiskLevel.MEDIUM,
+        return work_config(
+            "train_tracker",
+            LABEL,
+            "Train a tracker on these videos and photographs, without any label",
+            "train",
         )
 
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
