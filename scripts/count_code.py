@@ -24,7 +24,11 @@ def count_code(path: Path) -> int:
         }
     for node in ast.walk(ast.parse(source)):
         # Docstrings, and strings below an assignment that document it.
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
             lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     return len(lines)
 
