@@ -229,8 +229,8 @@ class VideoFile(Frames):
     """A video file, decoded while it is read.
 
     Frames are numbered as players show them: frames hidden by an edit list are decoded but not numbered,
-    mirroring and rotation are applied, and cover art is not the video. The frames in the file count, not those
-    that its header promises.
+    mirroring and rotation are applied, and cover art is not the video. The frames in the file count, whatever
+    its header promises.
 
     Raises:
         ColorTrackError: if the file cannot be opened, is a still image, has no video, no frame of it can be
