@@ -163,7 +163,7 @@ class Frames(ABC):
 class _Packet(NamedTuple):
     """What the index needs of a packet."""
 
-    time: int | None  # when its frame is shown
+    time: Any  # when its frame is shown: an int, or None where the container does not say
     size: int  # in bytes
     decoding_time: int | None
     is_key: bool
@@ -583,6 +583,7 @@ def _open(path: Path, threads: str = "AUTO") -> Iterator[tuple[Any, Any]]:
         with av.open(str(path), metadata_errors="replace") as container:  # titles in any encoding
             stream = _shown_stream(path, container)
             stream.thread_type = threads
+            stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
             yield container, stream
     except av.error.FFmpegError as error:
         raise ColorTrackError(

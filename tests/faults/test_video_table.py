@@ -256,4 +256,4 @@ def test_frame_n_is_frame_n(row: Features, tmp_path: Path) -> None:
         frames = read_with_ffmpeg(path, video.height, video.width, second_stream=row.picture == "first")
         shown = [read_number(frame) for frame in frames]
         assert shown[:intact] == numbers[:intact]
-        assert len(shown) == len(numbers)
+        assert abs(len(shown) - len(numbers)) <= row.cut
