@@ -43,8 +43,8 @@ def check_space(folder: str | os.PathLike[str], needed: int = 0) -> None:
         needed: bytes that the work is expected to write
 
     Raises:
-        ColorTrackError: if the folder with `needed` bytes more exceeds `FIFTYONE_COLORTRACK_MAX_GB`, or the disk
-            has not as many bytes free
+        ColorTrackError: if the folder with `needed` bytes more exceeds `FIFTYONE_COLORTRACK_MAX_GB`, or the
+            disk has fewer bytes free
     """
     folder = Path(folder)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
