@@ -52,7 +52,7 @@ MAX_FRAME_RATE = 1000
 # Packets of these codecs need not show a frame: only decoding tells how many there are.
 UNCOUNTABLE_CODECS = frozenset({"vp8", "mpeg4", "msmpeg4v3"})
 PICTURE_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp"})
-SAMPLED_FRAMES = 10
+SAMPLED_FRAMES = 6
 # swscale: AREA | ACCURATE_RND | FULL_CHR_H_INT; without the last two, colors come out a level too dark
 SCALING = 0x20 | 0x40000 | 0x2000
 
@@ -177,7 +177,6 @@ class _Index:
 
     Attributes:
         count: the number of shown frames
-        hidden: the number of hidden frames
         threads: PyAV's way to decode; after a damaged packet, frame threads lose whole frames
         numbers: time stamp -> frame index; empty where time stamps are missing, repeated, or jump back
         keys: (frame index, time stamp, size in bytes) of each keyframe's packet, ascending: decoding from a
@@ -185,7 +184,6 @@ class _Index:
     """
 
     count: int
-    hidden: int
     threads: str
     numbers: dict[int, int]
     keys: list[tuple[int, int, int]]
@@ -228,16 +226,15 @@ class _Index:
         ):
             with _open(path, threads) as (container, stream):
                 times = [frame.pts for frame in _decoded(container.demux(stream), stream)]
-        counts = len(times), len(packets) - len(shown), threads
         if not _ascending(times):
-            return cls(*counts, {}, [(0, 0, 0)])
+            return cls(len(times), threads, {}, [(0, 0, 0)])
         keys = sorted((p.time, p.size) for p in packets if p.is_key and p.time is not None)
         numbered = [(bisect_left(times, time), time, size) for time, size in keys]
-        return cls(*counts, {time: i for i, time in enumerate(times)}, numbered)
+        return cls(len(times), threads, {time: i for i, time in enumerate(times)}, numbered)
 
 
-def _ascending(times: list[int | None]) -> bool:
-    return None not in times and all(a < b for a, b in pairwise(times))  # type: ignore[operator]
+def _ascending(times: list[Any]) -> bool:
+    return None not in times and all(a < b for a, b in pairwise(times))
 
 
 class VideoFile(Frames):
@@ -276,13 +273,21 @@ class VideoFile(Frames):
     @property
     def warnings(self) -> list[str]:
         """How header and content disagree, and which one counts: at most one sentence."""
-        shown, hidden = len(self), self._index.hidden
-        if self.promised in (0, shown):
+        promised, shown = self.promised, len(self)
+        if promised in (0, shown):
             return []
-        if self.promised == shown + hidden:
-            return [f"{hidden} of its {self.promised} frames are hidden by an edit list, as in players"]
-        cause = "; the file may be cut short" if shown < 0.9 * self.promised else ""
-        return [f"its header promises {self.promised} frames, but {shown} can be decoded and are used{cause}"]
+        if promised < shown:
+            return [f"its header promises {promised} frames, but it has {shown}: all of them are used"]
+        with _open(self.path, options={"ignore_editlist": "1"}) as (container, stream):
+            stored = sum(1 for packet in container.demux(stream) if packet.size and not packet.is_corrupt)
+        if stored >= promised:
+            return [
+                f"{promised - shown} of its {promised} frames are hidden, as in players, by its edit list"
+            ]
+        cause = "the file may be cut short" if shown < 0.9 * promised else "the others are damaged or missing"
+        return [
+            f"its header promises {promised} frames, but only {shown} can be decoded and are used: {cause}"
+        ]
 
     @cached_property
     def _index(self) -> _Index:
@@ -301,11 +306,10 @@ class VideoFile(Frames):
 
     def _decode(self, wanted: range, size: tuple[int, int]) -> Iterator[np.ndarray]:
         """Decode the ascending frames `wanted`, from the keyframe before the first one."""
-        done = 0
         convert = partial(_to_rgb, size=size, orientation=self._orientation)
-        for image in _in_threads(convert, self._select(wanted)):
+        done = 0
+        for done, image in enumerate(_in_threads(convert, self._select(wanted)), start=1):
             yield image
-            done += 1
         if done < len(wanted):
             raise ColorTrackError(
                 f"frame {wanted[done]} of {self.path} cannot be decoded: the file is damaged or cut short; "
@@ -314,17 +318,12 @@ class VideoFile(Frames):
 
     def _select(self, wanted: range) -> Iterator[av.VideoFrame]:
         """The ascending frames `wanted`, up to the first one that is missing."""
-        remaining = iter(wanted)
-        expected = next(remaining)
-        with closing(self._numbered(expected)) as frames:
-            for number, frame in frames:
-                if number > expected:
+        with closing(self._numbered(wanted[0])) as numbered:
+            found = ((number, frame) for number, frame in numbered if number in wanted)
+            for expected, (number, frame) in zip(wanted, found, strict=False):
+                if number != expected:
                     return
-                if number == expected:
-                    yield frame
-                    if (following := next(remaining, None)) is None:
-                        return
-                    expected = following
+                yield frame
 
     def _numbered(self, target: int) -> Generator[tuple[int, av.VideoFrame], None, None]:
         """Decoded frames with their indices, from a keyframe at or before `target` on."""
@@ -575,12 +574,16 @@ def _check_frame(frame: np.ndarray, number: int, shape: tuple[int, ...]) -> None
 
 
 @contextmanager
-def _open(path: Path, threads: str = "AUTO") -> Iterator[tuple[Any, Any]]:
+def _open(
+    path: Path, threads: str = "AUTO", options: dict[str, str] | None = None
+) -> Iterator[tuple[Any, Any]]:
     """The file's container and the video stream that players show; errors name the file."""
     if not _is_file(path):
         raise ColorTrackError(f"{path} is not a file: it is missing, or was moved")
     try:
-        with av.open(str(path), metadata_errors="replace") as container:  # titles in any encoding
+        with av.open(
+            str(path), options=options, metadata_errors="replace"
+        ) as container:  # titles in any encoding
             stream = _shown_stream(path, container)
             stream.thread_type = threads
             stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
