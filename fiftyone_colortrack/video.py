@@ -20,7 +20,7 @@ from fractions import Fraction
 from functools import cached_property, partial
 from itertools import chain, dropwhile, islice, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import av
 import cv2
@@ -34,13 +34,9 @@ from fiftyone_colortrack.errors import ColorTrackError
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
 BROWSER_CONTAINERS = frozenset({"mp4", "webm"})
-BROWSER_PIXELS = {
-    "h264": {"yuv420p", "yuvj420p"},
-    "vp8": {"yuv420p"},
-    "vp9": {"yuv420p"},
-    "av1": {"yuv420p", "yuv420p10le"},
-}
-"""Codec -> the pixel formats that every current browser shows."""
+BROWSER_CODECS = frozenset({"h264", "vp8", "vp9", "av1"})
+BROWSER_PIXELS = frozenset({"yuv420p", "yuvj420p"})
+"""What every current browser shows: 10-bit and 4:4:4 H.264 only plays in some."""
 MAX_PIXELS = 100_000_000
 """A header that states a larger frame is refused before anything is decoded."""
 REVERSE_BUFFER_BYTES = 128 * 2**20
@@ -55,9 +51,6 @@ PICTURE_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp"})
 SAMPLED_FRAMES = 6
 # swscale: AREA | ACCURATE_RND | FULL_CHR_H_INT; without the last two, colors are one level too dark
 SCALING = 0x20 | 0x40000 | 0x2000
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -85,9 +78,12 @@ class VideoInfo:
 
 
 def plays_in_browser(info: VideoInfo) -> bool:
-    """Whether current browsers, and so the FiftyOne App, can show a video: not so 10-bit or 4:4:4 H.264."""
-    pixels = BROWSER_PIXELS.get(info.codec, set())
-    return info.container in BROWSER_CONTAINERS and info.pixel_format in pixels
+    """Whether every current browser, and so the FiftyOne App, can show a video."""
+    return (
+        info.container in BROWSER_CONTAINERS
+        and info.codec in BROWSER_CODECS
+        and info.pixel_format in BROWSER_PIXELS
+    )
 
 
 def natural_key(path: str | Path) -> tuple[list[str | int], str]:
@@ -646,17 +642,16 @@ def _decoded(packets: Iterable[av.Packet], stream: Any) -> Iterator[av.VideoFram
         yield from stream.decode(None)
 
 
-@dataclass(frozen=True)
-class _Orientation:
-    """How a stored frame becomes upright: first transposed, then flipped."""
+class _Orientation(NamedTuple):
+    """How a stored frame ``[H, W, 3]`` becomes upright: first transposed, then read in these steps."""
 
     transposed: bool = False
-    flip_y: bool = False
-    flip_x: bool = False
+    step_y: int = 1
+    step_x: int = 1
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> _Orientation:
-        """Read the display matrix. Angles that are not right ones are ignored, as in browsers."""
+        """Read the display matrix. Angles that are not right angles are ignored, as in browsers."""
         matrix: Any = frame.side_data.get("DISPLAYMATRIX")
         if matrix is None:
             return cls()
@@ -665,12 +660,8 @@ class _Orientation:
         diagonal, other = max(abs(a), abs(d)), max(abs(b), abs(c))
         if min(diagonal, other) > 0.0175 * max(diagonal, other):  # a degree
             return cls()
-        return cls(True, b < 0, c < 0) if other > diagonal else cls(False, d < 0, a < 0)
-
-    def apply(self, image: np.ndarray) -> np.ndarray:
-        """Turn and mirror a frame ``[H, W, 3]``."""
-        upright = image.swapaxes(0, 1) if self.transposed else image
-        return np.ascontiguousarray(upright[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1])
+        y, x = (b, c) if other > diagonal else (d, a)
+        return cls(other > diagonal, -1 if y < 0 else 1, -1 if x < 0 else 1)
 
 
 def _inspect(path: Path) -> tuple[VideoInfo, _Orientation]:
@@ -687,8 +678,7 @@ def _inspect(path: Path) -> tuple[VideoInfo, _Orientation]:
             duration or (container.duration or 0) / av.time_base or (stream.frames / rate if rate else 0.0)
         )
         name = container.format.name.split(",")[0]
-        if name == "mov" or (name == "matroska" and path.suffix.lower() == ".webm"):
-            name = "mp4" if name == "mov" else "webm"
+        name = "webm" if path.suffix.lower() == ".webm" else {"mov": "mp4"}.get(name, name)
         codec, pixels = stream.codec_context.name, frame.format.name
         return VideoInfo(*size, stream.frames, rate, duration, codec, pixels, name), orientation
 
@@ -696,13 +686,14 @@ def _inspect(path: Path) -> tuple[VideoInfo, _Orientation]:
 def _to_rgb(frame: av.VideoFrame, size: tuple[int, int], orientation: _Orientation) -> np.ndarray:
     height, width = size[::-1] if orientation.transposed else size
     rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation=SCALING)
-    return orientation.apply(rgb.to_ndarray())
+    image = rgb.to_ndarray().swapaxes(0, 1) if orientation.transposed else rgb.to_ndarray()
+    return np.ascontiguousarray(image[:: orientation.step_y, :: orientation.step_x])
 
 
-def _in_threads(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def _in_threads(function: Callable[[Any], np.ndarray], items: Iterable) -> Iterator[np.ndarray]:
     """Apply a function to items in threads, `READ_AHEAD` items ahead of the caller, and keep their order."""
     with ThreadPoolExecutor(READ_AHEAD) as pool:
-        pending: deque[Future[R]] = deque()
+        pending: deque[Future[np.ndarray]] = deque()
         for item in items:
             pending.append(pool.submit(function, item))
             if len(pending) > READ_AHEAD:

@@ -299,7 +299,6 @@ def test_chromium_shows_the_same_frames(tmp_path: Path) -> None:
         Features(gop=1000, hidden=11, turns=1),
         Features(turns=3, mirrored=True),
         Features(mirrored=True, picture="cover"),
-        Features(picture="first"),
         Features(codec="libvpx-vp9"),
     ]
     with playwright.sync_playwright() as browsers:
