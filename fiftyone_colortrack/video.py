@@ -424,7 +424,7 @@ class ArrayFrames(Frames):
 def open_frames(
     source: Frames | str | Path | np.ndarray | Sequence[str | Path] | Sequence[np.ndarray],
 ) -> Frames:
-    """Open whatever holds the frames of one video.
+    """Open the frames of one video.
 
     Args:
         source: a video file; a folder of images, read in the order of `natural_key`; a list of images in

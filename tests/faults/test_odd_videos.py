@@ -109,7 +109,7 @@ def test_each_is_tracked_or_says_why_not(odd: fo.Dataset, propagate: Callable) -
         )
 
 
-def test_a_video_that_is_mended_is_tracked_and_loses_its_tag(
+def test_a_repaired_video_is_tracked_and_loses_its_tag(
     odd: fo.Dataset, film: Film, scene: Scene, propagate: Callable, tmp_path: Path
 ) -> None:
     view = odd.match(fo.ViewField("filepath").ends_with("missing.mp4"))
