@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import fiftyone as fo
     import numpy as np
 
-    from fiftyone_colortrack.api.training import TrainProgress
     from colortrack_benchmarks.protocols import Result
+    from fiftyone_colortrack.api.training import TrainProgress
     from fiftyone_colortrack.model.colorizer import Embedder
     from fiftyone_colortrack.video import Frames
 

@@ -11,8 +11,8 @@ from fiftyone.core.expressions import ViewExpression
 from fiftyone.core.view import DatasetView
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.pictures import COLORS
 from fiftyone_colortrack.fields.shapes import LABEL_LISTS
+from fiftyone_colortrack.pictures import COLORS
 
 SeedFrames = Literal["first", "all", "keyframes"]
 OutputKind = Literal["masks", "boxes", "points", "segmentation"]
