@@ -94,8 +94,10 @@ class _Command:
             options += [_option(source, p) for p in parameters if p.kind is p.KEYWORD_ONLY]
         hidden = {"progress": sys.stderr.isatty(), "persistent": True}
 
+        signature = inspect.Signature(options)
+
         def run(*args: Any, **kwargs: Any) -> None:
-            values = run.__signature__.bind(*args, **kwargs).arguments
+            values = signature.bind(*args, **kwargs).arguments
             try:
                 with _interrupts(self.interrupted, "stop" in own) as stop:
                     given = {name: value for name, value in values.items() if name in own}
@@ -107,7 +109,7 @@ class _Command:
                 raise ColorTrackError(_with_options(str(error), options)) from error
 
         run.__doc__ = function.__doc__
-        run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+        run.__signature__ = signature  # type: ignore[attr-defined]
         return run
 
 
@@ -148,7 +150,7 @@ def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspe
         kind = eval(kind, {"OnError": OnError, **function.__globals__})
     if many and parameter.name == "samples":
         kind = list[str]
-    settings = {}
+    settings: dict[str, Any] = {}
     if parameter.default is not True:
         settings["negative_bool"] = ()
     if parameter.name == "out_dir":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 ProgressCallback = Callable[[int, int, str], None]
-"""Called as `progress(done, total, message)`: `message` names the item in hand, and may say how fast it goes."""
+"""Called as `progress(done, total, message)`: `message` names the item in hand, and may include the speed."""
 
 
 @contextmanager
