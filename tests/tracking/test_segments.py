@@ -5,10 +5,10 @@ from fiftyone_colortrack.tracking.segments import plan_segments
 ONE, TWO, BOTH = frozenset({1}), frozenset({2}), frozenset({1, 2})
 
 
-def plan(drawn, direction="both", labelled=2, length=100):
+def plan(drawn, direction="both", labeled=2, length=100):
     return {
         (segment.frames.start, segment.frames.stop): set(segment.seeds)
-        for segment in plan_segments(drawn, length, direction, labelled)
+        for segment in plan_segments(drawn, length, direction, labeled)
     }
 
 
@@ -42,11 +42,11 @@ def test_a_new_object_is_missing_nowhere_before():
     assert plan({10: ONE, 40: BOTH})[40, 41] == {40}
 
 
-@pytest.mark.parametrize(("labelled", "seeds"), [(0, {70}), (1, {70}), (2, {50, 70}), (3, {30, 50, 70})])
-def test_as_many_labelled_frames_as_stay_in_memory(labelled, seeds):
-    segments = plan(dict.fromkeys((10, 30, 50, 70), ONE), labelled=labelled)
+@pytest.mark.parametrize(("labeled", "seeds"), [(0, {70}), (1, {70}), (2, {50, 70}), (3, {30, 50, 70})])
+def test_as_many_labeled_frames_as_stay_in_memory(labeled, seeds):
+    segments = plan(dict.fromkeys((10, 30, 50, 70), ONE), labeled=labeled)
     assert segments[71, 100] == seeds
-    assert segments[51, 70] == {50, 70} | (seeds if labelled == 3 else set())
+    assert segments[51, 70] == {50, 70} | (seeds if labeled == 3 else set())
 
 
 def test_directions():

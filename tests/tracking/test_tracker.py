@@ -74,7 +74,7 @@ def test_backward_is_forward_on_the_reversed_video():
         assert (both[t].labels == backward[t].labels).mean() > 0.999
 
 
-def test_a_labelled_frame_in_the_middle_goes_both_ways():
+def test_a_labeled_frame_in_the_middle_goes_both_ways():
     video, masks = scene()
     seed = Seed(5, masks[5])
     assert list(track(video, seed)) == list(range(10))
@@ -84,7 +84,7 @@ def test_a_labelled_frame_in_the_middle_goes_both_ways():
         assert jaccard(frame.labels > 0, masks[t] > 0) > 0.8
 
 
-def test_several_labelled_frames_are_better_than_one():
+def test_several_labeled_frames_are_better_than_one():
     video, masks = scene(20)
     one = track(video, masks[0])
     three = track(video, [Seed(t, masks[t]) for t in (0, 10, 19)])
@@ -196,13 +196,13 @@ def test_features_are_computed_once_per_frame(prepared):
 @pytest.mark.parametrize(
     ("seeds", "options", "message"),
     [
-        ([], {}, "no labelled frame"),
+        ([], {}, "no labeled frame"),
         (
             Seed(10, np.ones(SIZE, np.uint8)),
             {},
-            "labelled frame 10 lies outside the video, which has 10 frames",
+            "labeled frame 10 is outside the video, which has 10 frames",
         ),
-        ([Seed(1, np.ones(SIZE, np.uint8))] * 2, {}, "labelled twice"),
+        ([Seed(1, np.ones(SIZE, np.uint8))] * 2, {}, "labeled twice"),
         (np.ones(SIZE, np.uint8), {"kind": "lines"}, "choose one of masks"),
         (np.ones(SIZE, np.uint8), {"direction": "up"}, "choose one of forward"),
     ],
