@@ -221,7 +221,7 @@ def colorize_frames(
 
     from fiftyone_colortrack.metrics import color_error
     from fiftyone_colortrack.model.color import AB_RANGE, fit_palette
-    from fiftyone_colortrack.tracking.engine import make_propagator
+    from fiftyone_colortrack.tracking.tracker import make_propagator
     from fiftyone_colortrack.tracking.propagator import Labelled
 
     video = open_frames(frames)
