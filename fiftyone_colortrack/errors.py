@@ -1,10 +1,10 @@
-"""What goes wrong: the one exception that this package raises on bad input, and what becomes of a bad video."""
+"""The one exception that this package raises on bad input."""
 
 from typing import Literal
 
 OnError = Literal["skip", "raise"]
-"""What a run over many videos does when one fails: report it and go on with the next, or raise the error."""
+"""What to do with a video that fails: leave it out and report it, or stop."""
 
 
 class ColorTrackError(ValueError):
-    """Bad input: the message names the file, field, or frame, and what you can do."""
+    """Bad input: the message names the file, field, or frame, and the way out."""

@@ -21,7 +21,8 @@ from fiftyone.core.view import DatasetView
 
 from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos, seed_samples, video_length
 from fiftyone_colortrack.api.report import Clock, Progress, PropagationReport, VideoResult, drain, plural
-from fiftyone_colortrack.datasets.video_dataset import OnError, color_by_instance
+from fiftyone_colortrack.errors import OnError
+from fiftyone_colortrack.fields import color_by_instance
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
     SEED_FRAMES,

@@ -11,6 +11,7 @@ from fiftyone.core.expressions import ViewExpression
 from fiftyone.core.view import DatasetView
 
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.pictures import COLORS
 from fiftyone_colortrack.fields.shapes import LABEL_LISTS
 
 SeedFrames = Literal["first", "all", "keyframes"]
@@ -157,3 +158,10 @@ def find_skeleton(dataset: fo.Dataset, field: str) -> fo.KeypointSkeleton | None
     name = field_name(field)
     of_field = dataset.skeletons.get(f"frames.{name}") or dataset.skeletons.get(name)
     return of_field or dataset.default_skeleton
+
+
+def color_by_instance(dataset: fo.Dataset) -> None:
+    """Make the App color labels by object instead of by field, in the colors of `pictures`."""
+    pool = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in COLORS]
+    dataset.app_config.color_scheme = fo.ColorScheme(color_by="instance", color_pool=pool)
+    dataset.save()

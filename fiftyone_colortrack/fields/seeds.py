@@ -131,9 +131,7 @@ def read_seeds(
     """
     name = field_name(path)
     frames, canvas = open_video(sample)
-    warnings: list[str] = []
-    if isinstance(frames, VideoFile) and frames.promised > len(frames):
-        warnings.append(f"its header promises {frames.promised} frames, but {len(frames)} can be decoded")
+    warnings = frames.warnings if isinstance(frames, VideoFile) else []
     labelled = _usable_labels(sample, name, which, canvas, len(frames), warnings)
     if not labelled:
         reason = "; ".join(warnings) or f"no {'keyframes' if which == 'keyframes' else 'labels'} in any frame"
