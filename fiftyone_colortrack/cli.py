@@ -370,8 +370,11 @@ def train(result: TrainResult) -> None:
 
 
 def _show_videos(report: FilmReport) -> None:
-    for video in report.with_status("failed"):
+    failed = report.with_status("failed")
+    for video in failed:
         warn(f"Skipped {video.filepath}: {video.reason}")
+    if failed and len(failed) == len(report.videos):
+        raise ColorTrackError("no video could be rendered")
     rows = {
         os.path.basename(video.filepath): {
             header: factor * video.measures[name] for name, (header, factor) in COLOR_COLUMNS.items()

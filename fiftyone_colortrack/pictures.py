@@ -100,23 +100,16 @@ def draw_points(
     Returns:
         a new picture
     """
-    import torch
-    from torchvision.utils import draw_keypoints
-
-    picture, size = frame.copy(), max(2, len(frame) // 100)
-    limbs = [pair for chain in edges for pair in pairwise(chain)]
+    picture, size = frame.copy(), max(2, len(frame) // 160)
+    limbs = [limb for chain in edges for limb in pairwise(chain)]
     for id, of_object in points.items():
-        there = np.isfinite(of_object).all(1)
-        picture = _draw(
-            draw_keypoints,
-            picture,
-            torch.from_numpy(np.where(there[:, None], of_object, 0.0))[None],
-            visibility=torch.from_numpy(there)[None],
-            connectivity=[pair for pair in limbs if max(pair) < len(there) and there[list(pair)].all()],
-            colors=_color(id),
-            radius=size,
-            width=size,
-        )
+        found = np.flatnonzero(np.isfinite(of_object).all(1)).tolist()
+        places = {index: np.rint(of_object[index]).astype(int).tolist() for index in found}
+        for start, end in limbs:  # torchvision draws them in white
+            if start in places and end in places:
+                cv2.line(picture, places[start], places[end], _color(id), size, cv2.LINE_AA)
+        for place in places.values():
+            cv2.circle(picture, place, 2 * size, _color(id), cv2.FILLED, cv2.LINE_AA)
     return picture
 
 
@@ -221,8 +214,8 @@ def colorize_frames(
 
     from fiftyone_colortrack.metrics import color_error
     from fiftyone_colortrack.model.color import AB_RANGE, fit_palette
-    from fiftyone_colortrack.tracking.tracker import make_propagator
     from fiftyone_colortrack.tracking.propagator import Labelled
+    from fiftyone_colortrack.tracking.tracker import make_propagator
 
     video = open_frames(frames)
     propagator = make_propagator(model, config or TrackerConfig(), device)
@@ -322,19 +315,27 @@ def embed_frames(
         yield (_enlarge(basis.show(_embed(frame, embedder, grid)), grid) * 255).round().astype(np.uint8)
 
 
-def track_masks(frames: Any, ids: np.ndarray, model: str | Embedder) -> Iterator[np.ndarray]:
+def track_masks(
+    frames: Any, ids: np.ndarray, model: str | Embedder, config: TrackerConfig | None = None
+) -> Iterator[np.ndarray]:
     """Track the first frame's objects, and draw them over each frame.
 
     Args:
         frames: see `colorize_frames`
         ids: of the objects in the first frame, integers `[H, W]`; 0 is background
         model: see `colorize_frames`
+        config: settings of the tracker
     """
     from fiftyone_colortrack.tracking import Tracker
 
     video = open_frames(frames)
-    for picture, tracked in zip(video.read(range(len(video))), Tracker(video, ids, model=model), strict=True):
-        yield draw_masks(picture, np.asarray(tracked.labels))
+    tracks = iter(Tracker(video, ids, model=model, config=config))
+    tracked = next(tracks, None)
+    for index, picture in enumerate(video.read(range(len(video)))):
+        if tracked is not None and tracked.frame == index:  # else the shot has no tracks
+            picture = draw_masks(picture, np.asarray(tracked.labels))
+            tracked = next(tracks, None)
+        yield picture
 
 
 def overview(

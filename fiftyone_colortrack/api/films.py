@@ -413,7 +413,7 @@ class _Job:
             elif self.mask:
                 from fiftyone_colortrack.datasets.davis import read_mask
 
-                tracks = pictures.track_masks(frames, read_mask(Path(self.mask), 2017), model)
+                tracks = pictures.track_masks(frames, read_mask(Path(self.mask), 2017), model, config)
             rendered = pictures.overview(frames, tracks, model, config)
         for picture in rendered:
             yield picture, {}
