@@ -3,18 +3,17 @@
 Importing this package does not import torch.
 """
 
-from fiftyone_colortrack.api.evaluation import evaluate_iter, evaluate_tracks
-from fiftyone_colortrack.api.propagation import check_propagation, check_videos, propagate, propagate_iter
-from fiftyone_colortrack.api.report import Progress, PropagationReport, VideoResult
+from fiftyone_colortrack.api.evaluation import evaluate_tracks
+from fiftyone_colortrack.api.propagation import Propagation, delete_tracks, propagate
+from fiftyone_colortrack.api.report import PropagationReport, VideoResult
+from fiftyone_colortrack.fields import check_videos
 
 __all__ = [
-    "Progress",
+    "Propagation",
     "PropagationReport",
     "VideoResult",
-    "check_propagation",
     "check_videos",
-    "evaluate_iter",
+    "delete_tracks",
     "evaluate_tracks",
     "propagate",
-    "propagate_iter",
 ]

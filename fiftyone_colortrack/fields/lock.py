@@ -35,42 +35,28 @@ class Lock:
     Args:
         dataset: the dataset
         what: names of the part
+        stop: asked while it waits whether to give up; then `held` is False
+
+    Attributes:
+        held: whether this process holds the lock
     """
 
-    def __init__(self, dataset: fo.Dataset, *what: str) -> None:
+    def __init__(self, dataset: fo.Dataset, *what: str, stop: Callable[[], bool] = lambda: False) -> None:
         self._locks = foo.get_db_conn()["colortrack.locks"]
         self._key = "/".join((str(dataset._doc.id), *what))
         self._owner = secrets.token_hex(8)
+        self._stop = stop
         self._released = threading.Event()
+        self.held = False
 
     def __enter__(self) -> Lock:
-        self.acquire()
+        self._acquire()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._released.set()
+        self.held = False
         self._locks.delete_one({"_id": self._key, "owner": self._owner})
-
-    def acquire(self, stop: Callable[[], bool] = lambda: False) -> bool:
-        """Wait for the lock; False if `stop` asked to give up before. Release it with `with` or `__exit__`."""
-        seen, since = None, time.monotonic()
-        while not self._insert():
-            holder = self._locks.find_one({"_id": self._key})
-            if holder != seen:
-                seen, since = holder, time.monotonic()
-            elif holder and time.monotonic() - since > LEASE:
-                if self._locks.delete_one(holder).deleted_count:
-                    logger.warning(
-                        "A run that held %s gave no sign of life for %g s; this run goes on without it",
-                        "/".join(self._key.split("/")[1:]),
-                        LEASE,
-                    )
-                continue
-            if stop():
-                return False
-            time.sleep(SECONDS_BETWEEN_TRIES)
-        threading.Thread(target=self._beat, daemon=True).start()
-        return True
 
     def check(self) -> None:
         """Make sure that the lock is still held. Call this before every write.
@@ -83,6 +69,23 @@ class Lock:
                 f"this run paused for more than {LEASE:g} seconds, and another run took over its work; "
                 "run it again"
             )
+
+    def _acquire(self) -> None:
+        seen, since = None, time.monotonic()
+        while not self._insert():
+            holder = self._locks.find_one({"_id": self._key})
+            if holder != seen:
+                seen, since = holder, time.monotonic()
+            elif holder and time.monotonic() - since > LEASE:
+                if self._locks.delete_one(holder).deleted_count:
+                    part = "/".join(self._key.split("/")[1:])
+                    logger.warning("The holder of %s gave no sign of life for %g s; its lock is taken", part, LEASE)
+                continue
+            if self._stop():
+                return
+            time.sleep(SECONDS_BETWEEN_TRIES)
+        self.held = True
+        threading.Thread(target=self._beat, daemon=True).start()
 
     def _insert(self) -> bool:
         try:

@@ -288,6 +288,27 @@ def find_corrections(samples: SampleCollection, path: str) -> dict[str, Correcti
     return {id: corrections for id, corrections in found.items() if any(corrections)}
 
 
+def find_renamed(dataset: fo.Dataset, label_field: str) -> str | None:
+    """The earlier name of tracks that were renamed with `rename_frame_field`, which renames nothing else."""
+    name, schema = field_name(label_field), dataset.get_field_schema()
+    frame_schema = dataset.get_frame_field_schema() or {}
+    if record_field(name) in schema or name not in frame_schema:
+        return None
+    for field_ in schema:
+        old = field_.removesuffix("_record")
+        if old == field_ or old in frame_schema or not is_tracks(dataset, old):
+            continue
+        video = whole(dataset).exists(field_).limit(1)
+        for values, numbers, labels in zip(
+            *video.values([field_, "frames.frame_number", frame_path(name)]), strict=True
+        ):
+            written = TrackRecord.from_dict(values, old).written
+            pairs = [(n, one) for n, of_n in zip(numbers, labels, strict=True) for one in labels_of(of_n)]
+            if written is not None and any(written.wrote(*pair) for pair in pairs):
+                return old
+    return None
+
+
 def _chosen(
     labels: list[fo.Label], number: int, rules: SeedRules, corrections: Corrections | None
 ) -> list[fo.Label]:

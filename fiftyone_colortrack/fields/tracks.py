@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import fiftyone as fo
 import numpy as np
+from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 
 from fiftyone_colortrack.fields.lock import Lock
@@ -34,6 +35,7 @@ from fiftyone_colortrack.fields.shapes import (
     attribute,
     box_in_pixels,
     has_area,
+    paint,
     points_in_pixels,
     polygons,
     region_in_pixels,
@@ -41,7 +43,7 @@ from fiftyone_colortrack.fields.shapes import (
     regions,
     threshold,
 )
-from fiftyone_colortrack.tracking.labels import TrackedFrame
+from fiftyone_colortrack.tracking.labels import Seed, TrackedFrame
 
 FRAMES_PER_WRITE = 50
 SECONDS_PER_WRITE = 10.0
@@ -96,11 +98,11 @@ class TrackWriter:
         self._tracks = tracks
         self._record = record or TrackRecord(frame_path(path))
         self._corrections = corrections or Corrections({}, {}, {})
+        self.corrections = len(self._corrections)
         self._portion: dict[int, tuple[fo.Label | None, float | None]] = {}
         self._done: set[int] = set()
         self._since = time.monotonic()
         self.written = 0
-        self.kept = len(self._corrections)
 
     @property
     def _view(self) -> SampleCollection:
@@ -152,16 +154,17 @@ class TrackWriter:
         self.flush()
         self._save()
 
-    def finish(self, run_key: str, span: range | None = None) -> None:
+    def finish(self, run_key: str, ranges: Sequence[range] | None = None) -> None:
         """Write the last portion, remove earlier tracks of frames that have none now, and mark the end.
 
         Args:
             run_key: written to `run_field(path)` when everything else is written
-            span: frames (from 0) that the run was limited to
+            ranges: frames (from 0) that the run was limited to; None for all
         """
         self.flush()
-        numbers = set(self._view.exists(frame_path(self._name)).values("frames.frame_number", unwind=True))
-        stale = sorted(n for n in numbers - self._done if span is None or n - 1 in span)
+        labeled = self._view.match_frames(F(self._name).exists())
+        numbers = set(labeled.values("frames.frame_number", unwind=True))
+        stale = sorted(n for n in numbers - self._done if ranges is None or any(n - 1 in r for r in ranges))
         present = {n: label for n, label in self._present(stale).items() if label is not None}
         self._portion = {number: (None, None) for number in present}
         self.flush()
@@ -206,7 +209,7 @@ class TrackWriter:
 
     def _present(self, numbers: Collection[int]) -> dict[int, fo.Label | None]:
         """What the field holds now."""
-        view = self._view.match_frames(fo.ViewField("frame_number").is_in(list(numbers)), omit_empty=False)
+        view = self._view.match_frames(F("frame_number").is_in(list(numbers)), omit_empty=False)
         found = zip(*view.values(["frames.frame_number", frame_path(self._name)], unwind=True), strict=True)
         return dict(found)
 
@@ -331,3 +334,36 @@ def _segmentation(id_map: np.ndarray, video: SeededVideo, keyframe: bool) -> fo.
     return fo.Segmentation(mask=mask.astype(np.min_scalar_type(mask.max())), keyframe=keyframe)
 
 
+
+
+def read_written(
+    view: SampleCollection, path: str, video: SeededVideo, frames: Collection[int]
+) -> list[Seed]:
+    """The labels that an interrupted run wrote to some frames (from 0), for the tracker to go on from.
+
+    Args:
+        view: the video alone
+        path: the field of the tracks
+        video: that the run tracked
+        frames: those wanted; frames without labels of its objects are left out
+    """
+    ids = {obj.instance.id: id for id, obj in video.objects.items() if obj.instance}
+    numbers = [frame + 1 for frame in frames]
+    present = view.match_frames(F("frame_number").is_in(numbers))
+    found = zip(*present.values(["frames.frame_number", frame_path(path)], unwind=True), strict=True)
+    seeds = []
+    for number, container in sorted(found, key=lambda item: item[0]):
+        pairs = [(ids[one.instance_id], one) for one in labels_of(container) if one.instance_id in ids]
+        if not pairs:
+            continue
+        labels: Any
+        if video.kind == "masks":
+            size = video.frames.height, video.frames.width
+            labels = paint([one for _, one in pairs], [id for id, _ in pairs], video.canvas)
+            labels = labels[: size[0], : size[1]]
+        elif video.kind == "points":
+            labels = {id: points_in_pixels(one, video.canvas) for id, one in pairs}
+        else:
+            labels = {id: box for id, one in pairs if (box := box_in_pixels(one, video.canvas)) is not None}
+        seeds.append(Seed(number - 1, labels))
+    return seeds
