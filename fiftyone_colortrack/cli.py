@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fiftyone_colortrack.api.training import TrainProgress
-    from fiftyone_colortrack.benchmark import Result
+    from colortrack_benchmarks.protocols import Result
     from fiftyone_colortrack.model.colorizer import Embedder
     from fiftyone_colortrack.video import Frames
 
@@ -119,7 +118,7 @@ def demo(
     app: Annotated[bool, typer.Option(help="Open the FiftyOne App on the result.")] = True,
 ) -> None:
     """Track real and rendered videos from their first frame, score the tracks, and show them."""
-    from fiftyone_colortrack import demo
+    from colortrack_benchmarks import demo
 
     demo.run(out, davis=davis, sequences=_names(sequences), model=model, app=app and sys.stdout.isatty())
 
@@ -402,10 +401,10 @@ def _training_progress(
 
 
 def _davis_scores(root: Path) -> Callable[[Embedder], dict[str, float]]:
-    from fiftyone_colortrack.benchmark import davis
+    from colortrack_benchmarks.protocols import davis
 
     def score(model: Embedder) -> dict[str, float]:
-        mean = davis(root, model=model).mean
+        mean = davis(root, model=model, progress=False).mean
         return {name: mean[name] for name in ("J&F", "J", "F")}
 
     return score
@@ -447,7 +446,7 @@ def benchmark_davis(
     json: Json = None,
 ) -> None:
     """J and F in percent, from the first mask of each sequence."""
-    from fiftyone_colortrack.benchmark import davis
+    from colortrack_benchmarks.protocols import davis
     from fiftyone_colortrack.tracking import TrackerConfig
 
     config = TrackerConfig.paper() if protocol == "paper" else TrackerConfig()
@@ -464,7 +463,7 @@ def benchmark_davis(
         max_frames=max_frames,
         config=config,
         device=device,
-        on_sequence=partial(_print_scores, "davis"),
+        progress=_print_progress,
     )
     _report(result, json)
 
@@ -479,7 +478,7 @@ def benchmark_jhmdb(
     json: Json = None,
 ) -> None:
     """PCK in percent, legacy and strict, from the joints of each clip's first frame."""
-    from fiftyone_colortrack.benchmark import jhmdb
+    from colortrack_benchmarks.protocols import jhmdb
 
     result = jhmdb(
         root,
@@ -487,7 +486,7 @@ def benchmark_jhmdb(
         clips=_names(clips),
         model=model,
         device=device,
-        on_sequence=partial(_print_scores, "jhmdb"),
+        progress=_print_progress,
     )
     _report(result, json)
 
@@ -502,7 +501,7 @@ def benchmark_badja(
     json: Json = None,
 ) -> None:
     """Strict PCK in percent, from the joints of each sequence's first annotated frame."""
-    from fiftyone_colortrack.benchmark import badja
+    from colortrack_benchmarks.protocols import badja
 
     result = badja(
         root,
@@ -510,7 +509,7 @@ def benchmark_badja(
         sequences=_names(sequences),
         model=model,
         device=device,
-        on_sequence=partial(_print_scores, "badja"),
+        progress=_print_progress,
     )
     _report(result, json)
 
@@ -659,11 +658,8 @@ def _warn(text: str) -> None:
     console.print(text, style="yellow", markup=False, highlight=False)
 
 
-def _print_scores(dataset: str, name: str, scores: dict[str, float]) -> None:
-    from fiftyone_colortrack.benchmark import readable
-
-    measure, value = next(iter(readable(dataset, scores).items()))
-    console.print(f"{name}: {measure} {value:.1f}, {scores['fps']:.1f} frames/s", highlight=False)
+def _print_progress(done: int, total: int, message: str) -> None:
+    console.print(message, highlight=False)
 
 
 def _report(result: Result, json: Path | None) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fiftyone_colortrack import demo
-from fiftyone_colortrack.datasets.demo import LABELS, id_maps, load_demo
+from colortrack_benchmarks.demo import LABELS, id_maps, load_demo
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.shapes import paint
 from fiftyone_colortrack.pictures import COLORS, contact_sheet, draw_masks

@@ -55,7 +55,7 @@ def encode(
 def test_written_video_reads_back(tmp_path: Path) -> None:
     frames = numbered_frames(30)
     info = write_video(tmp_path / "new" / "v.mp4", frames, 29.97)
-    assert info == probe(tmp_path / "new" / "v.mp4") == probe(tmp_path / "new" / "v.mp4", count_frames=True)
+    assert info == probe(tmp_path / "new" / "v.mp4")
     assert (info.width, info.height, info.frame_count, info.codec) == (64, 48, 30, "h264")
     assert info.frame_rate == pytest.approx(29.97, abs=1e-3)
     read = VideoFile(tmp_path / "new" / "v.mp4")
@@ -151,12 +151,15 @@ def test_file_cut_short(tmp_path: Path) -> None:
     write_video(tmp_path / "whole.mp4", noise, 25)
     data = (tmp_path / "whole.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 2 // 3])
-    assert probe(tmp_path / "cut.mp4").frame_count == 40  # the header lies
-    really = probe(tmp_path / "cut.mp4", count_frames=True).frame_count
-    assert 20 <= really < 32
     frames = VideoFile(tmp_path / "cut.mp4")
-    assert len(frames) == really
-    assert frames.info.frame_count == len(frames)
+    assert frames.promised == 40
+    assert 20 <= len(frames) < 32
+    assert (
+        probe(tmp_path / "cut.mp4").frame_count == len(frames) == len(list(frames.read(range(len(frames)))))
+    )
+    (warning,) = frames.warnings
+    assert "40" in warning
+    assert str(len(frames)) in warning
     with pytest.raises(ColorTrackError, match=r"frame 39 of .*cut\.mp4 does not exist: it has \d+ frames"):
         list(frames.read(range(40)))
 

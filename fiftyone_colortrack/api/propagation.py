@@ -18,7 +18,6 @@ from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos, pl
 from fiftyone_colortrack.api.ray_workers import track_with_ray
 from fiftyone_colortrack.api.report import PropagationReport, VideoResult, plural
 from fiftyone_colortrack.api.shards import track_shards
-from fiftyone_colortrack.datasets.video_dataset import color_by_instance
 from fiftyone_colortrack.errors import ColorTrackError, OnError
 from fiftyone_colortrack.fields import (
     SEED_FRAMES,
@@ -30,6 +29,7 @@ from fiftyone_colortrack.fields import (
     check_seed_field,
     check_videos,
     clip_ranges,
+    color_by_instance,
     create_tracks_field,
     field_name,
     find_renamed,

@@ -14,6 +14,7 @@ from fiftyone.core.expressions import ViewExpression
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.shapes import LABEL_LISTS
+from fiftyone_colortrack.pictures import COLORS
 
 SeedFrames = Literal["first", "all", "keyframes"]
 OutputKind = Literal["masks", "boxes", "points", "polylines", "segmentation"]
@@ -345,3 +346,10 @@ def select_frames(samples: SampleCollection, path: str, numbers: Mapping[str, li
         if (id, number) in ids
     ]
     return view.select_frames(chosen, omit_empty=False)
+
+
+def color_by_instance(dataset: fo.Dataset) -> None:
+    """Make the App color labels by object instead of by field, in the colors of `pictures`."""
+    pool = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in COLORS]
+    dataset.app_config.color_scheme = fo.ColorScheme(color_by="instance", color_pool=pool)
+    dataset.save()

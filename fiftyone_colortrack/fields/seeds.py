@@ -183,8 +183,7 @@ def read_seeds(
     name = field_name(path)
     warnings: list[str] = []
     frames, canvas = open_video(sample, warnings)
-    if isinstance(frames, VideoFile) and frames.promised > len(frames):
-        warnings.append(f"its header promises {frames.promised} frames, but {len(frames)} can be decoded")
+    warnings += frames.warnings if isinstance(frames, VideoFile) else []
     targets = sample.dataset.get_mask_targets(frame_path(name))
     labeled: dict[int, list[fo.Label]] = {}
     for number in rules.in_order(sample.frames.keys()):

@@ -13,7 +13,7 @@ try:
     from fiftyone_colortrack.datasets.davis import DavisFolder, add_davis
     from fiftyone_colortrack.datasets.download import download
     from fiftyone_colortrack.datasets.jhmdb import JhmdbFolder, add_jhmdb
-    from fiftyone_colortrack.datasets.video_dataset import color_by_instance
+    from fiftyone_colortrack.fields import color_by_instance
 except ImportError as error:
     raise ImportError("this zoo dataset needs its package: pip install fiftyone-colortrack") from error
 

@@ -16,7 +16,7 @@ from fiftyone.operators.executor import ExecutionContext
 from fiftyone_colortrack.api import PropagationReport, check_propagation, check_videos, propagate_iter
 from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos
 from fiftyone_colortrack.api.stop import StopSignal
-from fiftyone_colortrack.datasets.video_dataset import color_by_instance
+from fiftyone_colortrack.fields import color_by_instance
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
     SeedFrames,
