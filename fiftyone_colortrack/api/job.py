@@ -40,8 +40,8 @@ from fiftyone_colortrack.fields import (
     failed_tag,
     find_corrections,
     frame_path,
-    read_written,
     read_seeds,
+    read_written,
     record_field,
     run_field,
     seed_frames,
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from fiftyone_colortrack.tracking.segments import Segment
 
 logger = logging.getLogger(__name__)
+
 
 @dataclass
 class Job:
@@ -327,7 +328,9 @@ class Job:
         pairs = self.ranges.get(id) or ([self.rules.frames] if self.rules.frames else [])
         found = [range(first - 1, min(last, length)) for first, last in sorted(pairs)]
         if pairs and not any(found):
-            raise ColorTrackError(f"the video has {length} frames; frames {pairs[0][0]} and later do not exist")
+            raise ColorTrackError(
+                f"the video has {length} frames; frames {pairs[0][0]} and later do not exist"
+            )
         return [frames for frames in found if frames]
 
     def _read_seeds(self, video: PlannedVideo) -> tuple[fo.Sample, SeededVideo]:

@@ -133,7 +133,9 @@ def find_videos(
     continued = [id for id, (_, part) in earlier.items() if labeled[id] and part]
     drawn = read_drawn(source.select(continued), seed_field, rules) if continued else {}
     found = []
-    for id, path, length in zip(*samples.values(["id", "filepath", "metadata.total_frame_count"]), strict=True):
+    for id, path, length in zip(
+        *samples.values(["id", "filepath", "metadata.total_frame_count"]), strict=True
+    ):
         run, part = earlier.get(id, (None, None))
         changes = corrections.get(id)
         damaged = frozenset(changes.interpolated) if changes and skip_existing else frozenset()
@@ -157,9 +159,7 @@ def plan_video(video: FoundVideo, seed_field: str, label_field: str, settings: S
             reason = f"finished by run {video.run}"
         else:
             frames = _frames_to_track(video, settings)
-    return PlannedVideo(
-        video.id, video.filepath, frames, reason, video.labeled, other, video.corrections
-    )
+    return PlannedVideo(video.id, video.filepath, frames, reason, video.labeled, other, video.corrections)
 
 
 def _continued_in_place(part: Part, seed_field: str, label_field: str) -> bool:
@@ -221,5 +221,3 @@ def _earlier(
         if part is not None and id in there and record.field == frame_path(name):
             earlier[id] = run, part
     return earlier
-
-

@@ -327,10 +327,18 @@ class Propagation:
                     f"frames is {self.frames!r}; give the first and the last frame, counted from 1: (1, 100)"
                 )
         if not isinstance(self.config, TrackerConfig | Mapping | None):
-            raise ColorTrackError(f"config is {self.config!r}; give a TrackerConfig, or a mapping of its fields")
+            raise ColorTrackError(
+                f"config is {self.config!r}; give a TrackerConfig, or a mapping of its fields"
+            )
         if self.overwrite and self.skip_existing:
-            raise ColorTrackError("choose either overwrite or skip_existing: replace tracks, or continue them")
-        if type(self.shards) is not int or self.shards < 1 or (self.shards > 1 and self.executor != "delegated"):
+            raise ColorTrackError(
+                "choose either overwrite or skip_existing: replace tracks, or continue them"
+            )
+        if (
+            type(self.shards) is not int
+            or self.shards < 1
+            or (self.shards > 1 and self.executor != "delegated")
+        ):
             raise ColorTrackError(
                 f"shards is {self.shards}; it must be at least 1, and more only with executor 'delegated'"
             )
@@ -407,7 +415,9 @@ class Propagation:
         """What is said of videos whose earlier tracks were made with another model or other settings."""
         texts = []
         if again := sum(not video.reason for video in videos):
-            texts.append(f"{plural(again, 'video')} will be tracked from scratch, not only where labels changed")
+            texts.append(
+                f"{plural(again, 'video')} will be tracked from scratch, not only where labels changed"
+            )
         if kept := len(videos) - again:
             texts.append(f"{plural(kept, 'finished video')} left alone (overwrite tracks them again)")
         text = f"{'; '.join(texts)}: another model or other settings made the earlier tracks"
@@ -425,7 +435,9 @@ class Propagation:
         model = self.model if isinstance(self.model, str) else self.model.name
         return {
             "version": __version__,
-            "model": model if model in BASELINES or not isinstance(self.model, str) else find_model(model).name,
+            "model": model
+            if model in BASELINES or not isinstance(self.model, str)
+            else find_model(model).name,
             "direction": self.direction,
             "output": self.output,
             "tracker": asdict(self._job.settings.config),
@@ -454,7 +466,9 @@ def delete_tracks(samples: SampleCollection | str, label_field: str) -> None:
     with Lock(dataset, "fields"):
         dataset.reload()
         if not is_tracks(dataset, name):
-            raise ColorTrackError(f"{frame_path(name)} does not hold tracks of this program; nothing was deleted")
+            raise ColorTrackError(
+                f"{frame_path(name)} does not hold tracks of this program; nothing was deleted"
+            )
         for key in dataset.list_evaluations():
             if getattr(dataset.get_evaluation_info(key).config, "pred_field", None) == frame_path(name):
                 dataset.delete_evaluation(key)
@@ -473,7 +487,9 @@ def delete_tracks(samples: SampleCollection | str, label_field: str) -> None:
 def _compute_metadata(dataset: fo.Dataset, videos: Sequence[PlannedVideo]) -> int:
     """Store what FiftyOne's App needs to know of videos, where it is missing; the number of those videos."""
     view = whole(dataset)
-    found = view.select([video.id for video in videos]).values(["id", "filepath", "metadata.total_frame_count"])
+    found = view.select([video.id for video in videos]).values(
+        ["id", "filepath", "metadata.total_frame_count"]
+    )
     metadata = {}
     for id, path, length in zip(*found, strict=True):
         if length is None:

@@ -91,7 +91,9 @@ class PropagationReport:
 
     def __str__(self) -> str:
         done, stopped, skipped, failed = (self.with_status(status) for status in get_args(Status))
-        text = f"{plural(len(done), 'video')} ({plural(self.frames, 'frame')}) tracked in {self.seconds:.0f} s"
+        text = (
+            f"{plural(len(done), 'video')} ({plural(self.frames, 'frame')}) tracked in {self.seconds:.0f} s"
+        )
         text = f"Stopped: {text}" if self.stopped else text
         text += f", written to {self.label_field}" if done or stopped else ""
         text += f"; {len(stopped)} tracked in part" if stopped else ""

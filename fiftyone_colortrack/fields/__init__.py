@@ -6,7 +6,15 @@ frames count from 0 and coordinates are pixels. Only this room and the loaders i
 
 from fiftyone_colortrack.fields.lock import Lock
 from fiftyone_colortrack.fields.objects import ObjectTable, TrackedObject
-from fiftyone_colortrack.fields.record import Corrections, Part, TrackRecord, Written, digest, labels_of, track_name
+from fiftyone_colortrack.fields.record import (
+    Corrections,
+    Part,
+    TrackRecord,
+    Written,
+    digest,
+    labels_of,
+    track_name,
+)
 from fiftyone_colortrack.fields.schema import (
     OUTPUT_TYPES,
     SEED_FRAMES,
@@ -48,14 +56,14 @@ from fiftyone_colortrack.fields.seeds import (
 from fiftyone_colortrack.fields.tracks import TrackWriter, default_output, frame_label, read_written
 
 __all__ = [
+    "OUTPUT_TYPES",
+    "SEED_FRAMES",
     "Corrections",
     "DrawnLabels",
     "Lock",
-    "OUTPUT_TYPES",
     "ObjectTable",
     "OutputKind",
     "Part",
-    "SEED_FRAMES",
     "SeedFrames",
     "SeedRules",
     "SeededVideo",

@@ -79,7 +79,9 @@ class Lock:
             elif holder and time.monotonic() - since > LEASE:
                 if self._locks.delete_one(holder).deleted_count:
                     part = "/".join(self._key.split("/")[1:])
-                    logger.warning("The holder of %s gave no sign of life for %g s; its lock is taken", part, LEASE)
+                    logger.warning(
+                        "The holder of %s gave no sign of life for %g s; its lock is taken", part, LEASE
+                    )
                 continue
             if self._stop():
                 return

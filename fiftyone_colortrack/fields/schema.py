@@ -97,7 +97,9 @@ def check_videos(samples: SampleCollection | str) -> SampleCollection:
     """
     if isinstance(samples, str):
         if not fo.dataset_exists(samples):
-            raise ColorTrackError(f"there is no dataset {samples!r}; `fiftyone datasets list` shows all names")
+            raise ColorTrackError(
+                f"there is no dataset {samples!r}; `fiftyone datasets list` shows all names"
+            )
         samples = fo.load_dataset(samples)
     if not isinstance(samples, SampleCollection):
         raise ColorTrackError(
@@ -183,7 +185,11 @@ def check_label_field(
     name = field_name(label_field)
     if not name.isidentifier() or name.startswith("_"):
         raise ColorTrackError(f"{name!r} cannot name a field; use letters, digits and underscores")
-    if hasattr(fo.Frame, name) or hasattr(fo.Sample, name) or name in {"tags", "metadata", "frames", "support"}:
+    if (
+        hasattr(fo.Frame, name)
+        or hasattr(fo.Sample, name)
+        or name in {"tags", "metadata", "frames", "support"}
+    ):
         raise ColorTrackError(f"{name!r} is a name that FiftyOne itself uses; choose another name")
     frame_schema, schema = samples.get_frame_field_schema(), samples.get_field_schema()
     tracks = is_tracks(samples, name)

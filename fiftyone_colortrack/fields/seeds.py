@@ -191,7 +191,9 @@ def read_seeds(
             labels = _chosen(split(sample.frames[number][name], targets), number, rules, corrections)
             visible = [label for label in labels if is_visible(label, canvas)]
         except (ColorTrackError, OSError) as error:
-            raise ColorTrackError(f"{frame_path(name)} of {sample.filepath}, frame {number}: {error}") from error
+            raise ColorTrackError(
+                f"{frame_path(name)} of {sample.filepath}, frame {number}: {error}"
+            ) from error
         if labels and number > len(frames):
             warnings.append(f"frame {number} has labels, but the video ends with frame {len(frames)}")
             continue
@@ -217,9 +219,7 @@ def read_seeds(
     if found.kind == "points":
         _check_point_counts(found.drawn, sample.filepath)
     size = (frames.height, frames.width)
-    seeds = [
-        _seed(frame, found, canvas, size, warnings) for frame in found.ids if frame < len(frames)
-    ]
+    seeds = [_seed(frame, found, canvas, size, warnings) for frame in found.ids if frame < len(frames)]
     return SeededVideo(**vars(found), frames=frames, canvas=canvas, seeds=seeds, warnings=warnings)
 
 
@@ -235,7 +235,9 @@ def read_drawn(samples: SampleCollection, path: str, rules: SeedRules) -> dict[s
     numbers = seed_frames(samples, name, rules, corrections)
     view = select_frames(samples, name, numbers)
     found = {}
-    for id, of_video, frames in zip(*view.values(["id", "frames.frame_number", frame_path(name)]), strict=True):
+    for id, of_video, frames in zip(
+        *view.values(["id", "frames.frame_number", frame_path(name)]), strict=True
+    ):
         with suppress(ColorTrackError, OSError):
             labeled = {}
             for number, labels in sorted(zip(of_video or [], frames or [], strict=True), key=lambda f: f[0]):

@@ -39,8 +39,8 @@ from fiftyone_colortrack.fields.shapes import (
     points_in_pixels,
     polygons,
     region_in_pixels,
-    relative_box,
     regions,
+    relative_box,
     threshold,
 )
 from fiftyone_colortrack.tracking.labels import Seed, TrackedFrame
@@ -187,9 +187,7 @@ class TrackWriter:
         names = {track_name(one) for one in kept} | deleted
         new = [one for one in new if track_name(one) not in names]
         persons = {one.id for one in earlier if not written.wrote(number, one)}
-        others = [
-            one for one in kept if one.id not in persons
-        ]  # of other objects, written by an earlier run
+        others = [one for one in kept if one.id not in persons]  # of other objects, written by an earlier run
         written.begin(number, [*others, *(one for one in new if one.id not in persons)], deleted)
         if not kept and not new and label is None and not deleted:
             return None
@@ -316,7 +314,7 @@ def _copy(label: fo.Label, obj: TrackedObject, output: OutputKind, canvas: Size,
 
 def _tight(region: Region) -> Region:
     """The region in the smallest rectangle that holds it."""
-    (_, found), = regions(region.mask.astype(np.uint8))
+    ((_, found),) = regions(region.mask.astype(np.uint8))
     rows, columns = (
         slice(whole.start + part.start, whole.start + part.stop)
         for whole, part in zip(region[:2], found[:2], strict=True)
@@ -332,8 +330,6 @@ def _segmentation(id_map: np.ndarray, video: SeededVideo, keyframe: bool) -> fo.
     padding = [(0, all_ - part) for all_, part in zip(video.canvas, id_map.shape, strict=True)]
     mask = np.pad(numbers[id_map], padding, mode="edge")
     return fo.Segmentation(mask=mask.astype(np.min_scalar_type(mask.max())), keyframe=keyframe)
-
-
 
 
 def read_written(
