@@ -277,7 +277,7 @@ def load_kinetics(dataset: fo.Dataset) -> None:
     _show_dataset(dataset)
 
 
-@command(load_app, "scenes", "fiftyone_colortrack.datasets.scenes:load_scenes", ENCODED)
+@command(load_app, "scenes", "colortrack_benchmarks.scenes:load_scenes", ENCODED)
 def load_scenes(dataset: fo.Dataset) -> None:
     """Render videos with exact labels."""
     _show_dataset(dataset)

@@ -29,12 +29,10 @@ from fiftyone_colortrack.video import Frames, VideoInfo, probe, write_video
 
 logger = logging.getLogger(__name__)
 
-FRAME_RATES = (0.1, 1000.0)
-"""Frames per second that players can show."""
 LOADING = "loading"
 """Key in the info of a dataset that is still being loaded, or whose loading was killed."""
 LONGEST_STEM = 60
-"""Characters of an encoded file's name; file systems take 255 bytes, and temporary files have longer names."""
+"""Characters of an encoded file's name; file systems take 255 bytes, also for temporary names."""
 REMEDIES = {
     errno.ENOSPC: "free disk space, or choose another folder for videos (video_dir)",
     errno.EDQUOT: "free disk space, or choose another folder for videos (video_dir)",
@@ -48,8 +46,8 @@ REMEDIES = {
 def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) -> Iterator[fo.Dataset]:
     """Make a video dataset, and remove it if the block fails.
 
-    The dataset has its name from the beginning, so nobody else can take it. When it replaces a dataset, that one
-    keeps the name until the block ends.
+    The dataset has its name from the beginning, so nobody else can take it. When it replaces a dataset, that
+    one keeps the name until the block ends.
 
     Args:
         name: the dataset's name
@@ -185,7 +183,9 @@ def _checked(name: str, make_sample: Callable[[str], fo.Sample]) -> fo.Sample:
         raise
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "repair or remove the file")
-        raise ColorTrackError(f"{name}: {error.filename or ''} {error.strerror or error}; {remedy}") from error
+        raise ColorTrackError(
+            f"{name}: {error.filename or ''} {error.strerror or error}; {remedy}"
+        ) from error
     except Exception as error:
         raise ColorTrackError(
             f"{name} cannot be loaded ({type(error).__name__}: {error}); repair or remove the file"
@@ -215,8 +215,8 @@ def encode_once(
 ) -> tuple[Path, VideoInfo]:
     """Encode a video for browsers, unless it was encoded before.
 
-    Each encoded video is in a folder of its own, named after the sources' paths, sizes, and times. So two sources
-    never share a file, and a changed source is encoded again.
+    Each encoded video is in a folder of its own, named after the sources' paths, sizes, and times. So two
+    sources never share a file, and a changed source is encoded again.
 
     Args:
         folder: the folder for encoded videos

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fiftyone_colortrack.datasets.scenes import POINT_NAMES, load_scenes, render_scene
+from colortrack_benchmarks.scenes import POINT_NAMES, load_scenes, render_scene
 from fiftyone_colortrack.errors import ColorTrackError
 
 
