@@ -150,6 +150,8 @@ def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspe
         kind = eval(kind, {"OnError": OnError, **function.__globals__})
     if many and parameter.name == "samples":
         kind = list[str]
+    elif str | Path == kind or str | Path | None == kind:
+        kind = Path if str | Path == kind else Path | None
     settings: dict[str, Any] = {}
     if parameter.default is not True:
         settings["negative_bool"] = ()

@@ -343,10 +343,7 @@ class _Job:
         if self.kind == "overview":
             settings |= {"tracks": self.label_field, "confidence": self.confidence}
         if self.view is None:
-            return [
-                _Source(None, str(file), len(open_frames(file)) if file.exists() else 0, "")
-                for file in self.files
-            ]
+            return [_Source(None, str(file), _length(file), "") for file in self.files]
         mark = run_field(self.label_field) if self.label_field else ""
         ids, paths, lengths = self.view.values(["id", "filepath", "metadata.total_frame_count"])
         runs = self.view.values(mark) if mark and self.view.has_sample_field(mark) else [None] * len(ids)
@@ -412,7 +409,7 @@ class _Job:
             elif self.mask:
                 from fiftyone_colortrack.datasets.davis import read_mask
 
-                tracks = pictures.track_masks(frames, read_mask(Path(self.mask), 2017), model, config)
+                tracks = pictures.track_masks(frames, read_mask(Path(self.mask)), model, config)
             rendered = pictures.overview(frames, tracks, model, config)
         for picture in rendered:
             yield picture, {}
@@ -535,6 +532,14 @@ def _files_or_view(
     if len({file.stem for file in files}) < len(files):
         raise ColorTrackError("two of the videos have the same name; render them one by one (out_dir)")
     return files, None
+
+
+def _length(file: Path) -> int:
+    """Number of frames, 0 if the video cannot be read: rendering it says why."""
+    try:
+        return len(open_frames(file))
+    except ColorTrackError:
+        return 0
 
 
 def _readable(samples: Iterable[fo.Sample]) -> Iterator[Frames]:
