@@ -175,11 +175,11 @@ class Codec(ABC):
         ]
 
     def _bounds(self, covered: np.ndarray, axis: int) -> Iterator[tuple[slice, slice] | None]:
-        """The part of an axis that each channel covers, [L, cells], with one cell around: in cells and pixels."""
+        """Where each channel of [L, cells] begins and ends on an axis, with one cell around it."""
         cells, pixels, per_cell = covered.shape[1], self.grid.size[axis], self.grid.pixels_per_cell[axis]
         first = np.maximum(covered.argmax(1) - 1, 0).tolist()
         last = np.minimum(cells - covered[:, ::-1].argmax(1), cells - 1).tolist()
-        for low, high, anywhere in zip(first, last, covered.any(1).tolist(), strict=True):
+        for low, high, anywhere in zip(first, last, np.asarray(covered.any(axis=1)), strict=True):
             start = 0 if low == 0 else min(math.floor((low + 0.5) * per_cell), pixels - 1)
             stop = pixels if high == cells - 1 else min(math.ceil((high + 0.5) * per_cell), pixels)
             yield (slice(low, high + 1), slice(start, stop)) if anywhere else None

@@ -199,8 +199,8 @@ class Tracker:
         span: indices of the frames to label; None for all. Frames outside are tracked only if frames inside
             depend on them
         resume: the last frames that an interrupted run labeled, as it labeled them, up to `config.memory`:
-            tracking goes on after them. Earlier seeds that leave out objects may be among them, too, as the run
-            completed them: then the frames before them are not tracked again
+            tracking goes on after them. Earlier seeds that leave out objects may be among them, too, as the
+            run completed them: then the frames before them are not tracked again
 
     Attributes:
         segments: the frames that are tracked, by the labeled frames that they depend on

@@ -149,7 +149,7 @@ def discs(*circles: tuple[int, int, int, int]) -> np.ndarray:
 def test_specks_are_taken_out(grid):
     body, parts = (1, 60, 60, 40), ((1, 150, 40, 18), (2, 150, 110, 30))
     before = discs(body, *parts)
-    speck, near, new = (1, 185, 15, 9), (1, 112, 60, 9), (1, 60, 130, 16)
+    speck, near, new = (1, 120, 140, 8), (1, 112, 60, 9), (1, 60, 130, 16)
     codec = MaskCodec.create([Seed(0, before)], grid, CPU)
     soft = codec.encode(discs(body, *parts, speck, near, new))
     cleaned = codec.clean(soft, codec.encode(before))
