@@ -78,7 +78,7 @@ def test_late_objects_enter() -> None:
 
 def test_bad_numbers() -> None:
     for arguments in ({"size": (20, 300)}, {"frames": 0}, {"objects": 2, "late": 3}):
-        with pytest.raises(ColorTrackError, match="no scene has size"):
+        with pytest.raises(ColorTrackError, match="cannot render"):
             render_scene(**arguments)  # type: ignore[arg-type]
 
 

@@ -34,6 +34,8 @@ MASK_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff"})
 MOST_OBJECTS = 100
 """More numbers than this in one mask are levels of gray."""
 FRAME_RATE = 24
+WEB_PALETTE = Image.new("RGB", (1, 1)).convert("P").getpalette("RGB") or []
+"""The palette of images that Pillow has converted from colors."""
 ATTRIBUTES = {
     "AC": "appearance change",
     "BC": "background clutter",
@@ -263,9 +265,9 @@ def _read_numbers(path: Path) -> tuple[np.ndarray, bool]:
 def _check_palette(path: Path, numbers: np.ndarray, palette: list[int]) -> None:
     """Raise a ColorTrackError if the palette was made from colors, so that its indices are not object ids."""
     used = np.unique(numbers).tolist()
-    colors = {index: palette[3 * index : 3 * index + 3] for index in used}
-    is_moved = any(colors.get(0, [])) and [0, 0, 0] in colors.values()
-    is_dithered = len(used) > 2 and palette == Image.new("RGB", (1, 1)).convert("P").getpalette("RGB")
+    colors, web = ([p[3 * i : 3 * i + 3] for i in used] for p in (palette, WEB_PALETTE))
+    is_moved = used[0] == 0 and any(colors[0]) and [0, 0, 0] in colors
+    is_dithered = len(used) > 2 and colors == web
     if is_moved or is_dithered:
         raise ColorTrackError(
             f"{path} was converted from colors to a palette, so the object ids are lost; "

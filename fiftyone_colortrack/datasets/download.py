@@ -209,10 +209,14 @@ def unpack(path: Path, folder: Path) -> None:
         try:
             with _members(path) as members:
                 _check(path, members, folder)
-                for name, _, open_member in members:
+                for name, size, open_member in members:
                     (unpacked / name).parent.mkdir(parents=True, exist_ok=True)
                     with open_member() as content, (unpacked / name).open("xb") as file:
                         shutil.copyfileobj(content, file, CHUNK)
+                    if (unpacked / name).stat().st_size != size:
+                        raise ColorTrackError(
+                            f"{path}: {name!r} does not have the size that it states; get it again"
+                        )
         except ColorTrackError:
             raise
         except Exception as error:  # each compression method has its own
