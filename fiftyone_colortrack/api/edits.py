@@ -108,7 +108,9 @@ def merge_tracks(
 
     def join(number: int, labels: Labels, own: Callable[[fo.Label], bool]) -> Labels:
         present = any(track_name(label) == track_name(target) for label in labels)
-        return [_with(label, **shared) if own(label) else label for label in labels if not (present and own(label))]
+        if present:
+            return [one for one in labels if not own(one)]
+        return [_with(one, **shared) if own(one) else one for one in labels]
 
     return _edit(samples, label_field, object, join)
 
@@ -234,9 +236,9 @@ def _largest_index(videos: SampleCollection, label_field: str) -> int:
     return int(videos.bounds(path)[1] or 0) if container in LABEL_LISTS else 0
 
 
-def _with(label: fo.Label, **values: Any) -> fo.Label:
+def _with(one: fo.Label, **values: Any) -> fo.Label:
     """A changed copy of a label, with the same id."""
-    copy = type(label).from_dict(label.to_dict())
+    copy = type(one).from_dict(one.to_dict())
     for name, value in values.items():
         copy[name] = value
     return copy

@@ -188,8 +188,8 @@ class Propagation:
                 self._videos,
                 self.label_field,
                 label_type,
-                overwrite=self.overwrite,
-                skip_existing=self.skip_existing or self._renamed is not None,
+                overwrite=self.overwrite or (self.skip_existing and self._renamed is not None),
+                skip_existing=self.skip_existing,
             )
         if self.cuts_field is not None:
             present = self._videos.get_field_schema().get(self.cuts_field)

@@ -166,7 +166,7 @@ def test_existing_tracks_are_not_replaced_unasked(videos):
     ("seed", "out", "options", "message"),
     [
         ("seed", "seed", {}, "write the tracks to another field"),
-        ("nothing", "tracks", {}, "fields that have: frames.seed"),
+        ("nothing", "tracks", {}, "can be propagated: frames.seed"),
         ("seed", "my-tracks", {}, "letters, digits and underscores"),
         ("seed", "taken", {}, r"exists; replace its labels \(overwrite\)"),
         ("seed", "taken", {"skip_existing": True}, "exists"),
