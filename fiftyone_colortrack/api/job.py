@@ -288,7 +288,7 @@ class Job:
             in_place=self.in_place,
             overwrite=self.overwrite,
             tracks={obj.instance.id for obj in video.objects.values() if obj.instance} if limited else None,
-            record=TrackRecord.from_dict(values, self.label_field),
+            record=TrackRecord.from_dict(values),
             corrections=corrections,
         )
         writer.begin(scope_of(self.rules, self.ranges.get(planned.id)), part, done)

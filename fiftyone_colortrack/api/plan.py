@@ -216,8 +216,8 @@ def _earlier(
     there = set(whole(samples._root_dataset).exists(frame_path(name)).values("id"))
     earlier = {}
     for id, run, values in zip(*samples.values(["id", run_field(name), record_field(name)]), strict=True):
-        record = TrackRecord.from_dict(values, name)
+        record = TrackRecord.from_dict(values)
         part = record.parts.get(scope_of(rules, ranges.get(id)))
-        if part is not None and id in there and record.field == frame_path(name):
+        if part is not None and id in there:
             earlier[id] = run, part
     return earlier

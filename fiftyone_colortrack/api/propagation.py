@@ -188,8 +188,8 @@ class Propagation:
                 self._videos,
                 self.label_field,
                 label_type,
-                overwrite=self.overwrite,
-                skip_existing=self.skip_existing or self._renamed is not None,
+                overwrite=self.overwrite or (self.skip_existing and self._renamed is not None),
+                skip_existing=self.skip_existing,
             )
         if self.cuts_field is not None:
             present = self._videos.get_field_schema().get(self.cuts_field)
@@ -442,46 +442,6 @@ class Propagation:
             "output": self.output,
             "tracker": asdict(self._job.settings.config),
         }
-
-
-def delete_tracks(samples: SampleCollection | str, label_field: str) -> None:
-    """Delete tracks, and everything that was made with them.
-
-        delete_tracks(dataset, "frames.tracks")
-
-    These are the field itself, its fields of confidence, records and runs, the tag of failed videos, and the
-    evaluations of these tracks with their fields.
-
-    Args:
-        samples: the dataset, any view of it, or its name
-        label_field: the frame field that `propagate` wrote
-
-    Raises:
-        ColorTrackError: if the field does not hold tracks
-    """
-    from fiftyone_colortrack.fields import confidence_field, failed_tag, record_field, run_field
-
-    videos, name = check_videos(samples), field_name(label_field)
-    dataset: fo.Dataset = videos._root_dataset
-    with Lock(dataset, "fields"):
-        dataset.reload()
-        if not is_tracks(dataset, name):
-            raise ColorTrackError(
-                f"{frame_path(name)} does not hold tracks of this program; nothing was deleted"
-            )
-        for key in dataset.list_evaluations():
-            if getattr(dataset.get_evaluation_info(key).config, "pred_field", None) == frame_path(name):
-                dataset.delete_evaluation(key)
-        for key in dataset.list_runs():
-            config = dataset.get_run_info(key).config
-            written = getattr(config, "label_field", None) or getattr(config, "out_field", None)
-            if getattr(config, "method", None) == METHOD and written == frame_path(name):
-                dataset.delete_run(key)
-        whole(dataset).untag_samples(failed_tag(name))
-        present = [f for f in (name, confidence_field(name)) if dataset.has_frame_field(f)]
-        dataset.delete_frame_fields(present)
-        sample_fields = (confidence_field(name), run_field(name), record_field(name))
-        dataset.delete_sample_fields([f for f in sample_fields if dataset.has_sample_field(f)])
 
 
 def _compute_metadata(dataset: fo.Dataset, videos: Sequence[PlannedVideo]) -> int:

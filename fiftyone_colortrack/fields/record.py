@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import fiftyone as fo
 import numpy as np
 
-from fiftyone_colortrack.fields.schema import frame_path
 from fiftyone_colortrack.fields.shapes import LABEL_LISTS, attribute, outline
 from fiftyone_colortrack.tracking.segments import Segment
 
@@ -260,27 +259,24 @@ class TrackRecord:
     """What is known of the tracks of one video, kept in `record_field`.
 
     Attributes:
-        field: the tracks' own field, since FiftyOne does not rename this record with it
         written: what runs wrote; None in records of version 0.1.0, which did not keep it
         parts: what was tracked, by its scope: "all", or a digest of objects and frames
     """
 
-    field: str
     written: Written | None = field(default_factory=Written)
     parts: dict[str, Part] = field(default_factory=dict)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any] | None, name: str) -> TrackRecord:
-        """The record of the tracks in a field; a new one where there is none."""
+    def from_dict(cls, values: Mapping[str, Any] | None) -> TrackRecord:
+        """The record of tracks; a new one where there is none."""
         if not values or "parts" not in values:
-            return cls(frame_path(name), None if values else Written())
+            return cls(None if values else Written())
         parts = {scope: Part.from_dict(part) for scope, part in values["parts"].items()}
         written = Written.from_dict(values["written"])
-        return cls(values["field"], written, parts)
+        return cls(written, parts)
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "field": self.field,
             "written": (self.written or Written()).to_dict(),
             "parts": {scope: part.to_dict() for scope, part in self.parts.items()},
         }

@@ -41,6 +41,7 @@ CONVERSIONS: dict[type[fo.Label], str] = {
     fo.Classification: "classifications have no place in the image; draw boxes or masks",
     fo.Classifications: "classifications have no place in the image; draw boxes or masks",
 }
+_RESERVED = {"filepath", "frame_number", "frames", "id", "metadata", "sample_id", "support", "tags"}
 _MARK = {"colortrack": "made by Propagate labels"}
 
 
@@ -188,7 +189,7 @@ def check_label_field(
     if (
         hasattr(fo.Frame, name)
         or hasattr(fo.Sample, name)
-        or name in {"tags", "metadata", "frames", "support"}
+        or name in _RESERVED
     ):
         raise ColorTrackError(f"{name!r} is a name that FiftyOne itself uses; choose another name")
     frame_schema, schema = samples.get_frame_field_schema(), samples.get_field_schema()

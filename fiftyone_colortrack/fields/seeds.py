@@ -274,7 +274,7 @@ def find_corrections(samples: SampleCollection, path: str) -> dict[str, Correcti
     recorded = samples.exists(record_field(name))
     fields = ["id", record_field(name), "frames.frame_number", frame_path(name)]
     for id, values, numbers, containers in zip(*recorded.values(fields), strict=True):
-        record = TrackRecord.from_dict(values, name)
+        record = TrackRecord.from_dict(values)
         labels = {n: labels_of(c) for n, c in zip(numbers or [], containers or [], strict=True)}
         labels = {n: of_frame for n, of_frame in labels.items() if of_frame is not None}
         if record.written is not None:
@@ -303,7 +303,7 @@ def find_renamed(dataset: fo.Dataset, label_field: str) -> str | None:
         for values, numbers, labels in zip(
             *video.values([field_, "frames.frame_number", frame_path(name)]), strict=True
         ):
-            written = TrackRecord.from_dict(values, old).written
+            written = TrackRecord.from_dict(values).written
             pairs = [(n, one) for n, of_n in zip(numbers, labels, strict=True) for one in labels_of(of_n)]
             if written is not None and any(written.wrote(*pair) for pair in pairs):
                 return old

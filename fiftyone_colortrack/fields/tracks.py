@@ -96,7 +96,7 @@ class TrackWriter:
         self._in_place = in_place
         self._overwrite = overwrite
         self._tracks = tracks
-        self._record = record or TrackRecord(frame_path(path))
+        self._record = record or TrackRecord()
         self._corrections = corrections or Corrections({}, {}, {})
         self.corrections = len(self._corrections)
         self._portion: dict[int, tuple[fo.Label | None, float | None]] = {}
@@ -185,7 +185,8 @@ class TrackWriter:
         copied = {one.id for one in new}
         kept = [one for one in earlier if one.id not in copied and self._stays(number, one, written)]
         names = {track_name(one) for one in kept} | deleted
-        new = [one for one in new if track_name(one) not in names]
+        drawn = {one.id for one in earlier}
+        new = [one for one in new if one.id in drawn or track_name(one) not in names]
         persons = {one.id for one in earlier if not written.wrote(number, one)}
         others = [one for one in kept if one.id not in persons]  # of other objects, written by an earlier run
         written.begin(number, [*others, *(one for one in new if one.id not in persons)], deleted)
