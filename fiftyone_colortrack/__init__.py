@@ -12,7 +12,13 @@ from fiftyone_colortrack.version import __version__
 
 if TYPE_CHECKING:
     from fiftyone_colortrack.api.analysis import analyze
-    from fiftyone_colortrack.api.edits import delete_tracks, end_track, merge_tracks, rename_track, split_track
+    from fiftyone_colortrack.api.edits import (
+        delete_tracks,
+        end_track,
+        merge_tracks,
+        rename_track,
+        split_track,
+    )
     from fiftyone_colortrack.api.evaluation import evaluate_tracks
     from fiftyone_colortrack.api.films import colorize, embed, film
     from fiftyone_colortrack.api.propagation import propagate
