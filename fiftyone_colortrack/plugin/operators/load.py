@@ -76,7 +76,9 @@ class _DatasetOperator(WorkOperator):
             def update(done: int, total: int, message: str) -> None:
                 progress(done, total, message)
                 if stop() and done < total:
-                    raise ColorTrackError("Stopped. No dataset was made; encoded videos are kept for the next time.")
+                    raise ColorTrackError(
+                        "Stopped. No dataset was made; encoded videos are kept for the next time."
+                    )
 
             return self.load(ctx.params, update)
 
@@ -102,7 +104,13 @@ class _DatasetOperator(WorkOperator):
         forms.validate(prop, lambda: check_name(name))
 
     def _add_estimate(
-        self, inputs: types.Object, text: str, videos: int, seconds: float | None, folder: Path, written: float
+        self,
+        inputs: types.Object,
+        text: str,
+        videos: int,
+        seconds: float | None,
+        folder: Path,
+        written: float,
     ) -> None:
         """Show what loading takes, or why the folder for videos cannot be used."""
         takes = estimates.time_needed(self.config.label, videos, seconds)
@@ -142,9 +150,9 @@ class _FolderOperator(_DatasetOperator):
         inputs = types.Object()
         view = types.FileExplorerView(button_label="Choose a folder", choose_dir=True)
         prop = inputs.file("folder", required=True, label="Folder", description=self.folder_help, view=view)
-        if _folder(ctx.params) is not None:
+        if ctx.params.get("folder"):
             try:
-                folder = check_allowed(_folder(ctx.params) or "")
+                folder = _folder(ctx.params)
                 content = self.look(folder, None)
                 split = _split(ctx.params)
                 if split in content.splits:
@@ -156,7 +164,9 @@ class _FolderOperator(_DatasetOperator):
                 self._add_settings(ctx, inputs, folder, content)
         return forms.form(self, inputs)
 
-    def _add_settings(self, ctx: ExecutionContext, inputs: types.Object, folder: Path, content: Content) -> None:
+    def _add_settings(
+        self, ctx: ExecutionContext, inputs: types.Object, folder: Path, content: Content
+    ) -> None:
         if content.splits:
             choices = [(ALL, "All", ""), *((split, split, "") for split in content.splits)]
             forms.choose(inputs, "split", choices, label="Split")
@@ -164,7 +174,9 @@ class _FolderOperator(_DatasetOperator):
         on_error = forms.choose(
             inputs, "on_error", ON_ERROR, radio=True, label="Videos with missing or damaged files"
         )
-        videos, images, faults = self.chosen(ctx.params, content), [], []
+        videos = self.chosen(ctx.params, content)
+        images: list[Path] = []
+        faults: list[str] = []
         for name in videos:
             try:
                 images += content.find(name)
@@ -185,11 +197,17 @@ class _FolderOperator(_DatasetOperator):
         self._add_estimate(inputs, text, count, self.seconds_per_video, video_folder(folder, None), written)
 
 
-def _folder(params: dict[str, Any]) -> Path | None:
-    """The folder that was chosen in FiftyOne's file explorer, or that a script names."""
+def _folder(params: dict[str, Any]) -> Path:
+    """The folder that was chosen in FiftyOne's file explorer, or that a script names.
+
+    Raises:
+        ColorTrackError: if there is none, or this server does not allow it
+    """
     folder = params.get("folder")
     path = folder.get("absolute_path") if isinstance(folder, dict) else folder
-    return Path(os.path.realpath(os.path.expanduser(path))) if path else None
+    if not path:
+        raise ColorTrackError("no folder is chosen; choose one")
+    return check_allowed(os.path.realpath(os.path.expanduser(path)))
 
 
 def _split(params: dict[str, Any]) -> str | None:
@@ -199,10 +217,6 @@ def _split(params: dict[str, Any]) -> str | None:
 
 def _options(params: dict[str, Any], progress: ProgressCallback) -> dict[str, Any]:
     """The arguments that all loaders of folders take."""
-    folder = _folder(params)
-    if folder is None:
-        raise ColorTrackError("choose a folder")
-    check_allowed(folder)
     return {
         "name": params.get("name"),
         "split": _split(params),
