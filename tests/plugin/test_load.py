@@ -7,11 +7,20 @@ import pytest
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
-def folder(name):
-    path = SHARED / name
-    if not path.is_dir():
-        pytest.skip(f"{path} is not there")
-    return {"absolute_path": str(path)}
+@pytest.fixture
+def folder(tmp_path):
+    """A sample of a dataset, in a folder that videos can be written to."""
+
+    def link(name):
+        if not (SHARED / name).is_dir():
+            pytest.skip(f"{SHARED / name} is not there")
+        path = tmp_path / name
+        path.mkdir()
+        for child in (SHARED / name).iterdir():
+            (path / child.name).symlink_to(child.resolve())
+        return {"absolute_path": str(path)}
+
+    return link
 
 
 @pytest.fixture
@@ -61,7 +70,7 @@ def test_a_wrong_folder_is_marked_with_the_reason(form, operator, tmp_path):
     assert str(tmp_path) in errors["folder"]
 
 
-def test_davis(form, loaded):
+def test_davis(form, loaded, folder):
     root = folder("davis2016-dev")
     opened = form("load_davis", None, {"folder": root})
     assert opened.choices("split") == ["all", "train"]
@@ -76,7 +85,7 @@ def test_davis(form, loaded):
     assert dataset.count("frames.ground_truth.detections") > 40
 
 
-def test_jhmdb(form, loaded):
+def test_jhmdb(form, loaded, folder):
     root = folder("jhmdb-sample")
     opened = form("load_jhmdb", None, {"folder": root, "split": "split3-test"})
     assert opened.text("estimate").startswith("1 video, 40 frames, ")
@@ -84,7 +93,7 @@ def test_jhmdb(form, loaded):
     assert dataset.count("frames.keypoints.keypoints") == 40
 
 
-def test_kinetics(form, loaded):
+def test_kinetics(form, loaded, folder):
     root = folder("kinetics-sample")
     opened = form("load_kinetics", None, {"folder": root, "max_samples": 1})
     assert opened.text("estimate").startswith("1 video: ")
@@ -119,7 +128,8 @@ def test_sequences_with_missing_files_are_marked(form, execute, loaded, davis_sq
 
 def test_damage_that_shows_while_loading_turns_the_dialog_into_the_error(execute, davis_squares):
     (davis_squares / "Annotations/480p/squares/00003.png").write_bytes(b"damaged")
-    messages = execute("load_davis", None, {"folder": {"absolute_path": str(davis_squares)}, "name": "damaged"})
+    folder = {"absolute_path": str(davis_squares)}
+    messages = execute("load_davis", None, {"folder": folder, "name": "damaged"})
     shown = [params for uri, params in messages if uri == "show_output"][-1]
     assert "00003.png" in str(shown)
     assert not fo.dataset_exists("damaged")
