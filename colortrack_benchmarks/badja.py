@@ -36,7 +36,7 @@ class BadjaSequence:
         return np.flatnonzero(np.isfinite(self.points).any((1, 2))).tolist()
 
     def reference_lengths(self) -> np.ndarray:
-        """The lengths that BADJA's PCK is relative to, ``[T]``: the square root of the animal's area in pixels.
+        """The reference lengths of BADJA's PCK, ``[T]``: the square root of the animal's area in pixels.
 
         NaN for frames without joints or without a mask.
         """

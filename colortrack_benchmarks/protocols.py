@@ -192,8 +192,8 @@ def badja(
 ) -> Result:
     """Track the joints of BADJA's animals from their first annotated frame, and score PCK.
 
-    A joint is correct at a within a times the square root of the animal's area (Biggs et al. 2018). Only visible
-    joints count, and lost joints are wrong, so "PCK@a" is strict here.
+    A joint is correct at a within a times the square root of the animal's area (Biggs et al. 2018). Only
+    visible joints count, and lost joints are wrong, so "PCK@a" is strict here.
 
     Args:
         root: the DAVIS folder with the videos

@@ -150,6 +150,8 @@ def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspe
         kind = eval(kind, {"OnError": OnError, **function.__globals__})
     if many and parameter.name == "samples":
         kind = list[str]
+    elif str | Path == kind or str | Path | None == kind:
+        kind = Path if str | Path == kind else Path | None
     settings: dict[str, Any] = {}
     if parameter.default is not True:
         settings["negative_bool"] = ()
@@ -277,7 +279,7 @@ def load_kinetics(dataset: fo.Dataset) -> None:
     _show_dataset(dataset)
 
 
-@command(load_app, "scenes", "fiftyone_colortrack.datasets.scenes:load_scenes", ENCODED)
+@command(load_app, "scenes", "colortrack_benchmarks.scenes:load_scenes", ENCODED)
 def load_scenes(dataset: fo.Dataset) -> None:
     """Render videos with exact labels."""
     _show_dataset(dataset)

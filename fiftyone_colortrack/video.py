@@ -18,9 +18,9 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, partial
-from itertools import chain, islice, pairwise
+from itertools import chain, dropwhile, islice, pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import av
 import cv2
@@ -37,7 +37,7 @@ BROWSER_CONTAINERS = frozenset({"mp4", "webm"})
 BROWSER_PIXELS = {
     "h264": {"yuv420p", "yuvj420p"},
     "vp8": {"yuv420p"},
-    "vp9": {"yuv420p", "yuv420p10le"},
+    "vp9": {"yuv420p"},
     "av1": {"yuv420p", "yuv420p10le"},
 }
 """Codec -> the pixel formats that every current browser shows."""
@@ -51,7 +51,8 @@ KEY_FRAME_INTERVAL = 12
 MAX_FRAME_RATE = 1000
 # Packets of these codecs need not show a frame: only decoding tells how many there are.
 UNCOUNTABLE_CODECS = frozenset({"vp8", "mpeg4", "msmpeg4v3"})
-SAMPLED_FRAMES = 10
+PICTURE_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp"})
+SAMPLED_FRAMES = 6
 # swscale: AREA | ACCURATE_RND | FULL_CHR_H_INT; without the last two, colors come out a level too dark
 SCALING = 0x20 | 0x40000 | 0x2000
 
@@ -159,24 +160,35 @@ class Frames(ABC):
         yield from self._read(indices, scaled_size(self.height, self.width, short_side))
 
 
+class _Packet(NamedTuple):
+    """What the index needs of a packet."""
+
+    time: Any  # when its frame is shown: an int, or None where the container does not say
+    size: int  # in bytes
+    decoding_time: int | None
+    is_key: bool
+    is_hidden: bool  # an edit list hides its frame, to which shown frames may refer
+    is_corrupt: bool  # according to the container; it may decode all the same
+
+
 @dataclass(frozen=True)
 class _Index:
     """Where the shown frames of a video file are.
 
     Attributes:
         count: the number of shown frames
-        hidden: the number of packets that an edit list hides; frames that are shown may refer to them
+        threads: PyAV's way to decode; after a damaged packet, frame threads lose whole frames
         numbers: time stamp -> frame index; empty where time stamps are missing, repeated, or jump back
-        keys: (frame index, time stamp) of each keyframe, ascending: decoding from there gives the frames from
-            this index on
+        keys: (frame index, time stamp, size in bytes) of each keyframe's packet, ascending: decoding from a
+            keyframe gives the frames from this index on
     """
 
     count: int
-    hidden: int
+    threads: str
     numbers: dict[int, int]
-    keys: list[tuple[int, int]]
+    keys: list[tuple[int, int, int]]
 
-    def keyframe_before(self, frame: int) -> int:
+    def key_before(self, frame: int) -> int:
         """The position in `keys` of the last keyframe at or before a frame."""
         return max(0, bisect_right(self.keys, frame, key=lambda key: key[0]) - 1)
 
@@ -184,45 +196,45 @@ class _Index:
     def of(cls, path: Path) -> _Index:
         """Build the index from the file's packets, or by decoding everything where packets do not tell.
 
-        They do not where some are flagged as corrupt (most of these decode), where time stamps are missing,
-        repeated, or jump back (concatenated streams), where two packets may be the fields of one frame, and
-        where they contradict the first decoded frames.
+        They do not where some are flagged as corrupt, where time stamps are missing, repeated, or jump back
+        (concatenated streams), where two packets may be the fields of one frame, or where they contradict
+        the first decoded frames.
         """
         with _open(path) as (container, stream):
             countable = stream.codec_context.name not in UNCOUNTABLE_CODECS
             packets = [
-                (p.pts, p.dts, p.is_keyframe, p.is_discard, p.is_corrupt)
+                _Packet(p.pts, p.size, p.dts, p.is_keyframe, p.is_discard, p.is_corrupt)
                 for p in container.demux(stream)
                 if p.size
             ]
         with _open(path) as (container, stream):
-            sample = [
-                (f.pts, f.interlaced_frame) for f in islice(_decoded(container, stream), SAMPLED_FRAMES)
-            ]
-        hidden = sum(is_discard for *_, is_discard, _ in packets)
-        times = [pts for pts, _, _, is_discard, _ in packets if not is_discard]
-        decoding_times = [dts for _, dts, *_ in packets if dts is not None]
-        if None not in times and sample[0][0] is not None:
-            # The first frames may refer to frames that are not in the file: they are not shown.
-            times = sorted(time for time in times if time >= sample[0][0])
+            sample = list(islice(_decoded(container.demux(stream), stream), SAMPLED_FRAMES))
+            first_times = [frame.pts for frame in sample]
+            interlaced = any(frame.interlaced_frame for frame in sample)
+        shown = [p.time for p in packets if not p.is_hidden]
+        times = shown
+        if None not in (*shown, *first_times):
+            # The first frames in a file may refer to frames that are not in it: these are not shown.
+            times = sorted(time for time in shown if time >= first_times[0])
+        threads = "SLICE" if any(p.is_corrupt for p in packets) else "AUTO"
         if (
             not countable
-            or any(is_corrupt for *_, is_corrupt in packets)
-            or any(interlaced for _, interlaced in sample)
-            or not _ascending(decoding_times)
-            or times[: len(sample)] != [time for time, _ in sample]
+            or interlaced
+            or threads == "SLICE"
+            or not _ascending([p.decoding_time for p in packets if p.decoding_time is not None])
+            or times[: len(first_times)] != first_times
         ):
-            with _open(path) as (container, stream):
-                times = [frame.pts for frame in _decoded(container, stream)]
+            with _open(path, threads) as (container, stream):
+                times = [frame.pts for frame in _decoded(container.demux(stream), stream)]
         if not _ascending(times):
-            return cls(len(times), hidden, {}, [])
-        keys = sorted(pts for pts, _, is_key, *_ in packets if is_key and pts is not None)
-        numbered = [(bisect_left(times, key), key) for key in keys]
-        return cls(len(times), hidden, {time: i for i, time in enumerate(times)}, numbered)
+            return cls(len(times), threads, {}, [(0, 0, 0)])
+        keys = sorted((p.time, p.size) for p in packets if p.is_key and p.time is not None)
+        numbered = [(bisect_left(times, time), time, size) for time, size in keys]
+        return cls(len(times), threads, {time: i for i, time in enumerate(times)}, numbered)
 
 
-def _ascending(times: list[int | None]) -> bool:
-    return None not in times and all(a < b for a, b in pairwise(times))  # type: ignore[operator]
+def _ascending(times: list[Any]) -> bool:
+    return None not in times and all(a < b for a, b in pairwise(times))
 
 
 class VideoFile(Frames):
@@ -261,13 +273,21 @@ class VideoFile(Frames):
     @property
     def warnings(self) -> list[str]:
         """How header and content disagree, and which one counts: at most one sentence."""
-        shown, hidden = len(self), self._index.hidden
-        if self.promised in (0, shown):
+        promised, shown = self.promised, len(self)
+        if promised in (0, shown):
             return []
-        if self.promised == shown + hidden:
-            return [f"{hidden} of its {self.promised} frames are hidden by an edit list, as in players"]
-        cause = "; the file may be cut short" if shown < 0.9 * self.promised else ""
-        return [f"its header promises {self.promised} frames, but {shown} can be decoded and are used{cause}"]
+        if promised < shown:
+            return [f"its header promises {promised} frames, but it has {shown}: all of them are used"]
+        with _open(self.path, options={"ignore_editlist": "1"}) as (container, stream):
+            stored = sum(1 for packet in container.demux(stream) if packet.size and not packet.is_corrupt)
+        if stored >= promised:
+            return [
+                f"{promised - shown} of its {promised} frames are hidden, as in players, by its edit list"
+            ]
+        cause = "the file may be cut short" if shown < 0.9 * promised else "the others are damaged or missing"
+        return [
+            f"its header promises {promised} frames, but only {shown} can be decoded and are used: {cause}"
+        ]
 
     @cached_property
     def _index(self) -> _Index:
@@ -278,20 +298,18 @@ class VideoFile(Frames):
             yield from self._decode(indices, size)
             return
         capacity = max(1, REVERSE_BUFFER_BYTES // (size[0] * size[1] * 3))
-        keys = self._index.keys or [(0, 0)]
         while indices:
-            key = keys[self._index.keyframe_before(indices[0])][0]
-            chunk = indices[: min(capacity, (indices[0] - key) // -indices.step + 1)]
+            first_frame, *_ = self._index.keys[self._index.key_before(indices[0])]
+            chunk = indices[: min(capacity, (indices[0] - first_frame) // -indices.step + 1)]
             yield from reversed(list(self._decode(chunk[::-1], size)))
             indices = indices[len(chunk) :]
 
     def _decode(self, wanted: range, size: tuple[int, int]) -> Iterator[np.ndarray]:
         """Decode the ascending frames `wanted`, from the keyframe before the first one."""
-        done = 0
         convert = partial(_to_rgb, size=size, orientation=self._orientation)
-        for image in _in_threads(convert, self._select(wanted)):
+        done = 0
+        for done, image in enumerate(_in_threads(convert, self._select(wanted)), start=1):
             yield image
-            done += 1
         if done < len(wanted):
             raise ColorTrackError(
                 f"frame {wanted[done]} of {self.path} cannot be decoded: the file is damaged or cut short; "
@@ -300,37 +318,35 @@ class VideoFile(Frames):
 
     def _select(self, wanted: range) -> Iterator[av.VideoFrame]:
         """The ascending frames `wanted`, up to the first one that is missing."""
-        remaining = iter(wanted)
-        expected = next(remaining)
-        with closing(self._numbered(expected)) as frames:
-            for number, frame in frames:
-                if number > expected:
+        with closing(self._numbered(wanted[0])) as numbered:
+            found = ((number, frame) for number, frame in numbered if number in wanted)
+            for expected, (number, frame) in zip(wanted, found, strict=False):
+                if number != expected:
                     return
-                if number == expected:
-                    yield frame
-                    if (following := next(remaining, None)) is None:
-                        return
-                    expected = following
+                yield frame
 
     def _numbered(self, target: int) -> Generator[tuple[int, av.VideoFrame], None, None]:
         """Decoded frames with their indices, from a keyframe at or before `target` on."""
         index = self._index
         if not index.numbers:
-            with _open(self.path) as (container, stream):
-                yield from enumerate(_decoded(container, stream))
+            with _open(self.path, index.threads) as (container, stream):
+                yield from enumerate(_decoded(container.demux(stream), stream))
             return
-        # Some demuxers seek past the requested time, and some keyframes are not clean entry points: try one
-        # keyframe earlier, then the start.
-        key = index.keyframe_before(target)
-        times = [time for _, time in index.keys[max(0, key - 1) : key + 1]]
-        for time in (*reversed(times), None):
-            with _open(self.path) as (container, stream):
-                if time is not None:
-                    container.seek(time, stream=stream)
-                decoded = _decoded(container, stream)
+        # Some demuxers seek past the requested time or mistake it afterwards, and some keyframes are no clean
+        # entry points: recognize the keyframe by its size, try the one before, then the start.
+        entries = {key[1:] for key in index.keys}
+        position = index.key_before(target)
+        for key in (*reversed(index.keys[max(0, position - 1) : position + 1]), None):
+            with _open(self.path, index.threads) as (container, stream):
+                packets = container.demux(stream)
+                if key:
+                    with suppress(av.error.FFmpegError):
+                        container.seek(key[1], stream=stream)
+                    packets = dropwhile(lambda p: (p.pts, p.size) not in entries, packets)
+                decoded = _decoded(packets, stream)
                 frames = ((index.numbers[f.pts], f) for f in decoded if f.pts in index.numbers)
                 first = next(frames, None)
-                if first is not None and (time is None or first[0] <= target):
+                if first is not None and (key is None or first[0] <= target):
                     yield from chain((first,), frames)
                     return
 
@@ -558,14 +574,19 @@ def _check_frame(frame: np.ndarray, number: int, shape: tuple[int, ...]) -> None
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[Any, Any]]:
+def _open(
+    path: Path, threads: str = "AUTO", options: dict[str, str] | None = None
+) -> Iterator[tuple[Any, Any]]:
     """The file's container and the video stream that players show; errors name the file."""
     if not _is_file(path):
         raise ColorTrackError(f"{path} is not a file: it is missing, or was moved")
     try:
-        with av.open(str(path), metadata_errors="replace") as container:  # titles in any encoding
+        with av.open(
+            str(path), options=options, metadata_errors="replace"
+        ) as container:  # titles in any encoding
             stream = _shown_stream(path, container)
-            stream.thread_type = "AUTO"
+            stream.thread_type = threads
+            stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
             yield container, stream
     except av.error.FFmpegError as error:
         raise ColorTrackError(
@@ -590,7 +611,9 @@ def _shown_stream(path: Path, container: Any) -> Any:
     if not streams:
         raise ColorTrackError(f"{path} has no video stream")
     best = container.streams.best("video")
-    stream = best if best in streams else streams[0]
+    stream = max(
+        streams, key=lambda s: (s.codec_context.name not in PICTURE_CODECS, s.frames != 1, s == best)
+    )
     _check_size(path, stream.codec_context.width, stream.codec_context.height)
     return stream
 
@@ -603,9 +626,9 @@ def _check_size(path: Path, width: int, height: int) -> None:
         )
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
+def _decoded(packets: Iterable[av.Packet], stream: Any) -> Iterator[av.VideoFrame]:
     """The shown frames in display order: a damaged packet costs only its own frame."""
-    for packet in container.demux(stream):
+    for packet in packets:
         if packet.size:
             with suppress(av.error.InvalidDataError):
                 yield from packet.decode()
@@ -643,7 +666,7 @@ class _Orientation:
 def _inspect(path: Path) -> tuple[VideoInfo, _Orientation]:
     """The header's information, and how frames become upright."""
     with _open(path) as (container, stream):
-        frame = next(_decoded(container, stream), None)
+        frame = next(_decoded(container.demux(stream), stream), None)
         if frame is None:
             raise ColorTrackError(f"{path} has no frame that can be decoded; re-encode it, or leave it out")
         orientation = _Orientation.of(frame)

@@ -23,12 +23,12 @@ from fiftyone.core.collections import SampleCollection
 
 from fiftyone_colortrack import pictures
 from fiftyone_colortrack.api.plan import video_length
-from fiftyone_colortrack.api.propagation import check_videos
 from fiftyone_colortrack.api.report import Status, plural
 from fiftyone_colortrack.datasets import ENCODED
 from fiftyone_colortrack.datasets.video_dataset import video_sample
 from fiftyone_colortrack.errors import ColorTrackError, OnError
 from fiftyone_colortrack.fields import (
+    check_videos,
     confidence_field,
     field_name,
     find_skeleton,
@@ -104,7 +104,7 @@ class FilmReport:
         return [video for video in self.videos if video.status == status]
 
     def __str__(self) -> str:
-        done, skipped, failed = (len(self.with_status(status)) for status in get_args(Status))
+        done, skipped, failed = (len(self.with_status(status)) for status in ("done", "skipped", "failed"))
         text = f"{plural(done, 'video')} rendered in {self.seconds:.0f} s"
         text += f", in the dataset {self.dataset.name}" if self.dataset is not None else ""
         text += f"; {skipped} were there already" if skipped else ""
@@ -289,7 +289,6 @@ class _Job:
         self.config = TrackerConfig.from_value(self.config)
         self.files, self.view = _files_or_view(self.samples)
         if self.view is not None:
-            check_videos(self.view)
             source = self.view._root_dataset
             self.name = self.name or source.info.get(INFO) or f"{source.name}-films"
             if fo.dataset_exists(self.name) and self._dataset().info.get("films_of") != str(source._doc.id):
@@ -344,10 +343,7 @@ class _Job:
         if self.kind == "overview":
             settings |= {"tracks": self.label_field, "confidence": self.confidence}
         if self.view is None:
-            return [
-                _Source(None, str(file), len(open_frames(file)) if file.exists() else 0, "")
-                for file in self.files
-            ]
+            return [_Source(None, str(file), _length(file), "") for file in self.files]
         mark = run_field(self.label_field) if self.label_field else ""
         ids, paths, lengths = self.view.values(["id", "filepath", "metadata.total_frame_count"])
         runs = self.view.values(mark) if mark and self.view.has_sample_field(mark) else [None] * len(ids)
@@ -413,7 +409,7 @@ class _Job:
             elif self.mask:
                 from fiftyone_colortrack.datasets.davis import read_mask
 
-                tracks = pictures.track_masks(frames, read_mask(Path(self.mask), 2017), model, config)
+                tracks = pictures.track_masks(frames, read_mask(Path(self.mask)), model, config)
             rendered = pictures.overview(frames, tracks, model, config)
         for picture in rendered:
             yield picture, {}
@@ -527,17 +523,23 @@ def _draw(
 def _files_or_view(
     samples: SampleCollection | str | Path | Sequence[str | Path],
 ) -> tuple[list[Path], SampleCollection | None]:
-    """Video files, or a dataset or view; one name is a file's if there is one, and else a dataset's."""
+    """Video files, or the videos of a dataset; one name is a file's if there is one, and else a dataset's."""
     if isinstance(samples, SampleCollection):
-        return [], samples
+        return [], check_videos(samples)
     files = [Path(samples)] if isinstance(samples, (str, Path)) else [Path(file) for file in samples]
     if len(files) == 1 and not files[0].exists():
-        if not fo.dataset_exists(str(files[0])):
-            raise ColorTrackError(f"there is no video and no dataset {str(files[0])!r}")
-        return [], fo.load_dataset(str(files[0]))
+        return [], check_videos(str(files[0]))
     if len({file.stem for file in files}) < len(files):
         raise ColorTrackError("two of the videos have the same name; render them one by one (out_dir)")
     return files, None
+
+
+def _length(file: Path) -> int:
+    """Number of frames, 0 if the video cannot be read: rendering it says why."""
+    try:
+        return len(open_frames(file))
+    except ColorTrackError:
+        return 0
 
 
 def _readable(samples: Iterable[fo.Sample]) -> Iterator[Frames]:

@@ -11,9 +11,15 @@ import fiftyone as fo
 import numpy as np
 from fiftyone.core.collections import SampleCollection
 
-from fiftyone_colortrack.api.propagation import check_videos
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import confidence_field, field_name, labelled_frames, open_video, seed_fields
+from fiftyone_colortrack.fields import (
+    check_videos,
+    confidence_field,
+    field_name,
+    labelled_frames,
+    open_video,
+    seed_fields,
+)
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 from fiftyone_colortrack.tracking.labels import LOST
 from fiftyone_colortrack.tracking.suggest import suggest_frames
@@ -75,21 +81,17 @@ def suggest(
     Raises:
         ColorTrackError: if `propagate` did not write the field
     """
-    if isinstance(samples, str):
-        if not fo.dataset_exists(samples):
-            raise ColorTrackError(f"there is no dataset {samples!r}")
-        samples = fo.load_dataset(samples)
-    check_videos(samples)
+    videos = check_videos(samples)
     found: dict[str, list[Suggestion]] = {}
     if label_field is not None:
-        found = _by_confidence(samples, field_name(label_field), count)
-    todo = [id for id in samples.values("id") if id not in found]
+        found = _by_confidence(videos, field_name(label_field), count)
+    todo = [id for id in videos.values("id") if id not in found]
     with progress_bar(progress, "Reading videos") as update:
         for done, id in enumerate(todo, 1):
-            sample = samples[id]
+            sample = videos[id]
             found[id] = _first_frames(sample, model, count)
             update(done, len(todo), os.path.basename(sample.filepath))
-    return {id: found[id] for id in samples.values("id")}
+    return {id: found[id] for id in videos.values("id")}
 
 
 def _by_confidence(samples: SampleCollection, name: str, count: int) -> dict[str, list[Suggestion]]:

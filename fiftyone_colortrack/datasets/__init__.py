@@ -4,6 +4,7 @@ The `read_*` functions need no FiftyOne; the `load_*` functions import it when y
 """
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from fiftyone_colortrack.errors import ColorTrackError
@@ -54,10 +55,12 @@ def list_frames(folder: Path) -> list[Path]:
     numbers = [int(match[0]) for match in found if match]
     if len(numbers) < 3 or len(numbers) < len(images):
         return images
-    step = min(after - before for before, after in zip(numbers, numbers[1:], strict=False))
-    for before, after, path in zip(numbers, numbers[1:], images[1:], strict=False):
+    step = min(after - before for before, after in pairwise(numbers))
+    for (before, after), path in zip(pairwise(numbers), images[1:], strict=True):
         if after == before:
-            raise ColorTrackError(f"{folder} has two images for frame {after}; remove {path.name} or the other")
+            raise ColorTrackError(
+                f"{folder} has two images for frame {after}; remove {path.name} or the other"
+            )
         if step > 0 and after != before + step:
             raise ColorTrackError(
                 f"{folder} has a gap: frame {before + step} is missing before {path.name}; "

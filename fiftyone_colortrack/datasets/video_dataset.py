@@ -17,6 +17,7 @@ from pathlib import Path
 import fiftyone as fo
 import fiftyone.core.utils as fou
 import numpy as np
+from fiftyone.core.odm import get_db_conn
 from mongoengine.errors import NotUniqueError
 from pymongo.errors import PyMongoError
 
@@ -29,12 +30,10 @@ from fiftyone_colortrack.video import Frames, VideoInfo, probe, write_video
 
 logger = logging.getLogger(__name__)
 
-FRAME_RATES = (0.1, 1000.0)
-"""Frames per second that players can show."""
 LOADING = "loading"
 """Key in the info of a dataset that is still being loaded, or whose loading was killed."""
 LONGEST_STEM = 60
-"""Characters of an encoded file's name; file systems take 255 bytes, and temporary files have longer names."""
+"""Characters of an encoded file's name; file systems take 255 bytes, also for temporary names."""
 REMEDIES = {
     errno.ENOSPC: "free disk space, or choose another folder for videos (video_dir)",
     errno.EDQUOT: "free disk space, or choose another folder for videos (video_dir)",
@@ -48,8 +47,8 @@ REMEDIES = {
 def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) -> Iterator[fo.Dataset]:
     """Make a video dataset, and remove it if the block fails.
 
-    The dataset has its name from the beginning, so nobody else can take it. When it replaces a dataset, that one
-    keeps the name until the block ends.
+    The dataset has its name from the beginning, so nobody else can take it. When it replaces a dataset, that
+    one keeps the name until the block ends.
 
     Args:
         name: the dataset's name
@@ -67,13 +66,14 @@ def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) 
         dataset.info[LOADING] = True
         color_by_instance(dataset)
         yield dataset
+        _check_exists(dataset)
         del dataset.info[LOADING]
         dataset.persistent = persistent
         if old is not None:
             _replace(old, dataset, name)
     except BaseException:
-        # Samples that are left now belong to somebody else: `add_videos` removes its own.
-        if fo.dataset_exists(dataset.name) and not dataset.deleted and len(dataset) == 0:
+        # Samples that are left under the name belong to somebody else: `add_videos` removes its own.
+        if _exists(dataset) and (old is not None or len(dataset) == 0):
             dataset.delete()
         raise
 
@@ -85,15 +85,29 @@ def _create(name: str) -> fo.Dataset:
         raise ColorTrackError(f"a dataset {name!r} exists now; choose another name") from error
 
 
+def _exists(dataset: fo.Dataset) -> bool:
+    """Whether a dataset is in the database, under any name; another process may have deleted it."""
+    return not dataset.deleted and get_db_conn().datasets.count_documents({"_id": dataset._doc.id}) > 0
+
+
+def _check_exists(dataset: fo.Dataset) -> None:
+    if not _exists(dataset):
+        raise ColorTrackError(f"somebody has deleted the dataset {dataset.name!r} while it was loading")
+
+
 def _replace(old: fo.Dataset, new: fo.Dataset, name: str) -> None:
     """Give a dataset the name of another one, and delete that; the other one stays if the name is lost."""
-    old.name = f"{name}-replaced-{uuid.uuid4().hex[:8]}"
+    replaces = _exists(old)
+    if replaces:
+        old.name = f"{name}-replaced-{uuid.uuid4().hex[:8]}"
     try:
         new.name = name
     except (ValueError, NotUniqueError) as error:
-        old.name = name
+        if replaces:
+            old.name = name
         raise ColorTrackError(f"somebody has made another dataset {name!r}; choose another name") from error
-    old.delete()
+    if replaces:
+        old.delete()
 
 
 def check_name(name: str, overwrite: bool = False) -> None:
@@ -155,6 +169,7 @@ def add_videos(
             for done, name in enumerate(names, start=1):
                 try:
                     sample = _checked(name, make_sample)
+                    _check_exists(dataset)
                     added.append(sample.filepath)
                     dataset.add_sample(sample)
                 except ColorTrackError as error:
@@ -166,7 +181,7 @@ def add_videos(
             reason = next(iter(skipped.values()), "there is none")
             raise ColorTrackError(f"none of {len(names)} videos could be loaded: {reason}")
     except BaseException:
-        if fo.dataset_exists(dataset.name):
+        if _exists(dataset):
             dataset.delete_samples(dataset.select_by("filepath", added))
         raise
     if skipped:
@@ -178,14 +193,17 @@ def add_videos(
 def _checked(name: str, make_sample: Callable[[str], fo.Sample]) -> fo.Sample:
     """The sample of a name; any error that one bad file can cause becomes a ColorTrackError."""
     try:
-        if name != _printable(name):
-            raise ColorTrackError(f"the name of {_printable(name)} is not UTF-8; rename the file")
-        return make_sample(name)
+        sample = make_sample(name)
+        if sample.filepath != _printable(sample.filepath):
+            raise ColorTrackError(f"the name of {_printable(sample.filepath)} is not UTF-8; rename it")
+        return sample
     except (ColorTrackError, PyMongoError):
         raise
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "repair or remove the file")
-        raise ColorTrackError(f"{name}: {error.filename or ''} {error.strerror or error}; {remedy}") from error
+        raise ColorTrackError(
+            f"{name}: {error.filename or ''} {error.strerror or error}; {remedy}"
+        ) from error
     except Exception as error:
         raise ColorTrackError(
             f"{name} cannot be loaded ({type(error).__name__}: {error}); repair or remove the file"
@@ -215,8 +233,8 @@ def encode_once(
 ) -> tuple[Path, VideoInfo]:
     """Encode a video for browsers, unless it was encoded before.
 
-    Each encoded video is in a folder of its own, named after the sources' paths, sizes, and times. So two sources
-    never share a file, and a changed source is encoded again.
+    Each encoded video is in a folder of its own, named after the sources' paths, sizes, and times. So two
+    sources never share a file, and a changed source is encoded again.
 
     Args:
         folder: the folder for encoded videos

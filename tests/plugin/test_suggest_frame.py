@@ -7,7 +7,7 @@ from fiftyone.operators.executor import resolve_placement
 from fiftyone.operators.registry import OperatorRegistry
 from fiftyone.plugins import get_plugin
 
-from fiftyone_colortrack.api import propagate
+from fiftyone_colortrack.api.propagation import propagate
 from fiftyone_colortrack.plugin.operators.suggest_frame import GO_TO_FRAME
 from fiftyone_colortrack.tracking.config import TrackerConfig
 

@@ -11,9 +11,9 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
-from fiftyone_colortrack.api import check_videos
 from fiftyone_colortrack.api.films import FilmReport, colorize, embed, film
 from fiftyone_colortrack.api.stop import StopSignal
+from fiftyone_colortrack.fields import check_videos, is_tracks
 from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.forms import Choice
@@ -140,7 +140,7 @@ class FilmVideos(_FilmOperator):
 
     def _add_settings(self, inputs: types.Object, view: SampleCollection, last: dict[str, Any]) -> None:
         fields = reader(view)(forms.field_choices, empty=False)
-        fields = sorted(fields, key=lambda choice: not forms.is_tracks(view, choice[0]))
+        fields = sorted(fields, key=lambda choice: not is_tracks(view, choice[0]))
         if not fields:
             text = "There are no tracks yet: the videos show what the network sees instead"
             forms.message(inputs, "no_tracks", text)

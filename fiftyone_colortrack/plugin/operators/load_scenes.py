@@ -12,7 +12,7 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
-from fiftyone_colortrack.datasets.scenes import Difficulty, load_scenes
+from colortrack_benchmarks.scenes import Difficulty, load_scenes
 from fiftyone_colortrack.datasets.video_dataset import unused_name
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.operators.load import DATASETS_FOLDER, add_name, config, loaded

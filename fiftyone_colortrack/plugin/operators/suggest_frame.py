@@ -9,7 +9,7 @@ from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.api.suggestion import Suggestion, suggest
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import seed_fields
+from fiftyone_colortrack.fields import is_tracks, seed_fields
 from fiftyone_colortrack.plugin import forms
 
 LABEL = "Suggest frame to label"
@@ -70,7 +70,7 @@ class SuggestFrame(foo.Operator):
 
 def _tracks(dataset: fo.Dataset | None) -> list[str]:
     fields = seed_fields(dataset) if dataset is not None else ()
-    return [f"frames.{name}" for name in fields if forms.is_tracks(dataset, name)]
+    return [f"frames.{name}" for name in fields if is_tracks(dataset, name)]
 
 
 def _text(suggestion: Suggestion, frame_rate: float | None) -> str:
