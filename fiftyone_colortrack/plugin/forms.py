@@ -128,12 +128,12 @@ def field_choices(view: SampleCollection, *kinds: type[fo.Label], empty: bool = 
 
 def escape(text: str) -> str:
     """Text that people chose, such as names of labels and files, for use in Markdown."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|~$&])", r"\\\1", text)
+    return re.sub(r"([\\`*_\[\]<>#|~$&])", r"\\\1", text)
 
 
 def unescape(text: str) -> str:
     """The text that `escape` got."""
-    return re.sub(r"\\([\\`*_{}\[\]<>()#+!|~$&])", r"\1", text)
+    return re.sub(r"\\([\\`*_\[\]<>#|~$&])", r"\1", text)
 
 
 def frames_of_videos(counts: list[int]) -> str:

@@ -256,7 +256,7 @@ def _objects(params: dict[str, Any], selected: Sequence[dict[str, Any]]) -> list
 def _frames(params: dict[str, Any], selected: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
     first = params.get("first_frame", first_frame(selected))
     if params.get("span") == "range":
-        return first, params.get("last_frame", first)
+        return first, max(params.get("last_frame", first), first)
     if params.get("span") == "next":
         return first, first + params.get("next_frames", 50)
     return None
@@ -309,7 +309,7 @@ class _Form:
         corrected = [
             name
             for name in tracks
-            if any(not video.reason and video.labeled for video in self._plan(name, "keyframes", name))
+            if any(not video.reason and video.labeled for video in self._plan(name, "keyframes", name, "go on"))
         ]
         if corrected:
             name = max(corrected, key=lambda name: self._read(_last_edit, name))
@@ -317,7 +317,7 @@ class _Form:
         elif self._last.get("seed_field") in tracks:
             self._last = {k: v for k, v in self._last.items() if k not in ("seed_field", "label_field")}
 
-    def _run(self, seed_field: str, seeds: str, label_field: str) -> Propagation:
+    def _run(self, seed_field: str, seeds: str, label_field: str, existing: str = "") -> Propagation:
         """The run with the form's present values."""
         models = [name for name, _, _ in _models()]
         names = ("model", "direction", "output", "objects", "span", "first_frame", "last_frame", "next_frames")
@@ -326,7 +326,7 @@ class _Form:
         switches = [name for name, *_ in [*TRACKER_SETTINGS, *SWITCHES]] + ["min_confidence", "complete"]
         params |= {name: value(name) for name in switches if value(name) is not None}
         only_selected = self._ctx.params.get("only_selected", True)
-        params |= {"only_selected": only_selected, "existing": self._ctx.params.get("existing")}
+        params |= {"only_selected": only_selected, "existing": existing or self._ctx.params.get("existing")}
         params |= {"replace": self._ctx.params.get("replace")}
         params["model"] = params["model"] if params.get("model") in models else models[0]
         params |= {"seed_field": seed_field, "seeds": seeds, "label_field": label_field}
@@ -334,10 +334,10 @@ class _Form:
         run.read = lambda function, _, *args: self._read(function, *args)
         return run
 
-    def _plan(self, seed_field: str, seeds: str, label_field: str) -> list[PlannedVideo]:
-        """What a run would do with each video."""
+    def _plan(self, seed_field: str, seeds: str, label_field: str, existing: str = "") -> list[PlannedVideo]:
+        """What a run would do with each video; nothing if it cannot start."""
         try:
-            return self._run(seed_field, seeds, label_field).plan()
+            return self._run(seed_field, seeds, label_field, existing).plan()
         except ColorTrackError:
             return []
 
