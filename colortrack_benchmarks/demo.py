@@ -19,8 +19,9 @@ import numpy as np
 from skimage.draw import polygon as fill
 
 from colortrack_benchmarks.scenes import Difficulty, render_scene, scene_sample
-from fiftyone_colortrack.api import evaluate_tracks, propagate
+from fiftyone_colortrack.api.evaluation import evaluate_tracks
 from fiftyone_colortrack.api.films import draw_tracks
+from fiftyone_colortrack.api.propagation import propagate
 from fiftyone_colortrack.datasets.davis import load_davis
 from fiftyone_colortrack.datasets.video_dataset import Instances, add_videos, build_dataset, video_sample
 from fiftyone_colortrack.errors import ColorTrackError

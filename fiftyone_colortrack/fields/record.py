@@ -40,7 +40,7 @@ def track_name(label: fo.Label) -> str:
 
 def _checksum(label: fo.Label) -> int:
     name = "" if isinstance(label, fo.Segmentation) else label.label
-    return zlib.crc32(repr((name, outline(label))).encode())
+    return zlib.crc32(repr((name, bool(attribute(label, "keyframe")), outline(label))).encode())
 
 
 class Corrections(NamedTuple):

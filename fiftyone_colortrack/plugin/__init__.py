@@ -2,6 +2,7 @@
 
 from fiftyone_colortrack.plugin.guard import guarded
 from fiftyone_colortrack.plugin.metrics import TrackScores
+from fiftyone_colortrack.plugin.operators.edit_tracks import EditTrack
 from fiftyone_colortrack.plugin.operators.evaluate import EvaluateTracks
 from fiftyone_colortrack.plugin.operators.films import ColorizeVideos, EmbedVideos, FilmVideos
 from fiftyone_colortrack.plugin.operators.load import LoadDavis, LoadJhmdb, LoadKinetics, LoadScenes
@@ -17,6 +18,7 @@ CLASSES = [
     for cls in (
         PropagateLabels,
         PropagateLabelsInVideo,
+        EditTrack,
         TrackShard,
         StopTracking,
         EvaluateTracks,
