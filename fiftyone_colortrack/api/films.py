@@ -286,7 +286,8 @@ class _Job:
     basis: pictures.EmbeddingBasis | None = None
 
     def __post_init__(self) -> None:
-        self.config = TrackerConfig.from_value(self.config)
+        if not isinstance(self.config, TrackerConfig):
+            self.config = TrackerConfig(**(self.config or {}))
         self.files, self.view = _files_or_view(self.samples)
         if self.view is not None:
             source = self.view._root_dataset
