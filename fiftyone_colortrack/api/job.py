@@ -7,8 +7,9 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
@@ -21,6 +22,7 @@ from fiftyone.core.view import DatasetView
 from fiftyone_colortrack.api.plan import (
     FoundVideo,
     PlannedVideo,
+    Ranges,
     Settings,
     find_videos,
     plan_video,
@@ -67,7 +69,7 @@ class Job:
 
     Attributes:
         samples: videos
-        ranges: first and last frames (from 1) to track, per video id, where a view of clips limits them
+        ranges: frames to track, where a view of clips limits them
     """
 
     samples: SampleCollection
@@ -80,7 +82,7 @@ class Job:
     cuts_field: str | None = None
     device: str | torch.device | None = None
     on_error: OnError = "skip"
-    ranges: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    ranges: Ranges = ()
 
     def to_dict(self) -> dict[str, Any]:
         """What `from_dict` makes this job of, in another process; JSON if the model is a name."""
@@ -130,7 +132,7 @@ class Job:
         size = settings["config"]["input_size"]
         size = tuple(size) if isinstance(size, list) else size  # JSON has no tuples
         settings["config"] = TrackerConfig(**{**settings["config"], "input_size": size})
-        ranges = {id: [tuple(pair) for pair in pairs] for id, pairs in values["ranges"].items()}
+        ranges = tuple((id, tuple((first, last) for first, last in of_video)) for id, of_video in values["ranges"])
         special = {
             "samples": DatasetView._build(dataset, values["view"]),
             "rules": SeedRules(**rules),
@@ -246,7 +248,7 @@ class Job:
         now = plan_video(found, self.seed_field, self.label_field, self.settings)
         if now.reason and self.skip_existing:  # another run has finished it meanwhile
             return VideoResult(planned.id, planned.filepath, "skipped", reason=now.reason)
-        sample, video = self._read_seeds(planned)
+        video = self._read_seeds(planned)
         ranges = self._ranges(planned.id, len(video.frames))
         span = range(ranges[0].start, ranges[-1].stop) if ranges else None
         tracker = Tracker(
@@ -291,7 +293,7 @@ class Job:
             record=TrackRecord.from_dict(values),
             corrections=corrections,
         )
-        writer.begin(scope_of(self.rules, self.ranges.get(planned.id)), part, done)
+        writer.begin(scope_of(self.rules, dict(self.ranges).get(planned.id)), part, done)
         part_tracker = tracker.only(todo)
         part_tracker.resume = resume
         stopped = False
@@ -325,7 +327,7 @@ class Job:
 
     def _ranges(self, id: str, length: int) -> list[range]:
         """The frames (from 0) that the run is limited to; empty for all."""
-        pairs = self.ranges.get(id) or ([self.rules.frames] if self.rules.frames else [])
+        pairs = dict(self.ranges).get(id) or ((self.rules.frames,) if self.rules.frames else ())
         found = [range(first - 1, min(last, length)) for first, last in sorted(pairs)]
         if pairs and not any(found):
             raise ColorTrackError(
@@ -333,14 +335,14 @@ class Job:
             )
         return [frames for frames in found if frames]
 
-    def _read_seeds(self, video: PlannedVideo) -> tuple[fo.Sample, SeededVideo]:
+    def _read_seeds(self, video: PlannedVideo) -> SeededVideo:
         samples = seed_samples(self.samples, self.seed_field, self.label_field).select(video.id)
         changed = find_corrections(samples, self.seed_field) if self.rules.which == "keyframes" else {}
         # Where the first labeled frame shows nothing, the next one is the first.
         rules = replace(self.rules, which="all") if self.rules.which == "first" else self.rules
         numbers = seed_frames(samples, self.seed_field, rules, changed)
         sample = select_frames(samples, self.seed_field, numbers).first()
-        return sample, read_seeds(sample, self.seed_field, self.rules, changed.get(video.id))
+        return read_seeds(sample, self.seed_field, self.rules, changed.get(video.id))
 
     def _resume(
         self, id: str, video: SeededVideo, part: Part, earlier: Part | None, todo: Sequence[Segment]
@@ -363,7 +365,7 @@ class Job:
         bounds = [0, *cuts, length]
         shots = [
             fo.TemporalDetection(label="shot", support=[first + 1, stop])
-            for first, stop in zip(bounds[:-1], bounds[1:], strict=True)
+            for first, stop in pairwise(bounds)
         ]
         value = fo.TemporalDetections(detections=shots)
         whole(self.dataset).set_values(self.cuts_field, {id: value}, key_field="id")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -36,6 +35,10 @@ from fiftyone_colortrack.video import probe
 
 if TYPE_CHECKING:
     from fiftyone_colortrack.model.colorizer import Embedder
+
+
+Ranges = tuple[tuple[str, tuple[tuple[int, int], ...]], ...]
+"""Per video id, first and last frames (from 1) that a view of clips shows; empty for whole videos."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def find_videos(
     seed_field: str,
     label_field: str,
     rules: SeedRules,
-    ranges: Mapping[str, list[tuple[int, int]]],
+    ranges: Ranges,
     skip_existing: bool,
 ) -> list[FoundVideo]:
     """What there is to plan with, found without opening the videos.
@@ -189,7 +192,7 @@ def seed_samples(samples: SampleCollection, seed_field: str, label_field: str) -
     return whole(samples._root_dataset).select(samples.values("id")) if in_place else samples
 
 
-def scope_of(rules: SeedRules, ranges: list[tuple[int, int]] | None) -> str:
+def scope_of(rules: SeedRules, ranges: tuple[tuple[int, int], ...] | None) -> str:
     """What a run is limited to: "all", or a digest of objects and frames."""
     limited = rules.objects, ranges or rules.frames
     return "all" if limited == (None, None) else digest(*limited)[:12]
@@ -207,7 +210,7 @@ def _earlier(
     samples: SampleCollection,
     label_field: str,
     rules: SeedRules,
-    ranges: Mapping[str, list[tuple[int, int]]],
+    ranges: Ranges,
 ) -> dict[str, tuple[str | None, Part | None]]:
     """The run that finished each video, and what was tracked before in this scope: where its labels are."""
     name = field_name(label_field)
@@ -217,7 +220,7 @@ def _earlier(
     earlier = {}
     for id, run, values in zip(*samples.values(["id", run_field(name), record_field(name)]), strict=True):
         record = TrackRecord.from_dict(values)
-        part = record.parts.get(scope_of(rules, ranges.get(id)))
+        part = record.parts.get(scope_of(rules, dict(ranges).get(id)))
         if part is not None and id in there:
             earlier[id] = run, part
     return earlier

@@ -279,10 +279,13 @@ class Propagation:
         """The name that the tracks had before somebody renamed their field."""
         return find_renamed(self._dataset, self.label_field)
 
+    @property
+    def tracker(self) -> TrackerConfig:
+        """The settings of the tracker."""
+        return self.config if isinstance(self.config, TrackerConfig) else TrackerConfig(**(self.config or {}))
+
     @cached_property
     def _job(self) -> Job:
-        config = self.config
-        config = config if isinstance(config, TrackerConfig) else TrackerConfig(**(config or {}))
         return Job(
             self._videos,
             self.seed_field,
@@ -294,13 +297,13 @@ class Propagation:
                 fill_boxes=self.output == "masks",
                 complete=self.complete,
             ),
-            Settings(self.model, self.direction, self.output, config),
+            Settings(self.model, self.direction, self.output, self.tracker),
             self.overwrite,
             self.skip_existing,
             self.cuts_field,
             self.device,
             self.on_error,
-            clip_ranges(self.samples) if isinstance(self.samples, SampleCollection) else {},
+            clip_ranges(self.samples) if isinstance(self.samples, SampleCollection) else (),
         )
 
     def _check_values(self) -> None:

@@ -46,17 +46,18 @@ class StopSignal:
             train(..., stop=stop)
 
     Args:
-        dataset: that is worked on
+        dataset: that is worked on; None for work that makes a new one
         title: of the work, as people read it
         id: of the work; by default a new one
     """
 
-    def __init__(self, dataset: fo.Dataset, title: str, id: str | None = None) -> None:
+    def __init__(self, dataset: fo.Dataset | None, title: str, id: str | None = None) -> None:
         self.id = id or secrets.token_hex(4)
         self._stopped = threading.Event()
         self._ended = threading.Event()
         self._progress = {"message": "", "fraction": 0.0}
-        _running().insert_one({"_id": self.id, "dataset": dataset._doc.id, "title": title, **self._progress})
+        facts = {"dataset": dataset and dataset._doc.id, "title": title, **self._progress}
+        _running().replace_one({"_id": self.id}, facts, upsert=True)
         self._beat_once()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()

@@ -109,9 +109,8 @@ def check_videos(samples: SampleCollection | str) -> SampleCollection:
     if samples._is_clips or samples._is_frames:
         ids = list(dict.fromkeys(samples.values("sample_id")))
         samples = whole(samples._root_dataset).select(ids, ordered=True)
-    elif samples.media_type == "group" and not samples._is_dynamic_groups:
-        if "video" in samples.group_media_types.values():
-            samples = samples.select_group_slices(media_type="video")
+    elif samples.media_type == "group" and "video" in (samples.group_media_types or {}).values():
+        samples = samples.select_group_slices(media_type="video")
     if samples.media_type != "video":
         kind = f"{samples.media_type}s" if samples.media_type else "nothing yet"
         raise ColorTrackError(f"choose a dataset or view of videos; this one holds {kind}")
@@ -123,13 +122,13 @@ def whole(dataset: fo.Dataset) -> SampleCollection:
     return dataset.select_group_slices(media_type="video") if dataset.media_type == "group" else dataset
 
 
-def clip_ranges(samples: SampleCollection) -> dict[str, list[tuple[int, int]]]:
+def clip_ranges(samples: SampleCollection) -> tuple[tuple[str, tuple[tuple[int, int], ...]], ...]:
     """First and last frame (from 1) of the clips in a view of clips, by the id of their video."""
     ranges = defaultdict(list)
     if samples._is_clips:
         for id, (first, last) in zip(*samples.values(["sample_id", "support"]), strict=True):
             ranges[id].append((first, last))
-    return dict(ranges)
+    return tuple((id, tuple(sorted(of_video))) for id, of_video in ranges.items())
 
 
 def seed_fields(samples: SampleCollection) -> dict[str, type[fo.Label]]:

@@ -12,13 +12,12 @@ from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.api.films import FilmReport, colorize, embed, film
-from fiftyone_colortrack.api.stop import StopSignal
 from fiftyone_colortrack.fields import check_videos, is_tracks
 from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.forms import Choice
 from fiftyone_colortrack.plugin.reading import reader
-from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, counted, link, show, work_config
+from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, link, show, work_config
 
 BASES: list[Choice] = [
     ("video", "For each video", "Shows the most within a video"),
@@ -61,9 +60,11 @@ class _FilmOperator(WorkOperator):
         forms.remember(ctx, self.config.name, "model", *self.settings)
         options = {name: ctx.params[name] for name in names if name in ctx.params}
         view, render = ctx.target_view(), type(self).render
-        with StopSignal(forms.store(ctx), self.config.label) as stop:
-            steps = counted(lambda progress: render(view, progress=progress, stop=stop, **options))
-            report = yield from show(ctx, steps, stop)
+        report = yield from show(
+            ctx,
+            self.config.label,
+            lambda progress, stop: render(view, progress=progress, stop=stop, **options),
+        )
         done = report.with_status("done")
         frames, seconds = sum(video.frames for video in done), sum(video.seconds for video in done)
         estimates.remember_speed(self._work(options.get("model", "fast")), frames, seconds)

@@ -17,7 +17,7 @@ from fiftyone.operators.executor import ExecutionContext
 from fiftyone_colortrack.datasets.video_dataset import check_name, unused_name, video_folder
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.plugin import estimates, forms
-from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, counted, link, show, work_config
+from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, link, show, work_config
 
 ALL = "all"
 DATASETS_FOLDER = "FIFTYONE_DEFAULT_DATASET_DIR"
@@ -78,7 +78,9 @@ class LoadOperator(WorkOperator):
         folder, params, started = chosen_folder(ctx.params), ctx.params, time.monotonic()
         if folder is None:
             raise ColorTrackError("no folder was chosen")
-        dataset = yield from show(ctx, counted(lambda progress: self.load(folder, params, progress)))
+        dataset = yield from show(
+            ctx, self.config.label, lambda progress, stop: self.load(folder, params, progress)
+        )
         estimates.remember_speed(self.config.label, len(dataset), time.monotonic() - started)
         return loaded(dataset)
 

@@ -16,7 +16,7 @@ from colortrack_benchmarks.scenes import Difficulty, load_scenes
 from fiftyone_colortrack.datasets.video_dataset import unused_name
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.operators.load import DATASETS_FOLDER, add_name, config, loaded
-from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, counted, show
+from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, show
 
 NAME = "colortrack-scenes"
 COUNT = 4
@@ -57,7 +57,9 @@ class LoadScenes(WorkOperator):
             "persistent": True,
         }
         dataset = yield from show(
-            ctx, counted(lambda progress: load_scenes(folder, name, progress=progress, **options))
+            ctx,
+            self.config.label,
+            lambda progress, stop: load_scenes(folder, name, progress=progress, **options),
         )
         estimates.remember_speed(self.config.label, len(dataset), time.monotonic() - started)
         return loaded(dataset)
