@@ -17,7 +17,7 @@ from fiftyone_colortrack.model.color import AB_RANGE, fit_palette
 from fiftyone_colortrack.model.colorizer import Embedder
 from fiftyone_colortrack.pictures import draw_masks
 from fiftyone_colortrack.tracking.config import TrackerConfig
-from fiftyone_colortrack.tracking.engine import make_propagator
+from fiftyone_colortrack.tracking.tracker import make_propagator
 from fiftyone_colortrack.tracking.grid import Grid
 from fiftyone_colortrack.tracking.propagator import Labelled, resize
 from fiftyone_colortrack.tracking.tracker import Tracker

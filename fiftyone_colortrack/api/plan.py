@@ -170,6 +170,6 @@ def _finished(view: SampleCollection, out_field: str) -> dict[str, tuple[str, Tr
 
 
 def _frames_to_track(drawn: DrawnObjects, length: int, settings: Settings, earlier: TrackRecord) -> int:
-    segments = plan_segments(drawn.ids, length, settings.direction, settings.config.labelled)
+    segments = plan_segments(drawn.ids, length, settings.direction, settings.config.labeled)
     record = TrackRecord.of(settings.digest(drawn.kind), drawn.digests, segments)
     return sum(len(segment.frames) for segment in record.changed(segments, earlier))

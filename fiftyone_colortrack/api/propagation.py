@@ -438,7 +438,7 @@ class Job:
     def model(self) -> str | Embedder:
         """The model, loaded once for all videos."""
         from fiftyone_colortrack.model import load_model
-        from fiftyone_colortrack.tracking.engine import make_propagator
+        from fiftyone_colortrack.tracking.tracker import make_propagator
 
         model = self.settings.model
         if model in BASELINES:

@@ -27,7 +27,7 @@ class IdentityPropagator(Propagator[None]):
     def prepare(self, frame: np.ndarray, grid: Grid) -> None:
         return None
 
-    def start(self, labelled: Sequence[Labelled]) -> None:
+    def start(self, labelled: Sequence[Labelled], recent: Sequence[Labelled] = ()) -> None:
         self._labels = labelled[0].labels
 
     def step(self, prepared: None) -> Tensor:
@@ -47,8 +47,8 @@ class FlowPropagator(Propagator[Prepared]):
     def flow(self, frame: Prepared, last: Prepared) -> np.ndarray:
         """Backward flow, [H, W, (x, y)] in pixels: how far back each pixel of a frame was in the last one."""
 
-    def start(self, labelled: Sequence[Labelled]) -> None:
-        self._last, self._labels = labelled[0]
+    def start(self, labelled: Sequence[Labelled], recent: Sequence[Labelled] = ()) -> None:
+        self._last, self._labels = recent[-1] if recent else labelled[0]
 
     def step(self, prepared: Prepared) -> Tensor:
         height, width = self._labels.shape[:2]

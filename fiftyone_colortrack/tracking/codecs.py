@@ -62,11 +62,15 @@ class Codec(ABC):
         """Labels -> soft label map [h, w, L]."""
 
     @abstractmethod
-    def decode(self, soft: Tensor, outlines: Outlines | None = None) -> tuple[Labels, Confidence]:
-        """Soft label map [h, w, L] -> labels, and the confidence of each object that is there.
+    def decode(
+        self, soft: Tensor, outlines: Outlines | None = None, ids: Collection[int] | None = None
+    ) -> tuple[Labels, Confidence]:
+        """Soft label map -> labels, and the confidence of each object that is visible.
 
         Args:
-            outlines: of the frame, which masks then follow
+            soft: [h, w, L]
+            outlines: of the frame; masks follow them
+            ids: the objects to decode; None for all
         """
 
     @abstractmethod
@@ -74,11 +78,15 @@ class Codec(ABC):
         """Drawn labels, completed with tracked ones of the other objects."""
 
     def complete(self, drawn: Tensor, tracked: Tensor, ids: Collection[int]) -> Tensor:
-        """The soft labels of drawn objects `ids`, with those of all others as tracked: [h, w, L]."""
-        completed = tracked.clone()
-        for object_id in ids:
-            completed[..., self.channels[object_id]] = drawn[..., self.channels[object_id]]
+        """The soft labels of drawn objects, with the objects `ids` as tracked: [h, w, L]."""
+        completed = drawn.clone()
+        for object_id in sorted(ids):
+            completed[..., self.channels[object_id]] = tracked[..., self.channels[object_id]]
         return completed
+
+    def without(self, soft: Tensor, ids: Collection[int]) -> Tensor:
+        """Soft labels [h, w, L] without the objects `ids`."""
+        return self.complete(soft, torch.zeros_like(soft), ids) if ids else soft
 
     def fuse(self, forward: Tensor, backward: Tensor, nearness: float, ids: Collection[int]) -> Tensor:
         """Weighted mean of two soft label maps for the objects `ids`; all others are as in `forward`.
@@ -94,7 +102,7 @@ class Codec(ABC):
         back = (1 - nearness) * _certainty(backward) ** 2
         share = ahead / (ahead + back)
         fused = forward.clone()
-        for object_id in ids:
+        for object_id in self.ids if ids is None else sorted(ids):
             channels = self.channels[object_id]
             fused[..., channels] = torch.lerp(
                 backward[..., channels], forward[..., channels], share[channels]
@@ -173,11 +181,13 @@ class MaskCodec(Codec):
                 soft[..., channels] = (share / peak if peak < 0.5 else share)[..., None]
         return self._with_background(soft)
 
-    def decode(self, soft: Tensor, outlines: Outlines | None = None) -> tuple[Labels, Confidence]:
+    def decode(
+        self, soft: Tensor, outlines: Outlines | None = None, ids: Collection[int] | None = None
+    ) -> tuple[Labels, Confidence]:
         best = torch.ones(self.grid.size, device=self.device)  # the background: what no object takes
         found = {}
-        for object_id, channels in self.channels.items():
-            channel = soft[..., channels.start]
+        for object_id in self.ids if ids is None else sorted(ids):
+            channel = soft[..., self.channels[object_id].start]
             region = self._region(channel, above=0.01)
             if region is None:
                 continue
@@ -225,7 +235,7 @@ class MaskCodec(Codec):
         return np.where(drawn > 0, drawn, others)
 
     def complete(self, drawn: Tensor, tracked: Tensor, ids: Collection[int]) -> Tensor:
-        # Where a person drew an object no other one is.
+        # Where a person drew an object no other object is.
         return self._with_background(super().complete(drawn, tracked * drawn[..., :1], ids))
 
     def fuse(self, forward: Tensor, backward: Tensor, nearness: float, ids: Collection[int]) -> Tensor:
@@ -273,11 +283,13 @@ class BoxCodec(Codec):
             soft[..., self.channels[object_id]] = covered[..., None]
         return soft
 
-    def decode(self, soft: Tensor, outlines: Outlines | None = None) -> tuple[Labels, Confidence]:
+    def decode(
+        self, soft: Tensor, outlines: Outlines | None = None, ids: Collection[int] | None = None
+    ) -> tuple[Labels, Confidence]:
         boxes: dict[int, np.ndarray] = {}
         confidence = {}
-        for object_id, channels in self.channels.items():
-            channel = soft[..., channels.start]
+        for object_id in self.ids if ids is None else sorted(ids):
+            channel = soft[..., self.channels[object_id].start]
             peak = float(channel.max())
             region = self._region(channel, above=peak / 4)
             if peak < self.VISIBLE or region is None:
@@ -344,7 +356,9 @@ class PointCodec(Codec):
             soft[..., self.channels[object_id]] = torch.einsum("hp,wp->hwp", down, across).nan_to_num(0)
         return soft
 
-    def decode(self, soft: Tensor, outlines: Outlines | None = None) -> tuple[Labels, Confidence]:
+    def decode(
+        self, soft: Tensor, outlines: Outlines | None = None, ids: Collection[int] | None = None
+    ) -> tuple[Labels, Confidence]:
         height, width, _ = soft.shape
         peak, place = soft.flatten(0, 1).max(0)  # [L]
         y, x = place // width, place % width
@@ -357,8 +371,8 @@ class PointCodec(Codec):
         points = torch.stack([centre_x, centre_y], 1)  # [L, 2]
         points[peak < self.VISIBLE] = torch.nan
         found, sure = points.cpu().double().numpy(), peak.clamp(0, 1).cpu().numpy()
-        channels = self.channels.items()
-        return {i: found[c] for i, c in channels}, {i: sure[c] for i, c in channels}
+        channels = {object_id: self.channels[object_id] for object_id in (self.ids if ids is None else ids)}
+        return {i: found[c] for i, c in channels.items()}, {i: sure[c] for i, c in channels.items()}
 
     def overlay(self, tracked: Labels, drawn: Labels) -> Labels:
         return {**tracked, **drawn}  # type: ignore[dict-item]

@@ -22,27 +22,33 @@ class TrackerConfig:
 
     Attributes:
         memory: how many of the last frames are looked at, 1 to 20
-        labelled: how many labelled frames, the nearest ones, stay in memory; 0 forgets them like any frame
+        labeled: how many labeled frames, the nearest ones, stay in memory; 0 forgets them like any frame
         radius: a cell looks at cells at most this far away (Euclidean, in cells); None looks everywhere
         top_k: only the best matches are copied from; None copies from all
         temperature: of the softmax over the matches; None takes the model's own
         input_size: the short side that frames are scaled to, in pixels, or exactly (height, width)
         outlines: masks follow the edges between colours, see `Outlines`; else they are interpolated
+        end_at_cuts: tracks end where the shot changes
+        clean_masks: masks and boxes leave out specks
+        min_confidence: labels with less confidence are left out, 0 to 1
     """
 
     memory: int = 7
-    labelled: int = 2
+    labeled: int = 2
     radius: float | None = 12
     top_k: int | None = 10
     temperature: float | None = None
     input_size: int | tuple[int, int] = 480
     outlines: bool = True
+    end_at_cuts: bool = True
+    clean_masks: bool = True
+    min_confidence: float = 0.0
 
     def __post_init__(self) -> None:
         sizes = (self.input_size,) if isinstance(self.input_size, int) else self.input_size
         checks = [
             ("memory", 1 <= self.memory <= 20, "from 1 to 20"),
-            ("labelled", 0 <= self.labelled <= 20, "from 0 to 20"),
+            ("labeled", 0 <= self.labeled <= 20, "from 0 to 20"),
             ("radius", self.radius is None or self.radius >= 1, "at least 1, or None"),
             ("top_k", self.top_k is None or self.top_k >= 1, "at least 1, or None"),
             ("temperature", self.temperature is None or self.temperature > 0, "above 0, or None"),
@@ -60,7 +66,7 @@ class TrackerConfig:
         """
         return cls(
             memory=3,
-            labelled=0,
+            labeled=0,
             radius=None,
             top_k=None,
             temperature=temperature,

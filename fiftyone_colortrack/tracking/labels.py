@@ -16,25 +16,26 @@ Labels = np.ndarray | dict[int, np.ndarray]
 
 - masks: integer map [H, W] of object ids, 0 is background
 - boxes: {id: [4]}, (x0, y0, x1, y1) in pixels
-- points: {id: [P, 2]}, (x, y) in pixels, NaN for points that are not there
+- points: {id: [P, 2]}, (x, y) in pixels, NaN for points that are not visible
 """
+
+LOST = 0.5
+"""Confidence in an object that is tracked but not seen: it left, is hidden, or is lost."""
 
 
 @dataclass(frozen=True)
 class Seed:
-    """Labels that a person gave to one frame.
+    """The labels that a person gave to one frame.
 
     Attributes:
         frame: index of the frame, from 0
-        labels: the frame's labels; objects that they leave out are tracked on from the frames before
+        labels: of the frame; the tracks of objects that they leave out go on through it
+        gone: ids of objects whose tracks end before this frame; a later seed can start them again
     """
 
     frame: int
     labels: Labels
-
-
-LOST = 0.5
-"""Confidence in what is tracked but not seen: gone, or lost; nobody knows."""
+    gone: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class TrackedFrame:
 
     Attributes:
         frame: index of the frame, from 0
-        labels: of the seeds' kind; an object that the tracker does not see is absent (a point is NaN)
-        confidence: per object in [0, 1], an array [P] per object for points
-        drawn: ids whose labels in this frame are a person's, copied as drawn
+        labels: of the seeds' kind; objects that the tracker does not see are absent (points are NaN)
+        confidence: per object in `labels`, in [0, 1]; for points an array [P] per object
+        drawn: ids whose labels in this frame are a person's, copied unchanged
         objects: ids of all objects that are tracked in this frame, seen or not
     """
 
@@ -57,9 +58,10 @@ class TrackedFrame:
 
     @property
     def lowest_confidence(self) -> float | None:
-        """That of the object in which it is lowest, in [0, 1]; of points, the mean; None without objects.
+        """The lowest confidence of all objects, in [0, 1]; None if there are no objects.
 
-        Objects and points that are not seen count as `LOST`.
+        An object with several points counts with their mean. Objects and points that are not seen count as
+        `LOST`.
         """
         return min((self._confidence_in(object_id) for object_id in self.objects), default=None)
 

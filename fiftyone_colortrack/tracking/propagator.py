@@ -55,8 +55,13 @@ class Propagator(ABC, Generic[Prepared]):
         """What the steps need of a frame (uint8 RGB [H, W, 3]): computed once for each frame."""
 
     @abstractmethod
-    def start(self, labelled: Sequence[Labelled]) -> None:
-        """Begin at the first of these frames; the others are looked at as well."""
+    def start(self, labelled: Sequence[Labelled], recent: Sequence[Labelled] = ()) -> None:
+        """Begin at the first of these frames; the others are looked at as well.
+
+        Args:
+            labelled: the labeled frames
+            recent: the last frames of an interrupted run, in the order of tracking: go on after them
+        """
 
     @abstractmethod
     def step(self, prepared: Prepared) -> Tensor:
@@ -82,8 +87,10 @@ class ColorPropagator(Propagator[Tensor]):
         batch = torch.from_numpy(frame).to(self.device).permute(2, 0, 1)[None]
         return rounded(self._embedder.embed(batch)[0].permute(1, 2, 0)).contiguous()
 
-    def start(self, labelled: Sequence[Labelled]) -> None:
-        self._memory = Memory(labelled, self._config.memory, keep=self._config.labelled > 0)
+    def start(self, labelled: Sequence[Labelled], recent: Sequence[Labelled] = ()) -> None:
+        self._memory = Memory(labelled, self._config.memory, keep=self._config.labeled > 0)
+        for frame in recent:
+            self._memory.add(*frame)
 
     @torch.inference_mode()
     def step(self, prepared: Tensor) -> Tensor:

@@ -1,67 +1,120 @@
-"""Which frames follow from which labelled ones: what a correction can change, and what it cannot."""
+"""Which frames follow from which labeled frames: what a correction can change, and what it cannot."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from fiftyone_colortrack.tracking.config import Direction
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Frames that are tracked from the same labelled frames.
+    """Frames that are tracked from the same labeled frames.
 
     Attributes:
         frames: indices, from 0, ascending
-        seeds: the labelled frames that the segment's labels follow from; no other one can change them
+        seeds: the labeled frames that determine the segment's labels; no other frame can change them
     """
 
     frames: range
     seeds: frozenset[int]
 
     def mirrored(self, length: int) -> Segment:
-        """The same segment of the reversed video of `length` frames."""
-        first, last = length - self.frames.stop, length - self.frames.start
-        return Segment(range(first, last), frozenset(length - 1 - frame for frame in self.seeds))
+        """The same segment in the reversed video of `length` frames."""
+        return Segment(mirrored(self.frames, length), frozenset(length - 1 - frame for frame in self.seeds))
+
+
+def mirrored(frames: range, length: int) -> range:
+    """The same ascending range of frames in the reversed video of `length` frames."""
+    return range(length - frames.stop, length - frames.start)
+
+
+def shots(length: int, cuts: Sequence[int]) -> Iterator[range]:
+    """The shots of a video of `length` frames; `cuts` are the first frames of all shots but the first."""
+    bounds = [0, *cuts, length]
+    return map(range, bounds[:-1], bounds[1:])
 
 
 def plan_segments(
-    drawn: Mapping[int, frozenset[int]], length: int, direction: Direction, labelled: int
+    drawn: Mapping[int, frozenset[int]],
+    length: int,
+    direction: Direction,
+    labeled: int,
+    *,
+    gone: Mapping[int, frozenset[int]] | None = None,
+    cuts: Sequence[int] = (),
+    span: range | None = None,
 ) -> list[Segment]:
-    """Cut a video at its labelled frames, each of which is a segment by itself, as `Tracker` goes through it.
+    """Divide a video at its labeled frames, the way `Tracker` goes through it.
 
-    The frames between two labelled ones follow from these and from as many before as stay in memory. A
-    labelled frame that leaves out objects is completed with what was tracked into it, so that what follows
-    from it follows from the frames before it, too.
+    Each labeled frame is a segment by itself. The frames between two labeled frames depend on both and on as
+    many labeled frames before them as stay in memory. A labeled frame that leaves out an object is completed
+    with what was tracked into it, so the frames after it depend on the frames before it as well.
+
+    Every shot is planned by itself. Frames in which nothing is tracked belong to no segment: shots without a
+    labeled frame, and frames between the end of the last track and the next labeled frame.
 
     Args:
-        drawn: the objects that are labelled in each labelled frame; at least one frame
+        drawn: ids of the objects that are labeled in each labeled frame
         length: of the video, in frames
         direction: of the tracker
-        labelled: how many labelled frames stay in memory, see `TrackerConfig`
+        labeled: how many labeled frames stay in memory, see `TrackerConfig`
+        gone: ids of the objects whose tracks end before a labeled frame, see `Seed`
+        cuts: first frames of new shots, ascending
+        span: the frames to label; None for all
 
     Returns:
         the frames that are tracked, in the order of time
     """
+    gone = gone or {}
     if direction == "backward":
-        mirrored = {length - 1 - frame: ids for frame, ids in drawn.items()}
-        forward = plan_segments(mirrored, length, "forward", labelled)
-        return [segment.mirrored(length) for segment in reversed(forward)]
-    memory = max(labelled, 1)
-    segments: list[Segment] = []
-    completed: list[frozenset[int]] = []  # what each labelled frame follows from
-    known: frozenset[int] = frozenset()
-    start = 0 if direction == "both" else min(drawn)
-    for frame in sorted(drawn):
-        missing = known - drawn[frame]
-        # The next labelled frame is in memory beside those before, unless it would tell of missing objects.
-        before = completed[-memory if missing else -max(memory - 1, 1) :]
+        segments = plan_segments(
+            {length - 1 - frame: ids for frame, ids in drawn.items()},
+            length,
+            "forward",
+            labeled,
+            gone={length - 1 - frame: ids for frame, ids in gone.items()},
+            cuts=[length - cut for cut in reversed(cuts)],
+            span=span and mirrored(span, length),
+        )
+        return [segment.mirrored(length) for segment in reversed(segments)]
+    segments = []
+    for shot in shots(length, cuts):
+        frames = sorted(frame for frame in drawn if frame in shot)
+        if frames:
+            start = shot.start if direction == "both" else frames[0]
+            segments += _plan_shot(range(start, shot.stop), frames, drawn, gone, max(labeled, 1))
+    clipped = (replace(segment, frames=overlap(segment.frames, span)) for segment in segments)
+    return [segment for segment in clipped if segment.frames]
+
+
+def _plan_shot(
+    shot: range,
+    frames: Sequence[int],
+    drawn: Mapping[int, frozenset[int]],
+    gone: Mapping[int, frozenset[int]],
+    memory: int,
+) -> Iterator[Segment]:
+    completed: list[frozenset[int]] = []  # the labeled frames that each labeled frame depends on
+    active = drawn[frames[0]]  # the objects that are tracked before the next labeled frame
+    start = shot.start
+    for frame in frames:
+        missing = active - drawn[frame] - gone.get(frame, frozenset())
+        # The next labeled frame takes a place in memory, unless it would tell that an object is not there.
+        absent = bool(active - drawn[frame])
+        before = completed[-memory if absent else -max(memory - 1, 1) :]
         between = frozenset({frame}).union(*before)
         completed.append(between if missing else frozenset({frame}))
-        segments.append(Segment(range(start, frame), between))
-        segments.append(Segment(range(frame, frame + 1), completed[-1]))
-        known |= drawn[frame]
+        if active:
+            yield Segment(range(start, frame), between)
+        yield Segment(range(frame, frame + 1), completed[-1])
+        active = missing | drawn[frame]
         start = frame + 1
-    segments.append(Segment(range(start, length), frozenset().union(*completed[-memory:])))
-    return [segment for segment in segments if segment.frames]
+    if active:
+        yield Segment(range(start, shot.stop), frozenset().union(*completed[-memory:]))
+
+
+def overlap(frames: range, span: range | None) -> range:
+    """The part of ascending frames within a span (None: all of them)."""
+    return frames if span is None else range(max(frames.start, span.start), min(frames.stop, span.stop))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+import zlib
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,38 +18,109 @@ from torch import Tensor
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model.colorizer import Embedder
+from fiftyone_colortrack.model.weights import load_model
+from fiftyone_colortrack.tracking.baselines import DisPropagator, IdentityPropagator, RaftPropagator
+from fiftyone_colortrack.tracking.codecs import CODECS, Codec
 from fiftyone_colortrack.tracking.config import DIRECTIONS, Direction, TrackerConfig
-from fiftyone_colortrack.tracking.engine import Engine
-from fiftyone_colortrack.tracking.labels import LabelKind, Labels, Seed, TrackedFrame
-from fiftyone_colortrack.tracking.propagator import Labelled
-from fiftyone_colortrack.tracking.segments import Segment, plan_segments
+from fiftyone_colortrack.tracking.labels import LABEL_KINDS, LabelKind, Labels, Seed, TrackedFrame
+from fiftyone_colortrack.tracking.outlines import STEP, Outlines
+from fiftyone_colortrack.tracking.propagator import ColorPropagator, Labelled, Propagator, resize
+from fiftyone_colortrack.tracking.segments import Segment, mirrored, overlap, plan_segments, shots
 from fiftyone_colortrack.video import Frames, open_frames
 
-FEATURE_CACHE_BYTES = 2**30  # between two labelled frames, features up to this size are not computed twice
+T = TypeVar("T")
+
+FEATURE_CACHE_BYTES = 2**30
+"""Between two labeled frames, features up to this size are kept for the second pass."""
+
+
+def make_propagator(
+    model: str | Embedder,
+    config: TrackerConfig,
+    device: str | torch.device | None = None,
+    kind: LabelKind = "masks",
+) -> Propagator[Any]:
+    """The propagator for labels of a kind.
+
+    Args:
+        model: a baseline ("identity", "flow", "raft"), the name or file of a model, or a loaded model
+        config: settings of the tracker
+        device: torch device; None for the best one
+        kind: of the labels: "masks", "boxes" or "points"
+
+    Raises:
+        ColorTrackError: if the model does not exist
+    """
+    if model == "identity":
+        return IdentityPropagator()
+    if model == "flow":
+        return DisPropagator(config.input_size)
+    if model == "raft":
+        return RaftPropagator(config.input_size, device)
+    if not isinstance(model, Embedder):
+        model = load_model(model, device)
+    return ColorPropagator(model.for_points() if kind == "points" else model, config)
+
+
+class _Engine:
+    """What tracks labels of one kind through frames of one size: the propagator, and labels <-> soft labels."""
+
+    def __init__(
+        self,
+        frames: Frames,
+        seeds: Sequence[Seed],
+        kind: LabelKind,
+        model: str | Embedder,
+        config: TrackerConfig,
+        device: str | torch.device | None,
+    ) -> None:
+        if kind not in LABEL_KINDS:
+            raise ColorTrackError(f"kind is {kind!r}; choose one of {', '.join(LABEL_KINDS)}")
+        self.propagator = make_propagator(model, config, device, kind)
+        self.grid = self.propagator.grid((frames.height, frames.width))
+        self.codec: Codec = CODECS[kind].create(seeds, self.grid, self.propagator.device)
+        self.outlined = config.outlines and kind == "masks" and self.grid.stride % STEP == 0
+
+    def read(self, frames: Frames, indices: range) -> Iterator[np.ndarray]:
+        """Frames, scaled down to what the network needs while they are decoded."""
+        return frames.read(indices, short_side=min(self.grid.input_size))
+
+    def prepare(self, image: np.ndarray) -> Any:
+        return self.propagator.prepare(image, self.grid)
+
+    def labeled(self, frames: Frames, seed: Seed) -> Labelled:
+        """The frame of a seed, ready to track from."""
+        (image,) = self.read(frames, range(seed.frame, seed.frame + 1))
+        return Labelled(self.prepare(image), self.codec.encode(seed.labels))
+
+    def decode(
+        self, index: int, soft: Tensor, image: np.ndarray | None, objects: frozenset[int]
+    ) -> TrackedFrame:
+        """Soft labels as labels; without the image, masks do not follow its outlines."""
+        outlines = None
+        if self.outlined and image is not None:
+            outlines = Outlines(resize(image, self.grid.input_size), self.grid, self.propagator.device)
+        return TrackedFrame(index, *self.codec.decode(soft, outlines, objects), objects=objects)
 
 
 @dataclass
 class _Anchor:
-    """A labelled frame, completed with the objects that were tracked into it."""
+    """A labeled frame, completed with the objects that were tracked into it."""
 
     frame: int
     prepared: Any
     soft: Tensor  # [h, w, L]
     labels: Labels
     drawn: frozenset[int]
-    known: frozenset[int]  # drawn here, or earlier
+    active: frozenset[int]  # tracked from here on
 
     @property
-    def missing(self) -> frozenset[int]:
-        return self.known - self.drawn
-
-    @property
-    def labelled(self) -> Labelled:
+    def labeled(self) -> Labelled:
         return Labelled(self.prepared, self.soft)
 
 
 class _Step(NamedTuple):
-    """A frame that was gone through; `image` is None where a cache had it prepared."""
+    """A frame that was tracked; `image` is None where its features came from the cache."""
 
     frame: int
     image: np.ndarray | None
@@ -56,40 +130,68 @@ class _Step(NamedTuple):
 
 @dataclass(frozen=True)
 class _Stretch:
-    """A labelled frame that is needed, and the frames between the labelled one before it and itself."""
+    """The frames between two labeled frames, or between one and the end of a shot.
 
-    seed: Seed
-    known: frozenset[int]  # drawn in the labelled frame, or earlier
+    Attributes:
+        end: the labeled frame after them; None after the last one
+        frames: of the stretch, the labeled frames not included
+        wanted: the part that is labeled
+        ahead: the frames that are tracked from the labeled frame before them; ends with the labeled frame
+            after them, if that has to be completed
+        back: the frames that are tracked from the labeled frame after them, descending
+        active: the objects that are tracked
+        missing: the objects that are tracked through the labeled frame at the end, which leaves them out
+    """
+
+    end: Seed | None
     frames: range
-    wanted: bool  # else they are gone through at most to complete the labelled frame
-    passes: int
+    wanted: range
+    ahead: range
+    back: range
+    active: frozenset[int]
+    missing: frozenset[int] = frozenset()
+
+    @property
+    def passes(self) -> int:
+        """How many frames are only gone through, to be labeled later or not at all."""
+        tracked = len(overlap(self.ahead, self.frames))
+        return tracked + len(self.back) if self.back else tracked - len(overlap(self.ahead, self.wanted))
 
 
 class Tracker:
-    """Tracks the labelled objects of some frames through a video: iterate over it for every frame's labels.
+    """Tracks the labeled objects of some frames through a video. Iterate over it for the labels of every frame.
 
         for tracked in Tracker(frames, first_mask):
             save(tracked.frame, tracked.labels)
 
-    Frames arrive in ascending order, each exactly once, and with `direction="backward"` in descending order.
-    `forward` leaves out the frames before the first labelled one, `backward` those after the last one. With
-    `both`, frames between two labelled ones are tracked from either side, and the two results are averaged,
-    weighted by nearness and certainty. An object that a labelled frame leaves out is tracked on through it;
-    one that a later labelled frame is the first to show joins there.
+    Frames arrive in ascending order, each exactly once; with `direction="backward"`, in descending order.
+    `forward` leaves out the frames before the first labeled one, `backward` those after the last one. With
+    `both`, frames between two labeled ones are tracked from either side, and the two results are averaged,
+    weighted by nearness and certainty.
 
-    Memory is bounded whatever the video's length: soft labels that have to wait go to a temporary file.
+    An object that a labeled frame leaves out is tracked through it, unless the frame says that it is gone. An
+    object that a later labeled frame is the first to show joins there. Tracks end at cuts: a shot is labeled
+    only if it contains a labeled frame. Frames in which nothing is tracked are left out.
+
+    Memory is bounded for videos of any length: soft labels that have to wait go to a temporary file.
 
     Args:
         frames: path of a video, list of image paths, array [T, H, W, 3], list of frames, or `Frames`
         seeds: labels of the first frame, or one or several `Seed`
         kind: of the labels: "masks", "boxes" or "points"
-        model: name or file of a model, a loaded one, or a baseline: "identity", "flow", "raft"
+        model: name or file of a model, a loaded model, or a baseline: "identity", "flow", "raft"
         direction: "forward", "backward" or "both"
         config: settings, see `TrackerConfig`
-        device: torch device; default: the best one there is
+        device: torch device; None for the best one
+        span: indices of the frames to label; None for all. Frames outside are tracked only if frames inside
+            depend on them
+        resume: the last frames that an interrupted run labeled, as it labeled them, up to `config.memory`:
+            tracking goes on after them. Earlier labeled frames may be among them: those that leave out objects
+            then need not be completed again
 
     Attributes:
-        segments: the frames that are tracked, by the labelled frames that they follow from
+        segments: the frames that are tracked, by the labeled frames that they depend on
+        cuts: first frames of new shots; empty without `config.end_at_cuts`
 
     Raises:
         ColorTrackError: if the seeds do not fit the video, or the model does not exist
@@ -105,6 +207,8 @@ class Tracker:
         direction: Direction = "both",
         config: TrackerConfig | None = None,
         device: str | torch.device | None = None,
+        span: range | None = None,
+        resume: Sequence[Seed] = (),
     ) -> None:
         self.frames = open_frames(frames)
         self.config = config or TrackerConfig()
@@ -112,174 +216,227 @@ class Tracker:
         self.direction = direction
         if direction not in DIRECTIONS:
             raise ColorTrackError(f"direction is {direction!r}; choose one of {', '.join(DIRECTIONS)}")
-        self.seeds = _sorted_seeds(seeds, len(self.frames))
-        self._engine = Engine(self.frames, self.seeds, kind, model, self.config, device)
+        length = len(self.frames)
+        if span is not None and (span.step != 1 or not 0 <= span.start < span.stop <= length):
+            raise ColorTrackError(
+                f"span is {span}; it must be a range of frames within the video, which has {length}"
+            )
+        self.seeds = _sorted_seeds(seeds, length)
+        self.resume = _sorted_seeds(resume, length) if resume else []
+        self._engine = _Engine(self.frames, self.seeds, kind, model, self.config, device)
         self._drawn = {seed.frame: self._engine.codec.ids_in(seed.labels) for seed in self.seeds}
-        self.segments = plan_segments(self._drawn, len(self.frames), direction, self.config.labelled)
+        self.cuts = _find_cuts(self.frames) if self.config.end_at_cuts else []
+        self.segments = plan_segments(
+            self._drawn,
+            length,
+            direction,
+            self.config.labeled,
+            gone={seed.frame: seed.gone for seed in self.seeds},
+            cuts=self.cuts,
+            span=span,
+        )
 
     def only(self, segments: Collection[Segment]) -> Tracker:
-        """A tracker of some of the `segments`: there it gives the same labels, and elsewhere it does no work.
+        """A tracker of some of the `segments`. It labels them the same way, and does no work elsewhere.
 
-        The exception is a labelled frame that leaves out objects: where it is needed, the frames before it
-        are gone through as well, for these objects are tracked into it.
+        There is one exception: if a labeled frame that leaves out objects is needed, the frames before it are
+        tracked as well, to complete it.
         """
         part = copy(self)
         part.segments = [segment for segment in self.segments if segment in segments]
         return part
 
     def __len__(self) -> int:
-        """Number of frames that tracking gives."""
-        return sum(len(segment.frames) for segment in self.segments)
+        """Number of frames that tracking yields."""
+        return sum(len(frames) for frames in self._wanted)
 
     @property
     def step_count(self) -> int:
-        """How many items `steps` gives."""
-        if self.direction == "backward":
-            return self._mirrored().step_count
-        return len(self) + sum(stretch.passes * len(stretch.frames) for stretch in self._stretches())
+        """Number of items that `steps` yields."""
+        tracker = self._mirrored() if self.direction == "backward" else self
+        return len(self) + sum(stretch.passes for shot in tracker._shots() for stretch in shot)
 
     def __iter__(self) -> Iterator[TrackedFrame]:
         return (tracked for tracked in self.steps() if tracked is not None)
 
     def steps(self) -> Iterator[TrackedFrame | None]:
-        """The frames, and None after each that was only passed through: for progress and stopping."""
+        """The frames, and None after each frame that was only gone through: for progress and stopping."""
         if self.direction == "backward":
-            yield from self._backward()
+            last = len(self.frames) - 1
+            for tracked in self._mirrored().steps():
+                yield tracked and replace(tracked, frame=last - tracked.frame)
             return
-        wanted = self._wanted
-        anchors: list[_Anchor] = []
-        for stretch in self._stretches():
-            anchor = self._anchor(stretch.seed, stretch.known)
-            if stretch.passes:
-                yield from self._between(anchors, anchor, stretch.wanted) if anchors else self._before(anchor)
-            anchors = [*anchors, anchor][-self._memory :]
-            if range(anchor.frame, anchor.frame + 1) in wanted:
-                yield self._decode_anchor(anchor)
-        rest = range(self.seeds[-1].frame + 1, len(self.frames))
-        if rest in wanted:
-            yield from (
-                self._engine.decode(step.frame, step.soft, step.image, anchors[-1].known)
-                for step in self._run(rest, _informed(anchors))
-            )
+        for shot in self._shots():
+            anchors: list[_Anchor] = []
+            for stretch in shot:
+                anchor = stretch.end and self._anchor(stretch.end, stretch.missing)
+                yield from self._track(stretch, anchors, anchor)
+                if anchor is not None:
+                    anchors = [*anchors, anchor][-self._memory :]
+                    if any(anchor.frame in frames for frames in self._wanted):
+                        yield self._decode_anchor(anchor)
 
     @property
-    def _wanted(self) -> set[range]:
-        return {segment.frames for segment in self.segments}
+    def _wanted(self) -> list[range]:
+        """The frames of the segments, without those that an interrupted run labeled."""
+        rest = None
+        if self.resume:
+            first, last = self.resume[0].frame, self.resume[-1].frame
+            rest = range(first) if self.direction == "backward" else range(last + 1, len(self.frames))
+        return [overlap(segment.frames, rest) for segment in self.segments]
 
     @property
     def _memory(self) -> int:
-        """How many labelled frames are looked at."""
-        return max(self.config.labelled, 1)
+        """How many labeled frames are looked at."""
+        return max(self.config.labeled, 1)
 
-    def _stretches(self) -> Iterator[_Stretch]:
-        wanted = self._wanted
-        needed = frozenset().union(*(segment.seeds for segment in self.segments))
-        known: frozenset[int] = frozenset()
-        start = 0
-        for seed in self.seeds:
-            missing = known - self._drawn[seed.frame]
-            known |= self._drawn[seed.frame]
-            if seed.frame in needed:
-                frames = range(start, seed.frame)
-                fused = self.direction == "both" and seed is not self.seeds[0]
-                passes = 1 + fused if frames in wanted else int(bool(missing))
-                yield _Stretch(seed, known, frames, frames in wanted, passes)
-            start = seed.frame + 1
+    def _shots(self) -> Iterator[list[_Stretch]]:
+        """What there is to do, shot by shot."""
+        wanted = [frames for frames in self._wanted if frames]
+        needed = frozenset().union(*(s.seeds for s, frames in zip(self.segments, self._wanted, strict=True) if frames))
+        for shot in shots(len(self.frames), self.cuts):
+            seeds = [seed for seed in self.seeds if seed.frame in shot]
+            if needed.intersection(seed.frame for seed in seeds):
+                yield list(self._stretches(shot, seeds, wanted, needed))
 
-    def _backward(self) -> Iterator[TrackedFrame | None]:
-        last = len(self.frames) - 1
-        for tracked in self._mirrored().steps():
-            yield tracked and replace(tracked, frame=last - tracked.frame)
+    def _stretches(
+        self, shot: range, seeds: Sequence[Seed], wanted: Sequence[range], needed: frozenset[int]
+    ) -> Iterator[_Stretch]:
+        resumed = [seed.frame for seed in self.resume]
+        active: frozenset[int] = frozenset()
+        start = shot.start
+        for seed in [*seeds, None]:
+            frames = range(start, shot.stop if seed is None else seed.frame)
+            labeled = next((part for part in wanted if overlap(frames, part)), range(0))
+            drawn = frozenset() if seed is None else self._drawn[seed.frame]
+            missing = frozenset() if seed is None else active - drawn - seed.gone
+            stop = labeled.stop
+            if seed is not None and missing and seed.frame in needed and seed.frame not in resumed:
+                stop = seed.frame + 1
+            first = max((frame + 1 for frame in resumed if frame in frames), default=start)
+            fused = self.direction == "both" and seed is not None
+            back = range(0)
+            if seed is not None and seed is seeds[0]:
+                stop = 0
+                back = range(seed.frame - 1, labeled.start - 1, -1) if labeled else back
+            elif fused and labeled and active & drawn:
+                back = range(frames.stop - 1, labeled.start - 1, -1)
+            if seed is None or seed.frame in needed:
+                yield _Stretch(seed, frames, labeled, range(first, max(first, stop)), back, active, missing)
+            active = missing | drawn
+            start = frames.stop + 1
 
     def _mirrored(self) -> Tracker:
         """Backward is forward on the reversed video."""
         length = len(self.frames)
-        mirrored = copy(self)
-        mirrored.frames = _Reversed(self.frames)
-        mirrored.seeds = [Seed(length - 1 - seed.frame, seed.labels) for seed in reversed(self.seeds)]
-        mirrored.segments = [segment.mirrored(length) for segment in reversed(self.segments)]
-        mirrored._drawn = {length - 1 - frame: ids for frame, ids in self._drawn.items()}
-        mirrored.direction = "forward"
-        return mirrored
+        reversed_ = copy(self)
+        reversed_.frames = _Reversed(self.frames)
+        reversed_.seeds, reversed_.resume = (
+            [replace(seed, frame=length - 1 - seed.frame) for seed in reversed(seeds)]
+            for seeds in (self.seeds, self.resume)
+        )
+        reversed_.segments = [segment.mirrored(length) for segment in reversed(self.segments)]
+        reversed_.cuts = [length - cut for cut in reversed(self.cuts)]
+        reversed_._drawn = {length - 1 - frame: ids for frame, ids in self._drawn.items()}
+        reversed_.direction = "forward"
+        return reversed_
 
-    def _before(self, anchor: _Anchor) -> Iterator[TrackedFrame | None]:
-        """The frames before the first labelled one."""
-        store = self._store(range(anchor.frame))
-        for step in self._run(range(anchor.frame - 1, -1, -1), [anchor]):
-            store[step.frame] = step.soft
-            yield None
-        yield from self._stored(store, anchor.known)
-
-    def _between(self, anchors: list[_Anchor], end: _Anchor, wanted: bool) -> Iterator[TrackedFrame | None]:
-        """The frames between the last of the anchors and the next one; completes that one."""
-        start = anchors[-1]
-        between = range(start.frame + 1, end.frame)
-        informed = _informed(anchors)
-        # A labelled frame that leaves out objects would tell that they are not there.
-        sources = informed if end.missing else [start, end, *informed[1:]]
-        fused = wanted and self.direction == "both"
-        store = self._store(between if wanted else range(0))
-        cache: dict[int, Any] = {end.frame: end.prepared}
-        room = FEATURE_CACHE_BYTES if fused else 0
-        along = range(between.start, end.frame + bool(end.missing))
-        for step in self._run(along, sources, cache):
-            if step.frame == end.frame:
-                end.soft = self._engine.codec.complete(end.soft, step.soft, end.drawn)
-                break
-            if wanted:
-                store[step.frame] = step.soft
-            room -= getattr(step.prepared, "nbytes", 0)
-            if room > 0:
-                cache[step.frame] = step.prepared
-            yield None
-        if fused:
-            span = end.frame - start.frame
-            both_sides = start.known & end.drawn
-            for step in self._run(between[::-1], [end, *informed], cache):
-                nearness = (end.frame - step.frame) / span  # of the start
-                store[step.frame] = self._engine.codec.fuse(
-                    store[step.frame], step.soft, nearness, both_sides
-                )
+    def _track(
+        self, stretch: _Stretch, anchors: Sequence[_Anchor], end: _Anchor | None
+    ) -> Iterator[TrackedFrame | None]:
+        """Label the wanted frames of a stretch, and complete the labeled frame at its end."""
+        engine = self._engine
+        informed = self._informed(anchors)
+        sources = informed
+        if end and anchors and stretch.active <= end.drawn:
+            # A labeled frame that leaves out an object would tell that it is not there.
+            sources = [informed[0], end.labeled, *informed[1:]]
+        waiting = _SoftLabels() if stretch.back else None
+        cache: dict[int, Any] = {end.frame: end.prepared} if end else {}
+        room = FEATURE_CACHE_BYTES
+        for step in self._run(stretch.ahead, sources, cache, self._recent(stretch.frames)):
+            if end and step.frame == end.frame:
+                end.soft = engine.codec.complete(end.soft, step.soft, stretch.missing)
+            elif waiting is None and step.frame in stretch.wanted:
+                yield engine.decode(step.frame, step.soft, step.image, stretch.active)
+            else:
+                if waiting is not None and step.frame in stretch.wanted:
+                    waiting[step.frame] = step.soft
+                    room -= getattr(step.prepared, "nbytes", 0)
+                    if room > 0:
+                        cache[step.frame] = step.prepared
                 yield None
-        yield from self._stored(store, start.known)
+        if end is None or waiting is None:
+            return
+        both_sides = stretch.active & end.drawn
+        for step in self._run(stretch.back, [end.labeled, *informed], cache):
+            if step.frame in stretch.wanted:
+                soft = step.soft
+                if anchors:
+                    nearness = (end.frame - step.frame) / (end.frame - anchors[-1].frame)  # of the start
+                    soft = engine.codec.fuse(waiting[step.frame], soft, nearness, both_sides)
+                waiting[step.frame] = soft
+            yield None
+        objects = stretch.active if anchors else end.drawn
+        # The frames are read once more for their outlines.
+        images = _ahead(engine.read(self.frames, stretch.wanted)) if engine.outlined else repeat(None)
+        for index in stretch.wanted:
+            yield engine.decode(index, waiting[index], next(images), objects)
+
+    def _informed(self, anchors: Sequence[_Anchor]) -> list[Labelled]:
+        """The last anchor and those before it that know all of its objects, the nearest first.
+
+        One from before an object was labeled would tell that it is not there. Objects whose tracks ended since
+        are taken out.
+        """
+        codec = self._engine.codec
+        return [
+            Labelled(anchor.prepared, codec.without(anchor.soft, anchor.active - anchors[-1].active))
+            for anchor in reversed(anchors)
+            if anchor.active >= anchors[-1].active
+        ]
+
+    def _recent(self, frames: range) -> list[Labelled]:
+        """What an interrupted run labeled last within some frames."""
+        seeds = [seed for seed in self.resume if seed.frame in frames][-self.config.memory :]
+        return [self._engine.labeled(self.frames, seed) for seed in seeds]
 
     def _run(
-        self, indices: range, sources: Sequence[_Anchor], cache: dict[int, Any] | None = None
+        self, indices: range, sources: Sequence[Labelled], cache: dict[int, Any], recent: Sequence[Labelled] = ()
     ) -> Iterator[_Step]:
-        """Propagate from the first of the sources along the indices."""
+        """Propagate from the first of the sources, or from the last of the recent frames, along the indices."""
         if not indices:
             return
-        self._engine.propagator.start([anchor.labelled for anchor in sources[: self._memory]])
-        cache = cache or {}
-        unread = [i for i in indices if i not in cache]
-        frames = self._read(range(unread[0], unread[-1] + indices.step, indices.step)) if unread else iter(())
+        propagator = self._engine.propagator
+        propagator.start(sources[: self._memory], recent)
+        for index, image, prepared in _ahead(self._prepared(indices, cache)):
+            yield _Step(index, image, prepared, propagator.step(prepared))
+
+    def _prepared(
+        self, indices: range, cache: dict[int, Any]
+    ) -> Iterator[tuple[int, np.ndarray | None, Any]]:
+        """Frames and what the propagator needs of them: computed beside its steps, or taken from the cache."""
+        unread = [index for index in indices if index not in cache]
+        images: Iterator[np.ndarray] = iter(())
+        if unread:
+            read = range(unread[0], unread[-1] + indices.step, indices.step)
+            images = _ahead(self._engine.read(self.frames, read))
         for index in indices:
-            image = None if index in cache else next(frames)
-            prepared = cache[index] if image is None else self._engine.prepare(image)
-            yield _Step(index, image, prepared, self._engine.propagator.step(prepared))
+            image = None if index in cache else next(images)
+            yield index, image, cache[index] if image is None else self._engine.prepare(image)
 
-    def _read(self, indices: range) -> Iterator[np.ndarray]:
-        return self._engine.read(self.frames, indices)
-
-    def _anchor(self, seed: Seed, known: frozenset[int]) -> _Anchor:
-        labelled = self._engine.labelled(self.frames, seed)
-        return _Anchor(seed.frame, *labelled, seed.labels, self._drawn[seed.frame], known)
-
-    def _store(self, indices: range) -> _SoftLabels:
-        engine = self._engine
-        return _SoftLabels(indices, (*engine.grid.cells, engine.codec.depth), engine.propagator.device)
-
-    def _stored(self, store: _SoftLabels, known: frozenset[int]) -> Iterator[TrackedFrame]:
-        """Stored soft labels as labels; for their outlines the frames are read once more."""
-        images = self._read(store.indices) if store.indices and self._engine.outlined else repeat(None)
-        for index, soft in store.items():
-            yield self._engine.decode(index, soft, next(images, None), known)
+    def _anchor(self, seed: Seed, missing: frozenset[int]) -> _Anchor:
+        written = next((resumed for resumed in self.resume if resumed.frame == seed.frame), seed)
+        prepared, soft = self._engine.labeled(self.frames, replace(seed, labels=written.labels))
+        drawn = self._drawn[seed.frame]
+        return _Anchor(seed.frame, prepared, soft, seed.labels, drawn, missing | drawn)
 
     def _decode_anchor(self, anchor: _Anchor) -> TrackedFrame:
-        labels, confidence = self._engine.codec.decode(anchor.soft)
-        labels = self._engine.codec.overlay(labels, anchor.labels)
+        codec = self._engine.codec
+        labels, confidence = codec.decode(anchor.soft, ids=anchor.active)
+        labels = codec.overlay(labels, anchor.labels)
         certain = {i: np.ones_like(confidence[i]) if self.kind == "points" else 1.0 for i in anchor.drawn}
-        return TrackedFrame(anchor.frame, labels, {**confidence, **certain}, anchor.drawn, anchor.known)
+        return TrackedFrame(anchor.frame, labels, {**confidence, **certain}, anchor.drawn, anchor.active)
 
 
 class StreamTracker:
@@ -302,9 +459,9 @@ class StreamTracker:
         device: str | torch.device | None = None,
     ) -> None:
         frames, seed = open_frames([first_frame]), Seed(0, labels)
-        self._engine = Engine(frames, [seed], kind, model, config or TrackerConfig(), device)
-        self._engine.propagator.start([self._engine.labelled(frames, seed)])
-        self._known = self._engine.codec.ids_in(labels)
+        self._engine = _Engine(frames, [seed], kind, model, config or TrackerConfig(), device)
+        self._engine.propagator.start([self._engine.labeled(frames, seed)])
+        self._objects = self._engine.codec.ids_in(labels)
         self._size = first_frame.shape
         self._frame = 0
 
@@ -316,36 +473,29 @@ class StreamTracker:
                 f"frame {self._frame} has shape {frame.shape}, the first one has {self._size}"
             )
         soft = self._engine.propagator.step(self._engine.prepare(frame))
-        return self._engine.decode(self._frame, soft, frame, self._known)
-
-
-def _informed(anchors: Sequence[_Anchor]) -> list[_Anchor]:
-    """The last of the anchors and those before it that know all of its objects, the nearest first.
-
-    One from before an object was labelled would tell that it is not there.
-    """
-    return [anchor for anchor in reversed(anchors) if anchor.known >= anchors[-1].known]
+        return self._engine.decode(self._frame, soft, frame, self._objects)
 
 
 class _SoftLabels:
-    """Soft label maps of a range of frames, in half precision in a temporary file."""
+    """Soft labels that wait in a temporary file: compressed, as most cells belong wholly to one object."""
 
-    def __init__(self, indices: range, shape: tuple[int, ...], device: torch.device) -> None:
-        self.indices = indices
-        self._device = device
-        if indices:
-            file = tempfile.TemporaryFile(prefix="colortrack-")  # noqa: SIM115, the array keeps it open
-            self._maps = np.memmap(file, np.float16, "w+", shape=(len(indices), *shape))
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="colortrack-")  # noqa: SIM115, closed with the object
+        self._places: dict[int, tuple[int, int]] = {}  # index: where its data begins and ends
+        self._shape: torch.Size
+        self._device: torch.device
 
     def __setitem__(self, index: int, soft: Tensor) -> None:
-        self._maps[self.indices.index(index)] = soft.cpu().numpy()
+        self._shape, self._device = soft.shape, soft.device
+        start = self._file.seek(0, 2)
+        self._file.write(zlib.compress(soft.half().contiguous().cpu().numpy().data, 1))
+        self._places[index] = start, self._file.tell()
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(self._maps[self.indices.index(index)].astype(np.float32)).to(self._device)
-
-    def items(self) -> Iterator[tuple[int, Tensor]]:
-        for index in self.indices:
-            yield index, self[index]
+        start, stop = self._places[index]
+        self._file.seek(start)
+        values = np.frombuffer(zlib.decompress(self._file.read(stop - start)), np.float16)
+        return torch.from_numpy(values.astype(np.float32)).view(self._shape).to(self._device)
 
 
 class _Reversed(Frames):
@@ -370,13 +520,32 @@ def _sorted_seeds(seeds: Labels | Seed | Sequence[Seed], length: int) -> list[Se
         seeds = [seeds]
     ordered = sorted(seeds, key=lambda seed: seed.frame)
     if not ordered:
-        raise ColorTrackError("there is no labelled frame; label at least one")
+        raise ColorTrackError("there is no labeled frame; label at least one")
     frames = [seed.frame for seed in ordered]
     outside = [frame for frame in frames if not 0 <= frame < length]
     if outside:
         raise ColorTrackError(
-            f"labelled frame {outside[0]} lies outside the video, which has {length} frames"
+            f"labeled frame {outside[0]} is outside the video, which has {length} frames"
         )
     if len(set(frames)) < len(frames):
-        raise ColorTrackError(f"a frame is labelled twice; the labelled frames are {frames}")
+        raise ColorTrackError(f"a frame is labeled twice; the labeled frames are {frames}")
     return ordered
+
+
+def _find_cuts(frames: Frames) -> list[int]:
+    from fiftyone_colortrack.shots import find_cuts
+
+    return find_cuts(frames)
+
+
+def _ahead(items: Iterator[T], count: int = 2) -> Iterator[T]:
+    """Make the next items in a thread of their own while the last one is used."""
+    end = object()
+    with ThreadPoolExecutor(1, "colortrack-ahead") as thread:
+        coming = deque(thread.submit(next, items, end) for _ in range(count))
+        try:
+            while (item := coming.popleft().result()) is not end:
+                coming.append(thread.submit(next, items, end))
+                yield item  # type: ignore[misc]
+        finally:
+            thread.shutdown(cancel_futures=True)

@@ -5,10 +5,10 @@ from fiftyone_colortrack.tracking.segments import plan_segments
 ONE, TWO, BOTH = frozenset({1}), frozenset({2}), frozenset({1, 2})
 
 
-def plan(drawn, direction="both", labelled=2, length=100):
+def plan(drawn, direction="both", labeled=2, length=100, **options):
     return {
         (segment.frames.start, segment.frames.stop): set(segment.seeds)
-        for segment in plan_segments(drawn, length, direction, labelled)
+        for segment in plan_segments(drawn, length, direction, labeled, **options)
     }
 
 
@@ -42,11 +42,11 @@ def test_a_new_object_is_missing_nowhere_before():
     assert plan({10: ONE, 40: BOTH})[40, 41] == {40}
 
 
-@pytest.mark.parametrize(("labelled", "seeds"), [(0, {70}), (1, {70}), (2, {50, 70}), (3, {30, 50, 70})])
-def test_as_many_labelled_frames_as_stay_in_memory(labelled, seeds):
-    segments = plan(dict.fromkeys((10, 30, 50, 70), ONE), labelled=labelled)
+@pytest.mark.parametrize(("labeled", "seeds"), [(0, {70}), (1, {70}), (2, {50, 70}), (3, {30, 50, 70})])
+def test_as_many_labeled_frames_as_stay_in_memory(labeled, seeds):
+    segments = plan(dict.fromkeys((10, 30, 50, 70), ONE), labeled=labeled)
     assert segments[71, 100] == seeds
-    assert segments[51, 70] == {50, 70} | (seeds if labelled == 3 else set())
+    assert segments[51, 70] == {50, 70} | (seeds if labeled == 3 else set())
 
 
 def test_directions():
@@ -56,3 +56,56 @@ def test_directions():
     assert list(backward) == [(0, 10), (10, 11), (11, 40), (40, 41)]
     assert backward[0, 10] == {10, 40}
     assert forward[41, 100] == {10, 40}
+
+
+def test_shots_are_planned_apart():
+    """What is labeled in one shot says nothing about another; unlabeled shots are left out."""
+    drawn = {10: BOTH, 40: ONE, 70: BOTH}
+    segments = plan(drawn, cuts=[30, 50, 60])
+    assert segments == {
+        (0, 10): {10},
+        (10, 11): {10},
+        (11, 30): {10},
+        (30, 40): {40},
+        (40, 41): {40},
+        (41, 50): {40},
+        (60, 70): {70},
+        (70, 71): {70},
+        (71, 100): {70},
+    }
+    assert list(plan(drawn, "backward", cuts=[30, 50, 60])) == [
+        (0, 10),
+        (10, 11),
+        (30, 40),
+        (40, 41),
+        (60, 70),
+        (70, 71),
+    ]
+
+
+def test_a_gone_object_is_not_missing():
+    segments = plan({10: BOTH, 40: ONE, 80: BOTH}, gone={40: TWO})
+    assert segments[40, 41] == {40}
+    assert segments[11, 40] == {10, 40}
+    assert segments[41, 80] == {40, 80}
+
+
+def test_frames_without_any_object_are_left_out():
+    assert list(plan({10: ONE, 40: frozenset(), 80: ONE}, gone={40: ONE})) == [
+        (0, 10),
+        (10, 11),
+        (11, 40),
+        (40, 41),
+        (80, 81),
+        (81, 100),
+    ]
+
+
+@pytest.mark.parametrize("direction", ["both", "forward", "backward"])
+def test_a_span_takes_part_of_the_plan(direction):
+    whole = plan({10: ONE, 40: ONE}, direction)
+    assert plan({10: ONE, 40: ONE}, direction, span=range(5, 21)) == {
+        (max(first, 5), min(stop, 21)): seeds
+        for (first, stop), seeds in whole.items()
+        if max(first, 5) < min(stop, 21)
+    }

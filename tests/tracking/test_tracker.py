@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -43,7 +45,7 @@ def scene(frames: int = 10) -> tuple[np.ndarray, np.ndarray]:
 
 
 def track(frames, seeds, **options) -> dict[int, np.ndarray]:
-    tracker = Tracker(frames, seeds, model="lab", config=options.pop("config", SMALL), **options)
+    tracker = Tracker(frames, seeds, model="lab", **{"config": SMALL, **options})
     tracked = list(tracker)
     assert len(tracked) == len(tracker)
     return {frame.frame: frame for frame in tracked}
@@ -74,7 +76,7 @@ def test_backward_is_forward_on_the_reversed_video():
         assert (both[t].labels == backward[t].labels).mean() > 0.999
 
 
-def test_a_labelled_frame_in_the_middle_goes_both_ways():
+def test_a_labeled_frame_in_the_middle_goes_both_ways():
     video, masks = scene()
     seed = Seed(5, masks[5])
     assert list(track(video, seed)) == list(range(10))
@@ -84,7 +86,7 @@ def test_a_labelled_frame_in_the_middle_goes_both_ways():
         assert jaccard(frame.labels > 0, masks[t] > 0) > 0.8
 
 
-def test_several_labelled_frames_are_better_than_one():
+def test_several_labeled_frames_are_better_than_one():
     video, masks = scene(20)
     one = track(video, masks[0])
     three = track(video, [Seed(t, masks[t]) for t in (0, 10, 19)])
@@ -196,15 +198,16 @@ def test_features_are_computed_once_per_frame(prepared):
 @pytest.mark.parametrize(
     ("seeds", "options", "message"),
     [
-        ([], {}, "no labelled frame"),
+        ([], {}, "no labeled frame"),
         (
             Seed(10, np.ones(SIZE, np.uint8)),
             {},
-            "labelled frame 10 lies outside the video, which has 10 frames",
+            "labeled frame 10 is outside the video, which has 10 frames",
         ),
-        ([Seed(1, np.ones(SIZE, np.uint8))] * 2, {}, "labelled twice"),
+        ([Seed(1, np.ones(SIZE, np.uint8))] * 2, {}, "labeled twice"),
         (np.ones(SIZE, np.uint8), {"kind": "lines"}, "choose one of masks"),
         (np.ones(SIZE, np.uint8), {"direction": "up"}, "choose one of forward"),
+        (np.ones(SIZE, np.uint8), {"span": range(5, 11)}, r"span is range\(5, 11\)"),
     ],
 )
 def test_bad_input_is_named(seeds, options, message):
@@ -339,3 +342,124 @@ def test_confidence_falls_when_an_object_leaves(model):
     assert all(0 <= confidence <= 1 for confidence in tracked)
     assert tracked[0] == 1
     assert np.mean(tracked[-2:]) < np.mean(tracked[1:4]) - 0.15
+
+
+def other_shot(frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """One disc over a background of other colors."""
+    video, masks = scene(frames)
+    return video[..., ::-1].copy() // 2 + 100, np.where(masks == 1, 1, 0).astype(np.uint8)
+
+
+def test_tracks_end_at_cuts():
+    (first, first_masks), (second, second_masks) = scene(8), other_shot(8)
+    video, masks = np.concatenate([first, second]), np.concatenate([first_masks, second_masks])
+    tracker = Tracker(video, masks[0], model="lab", config=SMALL)
+    assert tracker.cuts == [8]
+    assert [frame.frame for frame in tracker] == list(range(8))
+
+    tracked = track(video, [Seed(2, masks[2]), Seed(12, masks[12])])
+    assert list(tracked) == list(range(16))
+    for t, frame in tracked.items():
+        assert frame.objects == ({1, 2} if t < 8 else {1})
+        assert jaccard(frame.labels == 1, masks[t] == 1) > 0.8, t
+    alone = track(first, Seed(2, masks[2]))
+    assert all(np.array_equal(tracked[t].labels, alone[t].labels) for t in range(8))
+
+    going_on = replace(SMALL, end_at_cuts=False)
+    assert list(track(video, masks[0], config=going_on)) == list(range(16))
+
+
+@pytest.mark.parametrize("direction", ["both", "forward", "backward"])
+def test_a_gone_object_ends_there_and_a_later_seed_starts_it_again(direction):
+    video, masks = scene(16)
+    one = np.where(masks == 1, 1, 0).astype(np.uint8)
+    seeds = [Seed(0, masks[0]), Seed(6, one[6], gone=frozenset({2})), Seed(11, masks[11])]
+    tracked = track(video, seeds, direction=direction)
+    absent = range(6, 11) if direction != "backward" else range(1, 7)
+    for t, frame in tracked.items():
+        seen = {1} if t in absent else {1, 2}
+        assert frame.objects == set(frame.confidence) == set(np.unique(frame.labels)) - {0} == seen, t
+        for i in seen:
+            assert jaccard(frame.labels == i, masks[t] == i) > 0.8, (t, i)
+
+
+def test_where_every_object_is_gone_nothing_is_tracked(prepared):
+    video, masks = scene(12)
+    seeds = [Seed(2, masks[2]), Seed(6, np.zeros(SIZE, np.uint8), gone=frozenset({1, 2}))]
+    tracked = track(video, seeds)
+    assert list(tracked) == list(range(7))
+    assert not tracked[6].labels.any()
+    assert len(prepared) == 7
+
+
+@pytest.mark.parametrize("direction", ["both", "forward", "backward"])
+@pytest.mark.parametrize("span", [range(0, 3), range(4, 8), range(5, 12), range(8, 9), range(13, 16)])
+def test_a_span_is_as_in_the_whole(direction, span):
+    video, masks = scene(16)
+    seeds = seeds_of(masks, {3: (1, 2), 8: (1,), 11: (1, 2)})
+    whole = track(video, seeds, direction=direction)
+    part = Tracker(video, seeds, model="lab", config=SMALL, direction=direction, span=span)
+    steps = list(part.steps())
+    assert len(steps) == part.step_count
+    tracked = {frame.frame: frame for frame in steps if frame is not None}
+    assert list(tracked) == [t for t in whole if t in span]
+    for t, frame in tracked.items():
+        assert np.array_equal(frame.labels, whole[t].labels)
+
+
+def test_only_what_a_span_needs_is_tracked(prepared):
+    video, masks = scene(20)
+    track(video, Seed(5, masks[5]), span=range(5, 10))
+    assert len(prepared) == 5
+    prepared.clear()
+    track(video, [Seed(2, masks[2]), Seed(16, masks[16])], direction="forward", span=range(16, 18))
+    assert len(prepared) == 2 + 1  # with the labeled frame before, which stays in memory
+
+
+@pytest.mark.parametrize("direction", ["both", "forward", "backward"])
+@pytest.mark.parametrize(("kind", "done"), [("masks", 4), ("masks", 9), ("boxes", 9)])
+def test_an_interrupted_run_goes_on(direction, kind, done, prepared):
+    video, masks = scene(16)
+    seeds = seeds_of(masks, {3: (1, 2), 8: (1,), 11: (1, 2)})
+    if kind == "boxes":
+        seeds = [Seed(seed.frame, boxes_of(seed.labels)) for seed in seeds]
+    whole = track(video, seeds, direction=direction, kind=kind)
+    written = list(whole.values())[:done]
+    prepared.clear()
+    options = {"kind": kind, "model": "lab", "config": SMALL, "direction": direction}
+    resume = [Seed(frame.frame, frame.labels) for frame in written[-SMALL.memory :]]
+    resumed = Tracker(video, seeds, **options, resume=resume)
+    assert resumed.segments == Tracker(video, seeds, **options).segments
+    steps = list(resumed.steps())
+    assert len(steps) == resumed.step_count
+    tracked = [frame for frame in steps if frame is not None]
+    assert [frame.frame for frame in tracked] == list(whole)[done:]
+    assert len(prepared) <= len(tracked) + len(seeds) + SMALL.memory + 5  # 5: completes the second seed
+    for frame in tracked:
+        for i in (1, 2):
+            before, now = whole[frame.frame].labels, frame.labels
+            if kind == "masks":
+                assert jaccard(now == i, before == i) > 0.95, (frame.frame, i)
+            else:
+                np.testing.assert_allclose(now[i], before[i], atol=8)  # a cell
+
+
+def boxes_of(mask: np.ndarray) -> dict[int, np.ndarray]:
+    boxes = {}
+    for i in set(np.unique(mask)) - {0}:
+        y, x = np.nonzero(mask == i)
+        boxes[int(i)] = np.array([x.min(), y.min(), x.max() + 1, y.max() + 1], float)
+    return boxes
+
+
+def test_a_written_labeled_frame_is_not_completed_again(prepared):
+    video, masks = scene(20)
+    seeds = seeds_of(masks, {0: (1, 2), 10: (1,)})
+    whole = track(video, seeds, direction="forward")
+    prepared.clear()
+    resume = [Seed(t, whole[t].labels) for t in (10, 13, 14, 15)]
+    tracked = track(video, seeds, direction="forward", resume=resume)
+    assert list(tracked) == [16, 17, 18, 19]
+    assert len(prepared) == 4 + 2 + 3
+    for t, frame in tracked.items():
+        assert jaccard(frame.labels == 2, whole[t].labels == 2) > 0.95
