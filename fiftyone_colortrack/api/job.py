@@ -132,7 +132,9 @@ class Job:
         size = settings["config"]["input_size"]
         size = tuple(size) if isinstance(size, list) else size  # JSON has no tuples
         settings["config"] = TrackerConfig(**{**settings["config"], "input_size": size})
-        ranges = tuple((id, tuple((first, last) for first, last in of_video)) for id, of_video in values["ranges"])
+        ranges = tuple(
+            (id, tuple((first, last) for first, last in of_video)) for id, of_video in values["ranges"]
+        )
         special = {
             "samples": DatasetView._build(dataset, values["view"]),
             "rules": SeedRules(**rules),
@@ -364,8 +366,7 @@ class Job:
             return
         bounds = [0, *cuts, length]
         shots = [
-            fo.TemporalDetection(label="shot", support=[first + 1, stop])
-            for first, stop in pairwise(bounds)
+            fo.TemporalDetection(label="shot", support=[first + 1, stop]) for first, stop in pairwise(bounds)
         ]
         value = fo.TemporalDetections(detections=shots)
         whole(self.dataset).set_values(self.cuts_field, {id: value}, key_field="id")

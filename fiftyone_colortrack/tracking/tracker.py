@@ -54,12 +54,12 @@ def make_propagator(
     if model == "identity":
         return IdentityPropagator()
     if model == "flow":
-        return DisPropagator(config.input_size)
+        return DisPropagator(config.input_size or 480)
     if model == "raft":
-        return RaftPropagator(config.input_size, device)
+        return RaftPropagator(config.input_size or 480, device)
     if not isinstance(model, Embedder):
         model = load_model(model, device)
-    return ColorPropagator(model.for_points() if kind == "points" else model, config)
+    return ColorPropagator(model.for_points() if kind == "points" else model, config, fine=kind == "masks")
 
 
 class _Engine:

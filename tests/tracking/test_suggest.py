@@ -44,7 +44,7 @@ def test_several_frames_are_chosen_together():
     assert sorted(together) == [pytest.approx(19, abs=1), pytest.approx(38, abs=1)]
 
 
-def test_labelled_frames_are_not_suggested():
+def test_labeled_frames_are_not_suggested():
     assert suggest_frames(np.zeros(4), [1, 2], 10) in ([0, 3], [3, 0])
     assert suggest_frames(np.zeros(2), [0, 1]) == []
     assert len(suggest_frames(np.zeros(5), [])) == 1
