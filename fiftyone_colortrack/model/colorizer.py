@@ -269,7 +269,19 @@ class FastEmbedder(Embedder):
         return points
 
     def describe(self, lab: Tensor) -> Tensor:
-        learned = super().describe(lab)
+        import os
+        scale=float(os.environ.get("NS","1"))
+        if scale!=1:
+            small=F.interpolate(lab,scale_factor=scale,mode="bilinear",antialias=True)
+            small=F.pad(small,(0,-small.shape[-1]%8,0,-small.shape[-2]%8),mode="replicate")
+            learned=super().describe(small.contiguous(memory_format=torch.channels_last)).float()
+            h,w=lab.shape[-2]//8,lab.shape[-1]//8
+            y=((torch.arange(h)+.5)*8*scale/8)/learned.shape[-2]*2-1
+            x=((torch.arange(w)+.5)*8*scale/8)/learned.shape[-1]*2-1
+            grid=torch.stack(torch.meshgrid(y,x,indexing="ij")[::-1],-1)[None]
+            learned=F.normalize(F.grid_sample(learned,grid,mode="bilinear",padding_mode="border",align_corners=False),dim=1)
+        else:
+            learned = super().describe(lab)
         if not self.lab_channels:
             return learned
         raw = lab_patches(lab, self.stride).permute(0, 3, 1, 2)
