@@ -27,9 +27,9 @@ from fiftyone_colortrack.tracking.affinity import (
 from fiftyone_colortrack.tracking.config import TrackerConfig
 from fiftyone_colortrack.tracking.grid import Grid
 
-import os
-DIMENSIONS = int(os.environ.get("DIMS","128"))
-UNIFORM = float(os.environ.get("UNI","0.02"))
+DIMENSIONS = 128
+"""Channels that candidates are searched by, see `_Memory.searched`."""
+UNIFORM = 0.02
 """Labels that differ by less, all around the matches of a cell, are the same for its four fine cells."""
 NEGLIGIBLE = 8.0
 """Matches whose similarity is this many temperatures below the best one have no say."""
@@ -235,10 +235,11 @@ class _Memory:
         self.labeled = len(labeled) if keep else 0
         self._recent, self._added, self._slot, self._has_fine = recent, 0, 0, fine
         size = self.labeled + recent
-        height, width, channels = features.coarse.shape
+        height, width, _ = features.coarse.shape
         depth = labels.shape[-1]
         self._axes = _principal_axes(features.coarse.flatten(0, 1), DIMENSIONS) if fine else None
-        self._features = self.searched(features.coarse).new_empty(size, height, width, min(channels, DIMENSIONS) if fine else channels)
+        searched = self.searched(features.coarse)
+        self._features = searched.new_empty(size, *searched.shape)
         self.last = features.coarse
         self._labels = labels.new_empty(size, height, width, depth)
         self.resting = labels.flatten(0, 1).median(0).values
