@@ -1,13 +1,14 @@
-"""Labels in pixels <-> soft label maps in cells: masks, boxes, key points."""
+"""Labels in pixels <-> soft label maps in cells: masks, boxes, keypoints."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,12 +19,14 @@ from fiftyone_colortrack.tracking.labels import LOST, LabelKind, Labels, Seed
 from fiftyone_colortrack.tracking.outlines import MARGIN, WINDOW_AREA, Outlines
 
 LEAST_MASS = 0.5  # cells: an object that covers less is not seen
+REACH = 16  # pixels of the input: components this near to where the object was continue it
+LARGE = 0.1  # of an object's largest component: components above this are no specks
 
 Confidence = dict[int, Any]
 
 
 class Region(NamedTuple):
-    """A part of a frame: its rows and columns of cells, and the pixels (y, x) that lie between them."""
+    """A part of a frame: its rows and columns of cells, and the pixels (y, x) between their centers."""
 
     rows: slice
     columns: slice
@@ -38,6 +41,7 @@ class Codec(ABC):
         ids: the objects, in the order of their channels
         channels: {id: its channels}
         depth: L, the number of channels
+        min_confidence: objects and points with less confidence are not decoded
     """
 
     def __init__(self, ids: Sequence[int], grid: Grid, device: torch.device) -> None:
@@ -46,12 +50,13 @@ class Codec(ABC):
         self.device = device
         self.channels: dict[int, slice] = {}
         self.depth = 0
-        self._interpolation = tuple(grid.interpolation(axis).to(device) for axis in (0, 1))
+        self.min_confidence = 0.0
+        self._from_cells = _Interpolation(grid, device)
 
     @classmethod
     @abstractmethod
     def create(cls, seeds: Sequence[Seed], grid: Grid, device: torch.device) -> Codec:
-        """A codec for all objects of these seeds; raises ColorTrackError where labels are unusable."""
+        """A codec for all objects of the seeds; raises ColorTrackError if their labels are unusable."""
 
     @abstractmethod
     def ids_in(self, labels: Labels) -> frozenset[int]:
@@ -67,6 +72,10 @@ class Codec(ABC):
     ) -> tuple[Labels, Confidence]:
         """Soft label map -> labels, and the confidence of each object that is visible.
 
+        The confidence of a mask or box is the mean soft label of its pixels, times the mean soft label of all
+        cells, weighted with itself. It falls when an object leaves or is hidden: what is copied then spreads
+        over cells that are only partly sure of it.
+
         Args:
             soft: [h, w, L]
             outlines: of the frame; masks follow them
@@ -75,12 +84,52 @@ class Codec(ABC):
 
     @abstractmethod
     def overlay(self, tracked: Labels, drawn: Labels) -> Labels:
-        """Drawn labels, completed with tracked ones of the other objects."""
+        """Drawn labels, completed with tracked labels of the other objects."""
+
+    @abstractmethod
+    def cells(self, soft: Tensor) -> Tensor | None:
+        """The cells that each channel covers, bool [L, h, w]; None if they may be scattered."""
+
+    def clean(self, soft: Tensor, before: Tensor) -> Tensor:
+        """Take out specks: components of an object that are small and do not continue it.
+
+        Args:
+            soft: [h, w, L]
+            before: [h, w, L], of the frame before, in the order of tracking
+        """
+        cells = self.cells(soft)
+        if cells is None:
+            return soft
+        now = cells.byte().cpu().numpy()
+        was: np.ndarray | None = None
+        specks = np.zeros(now.shape, bool)
+        reach = np.ones(2 * (2 * max(REACH // self.grid.stride, 1) + 1,), np.uint8)  # both sides
+        for channel, covered in enumerate(now):
+            count, components, stats, _ = cv2.connectedComponentsWithStats(covered)
+            if count <= 2:  # the rest of the frame, and one component
+                continue
+            if was is None:
+                was = self.cells(before).byte().cpu().numpy()  # type: ignore[union-attr]
+            area = stats[:, cv2.CC_STAT_AREA]
+            continued = np.zeros(count, bool)
+            continued[components[cv2.dilate(was[channel], reach) > 0]] = True
+            if not continued[1:].any():
+                continue
+            kept = continued | (area >= LARGE * area[1:].max())
+            kept[0] = False
+            around = [
+                cv2.dilate(part.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+                for part in (kept[components], (covered > 0) & ~kept[components])
+            ]
+            specks[channel] = around[1] & ~around[0] | (covered > 0) & ~kept[components]
+        if not specks.any():
+            return soft
+        return soft.masked_fill(torch.from_numpy(specks).permute(1, 2, 0).to(soft.device), 0)
 
     def complete(self, drawn: Tensor, tracked: Tensor, ids: Collection[int]) -> Tensor:
         """The soft labels of drawn objects, with the objects `ids` as tracked: [h, w, L]."""
         completed = drawn.clone()
-        for object_id in sorted(ids):
+        for object_id in ids:
             completed[..., self.channels[object_id]] = tracked[..., self.channels[object_id]]
         return completed
 
@@ -91,50 +140,49 @@ class Codec(ABC):
     def fuse(self, forward: Tensor, backward: Tensor, nearness: float, ids: Collection[int]) -> Tensor:
         """Weighted mean of two soft label maps for the objects `ids`; all others are as in `forward`.
 
-        The nearer labelled frame counts more, and so does the surer side: what was lost spreads thin.
+        The nearer labeled frame counts more, and so does the surer side: what was lost spreads thin.
 
         Args:
             forward: [h, w, L]
             backward: [h, w, L]
-            nearness: of the labelled frame that `forward` comes from, in [0, 1]
+            nearness: of the labeled frame that `forward` comes from, in [0, 1]
         """
         ahead = nearness * _certainty(forward) ** 2  # [L]
         back = (1 - nearness) * _certainty(backward) ** 2
         share = ahead / (ahead + back)
         fused = forward.clone()
-        for object_id in self.ids if ids is None else sorted(ids):
+        for object_id in ids:
             channels = self.channels[object_id]
             fused[..., channels] = torch.lerp(
                 backward[..., channels], forward[..., channels], share[channels]
             )
         return fused
 
+    def _chosen(self, ids: Collection[int] | None) -> list[int]:
+        return [object_id for object_id in self.ids if ids is None or object_id in ids]
+
     def _upsample(self, channel: Tensor, region: Region) -> Tensor:
         """Interpolate a channel [h, w] at the pixels of a region."""
-        if self.grid.cells == self.grid.size:
-            return channel[region.y, region.x]
-        down = self._interpolation[0][region.y, region.rows]
-        return (
-            down @ channel[region.rows, region.columns] @ self._interpolation[1][region.x, region.columns].T
-        )
+        corner = region.rows.start, region.columns.start
+        return self._from_cells(channel[region.rows, region.columns], corner, region.y, region.x)
 
-    def _region(self, channel: Tensor, above: float) -> Region | None:
-        """Where a channel [h, w] exceeds a value; None if nowhere."""
-        hot = channel > above
-        sides = []
-        for axis in (0, 1):
-            cells = hot.any(1 - axis).nonzero()
-            if not len(cells):
-                return None
-            first, last = max(int(cells[0]) - 1, 0), min(int(cells[-1]) + 1, channel.shape[axis] - 1)
-            per_cell, pixels = self.grid.pixels_per_cell[axis], self.grid.size[axis]
-            start = 0 if first == 0 else min(math.floor((first + 0.5) * per_cell), pixels - 1)
-            stop = (
-                pixels if last == channel.shape[axis] - 1 else min(math.ceil((last + 0.5) * per_cell), pixels)
-            )
-            sides.append((slice(first, last + 1), slice(start, stop)))
-        (rows, y), (columns, x) = sides
-        return Region(rows, columns, y, x)
+    def _regions(self, hot: Tensor) -> list[Region | None]:
+        """The region around the cells of each channel of [h, w, L]; None where there is none."""
+        down, across = (self._bounds(hot.any(1 - axis).T.cpu().numpy(), axis) for axis in (0, 1))
+        return [
+            Region(rows[0], columns[0], rows[1], columns[1]) if rows and columns else None
+            for rows, columns in zip(down, across, strict=True)
+        ]
+
+    def _bounds(self, covered: np.ndarray, axis: int) -> Iterator[tuple[slice, slice] | None]:
+        """Where each channel of [L, cells] begins and ends on an axis, with one cell around it."""
+        cells, pixels, per_cell = covered.shape[1], self.grid.size[axis], self.grid.pixels_per_cell[axis]
+        first = np.maximum(covered.argmax(1) - 1, 0).tolist()
+        last = np.minimum(cells - covered[:, ::-1].argmax(1), cells - 1).tolist()
+        for low, high, anywhere in zip(first, last, np.asarray(covered.any(axis=1)), strict=True):
+            start = 0 if low == 0 else min(math.floor((low + 0.5) * per_cell), pixels - 1)
+            stop = pixels if high == cells - 1 else min(math.ceil((high + 0.5) * per_cell), pixels)
+            yield (slice(low, high + 1), slice(start, stop)) if anywhere else None
 
 
 class MaskCodec(Codec):
@@ -146,9 +194,7 @@ class MaskCodec(Codec):
         self.depth = len(self.ids) + 1
         self._dtype = np.min_scalar_type(max(self.ids))
         self._averaging = tuple(grid.averaging(axis).to(device) for axis in (0, 1))
-        scaled = grid.size != grid.input_size
-        to_frame = replace(grid, stride=1)  # from the input's pixels to the frame's
-        self._pixels = tuple(to_frame.interpolation(axis).to(device) for axis in (0, 1) if scaled)
+        self._to_frame = _Interpolation(replace(grid, stride=1), device)  # from the pixels of the input
 
     @classmethod
     def create(cls, seeds: Sequence[Seed], grid: Grid, device: torch.device) -> MaskCodec:
@@ -163,7 +209,7 @@ class MaskCodec(Codec):
                 )
             ids |= {int(i) for i in np.unique(seed.labels)} - {0}
         if not ids or min(ids) < 0:
-            raise ColorTrackError("the seeds' masks must hold at least one object, with a positive id")
+            raise ColorTrackError("the seeds' masks must contain at least one object, with a positive id")
         return cls(sorted(ids), grid, device)
 
     def ids_in(self, labels: Labels) -> frozenset[int]:
@@ -177,57 +223,69 @@ class MaskCodec(Codec):
             if hit.any():
                 share = self._averaging[0] @ hit @ self._averaging[1].T
                 peak = share.max()
-                # An object that fills no cell to the half would lose everywhere to the background.
+                # An object that fills no cell to the half would lose to the background everywhere.
                 soft[..., channels] = (share / peak if peak < 0.5 else share)[..., None]
         return self._with_background(soft)
 
     def decode(
         self, soft: Tensor, outlines: Outlines | None = None, ids: Collection[int] | None = None
     ) -> tuple[Labels, Confidence]:
+        certainty = _certainty(soft).tolist()
+        # An object that is smaller than the filter's windows would be swallowed by them, or spill over.
+        large = (soft.sum((0, 1)) * self.grid.stride**2 >= WINDOW_AREA).tolist()
+        regions = self._regions(soft > 0.01)
         best = torch.ones(self.grid.size, device=self.device)  # the background: what no object takes
         found = {}
-        for object_id in self.ids if ids is None else sorted(ids):
-            channel = soft[..., self.channels[object_id].start]
-            region = self._region(channel, above=0.01)
+        for object_id in self._chosen(ids):
+            channel = self.channels[object_id].start
+            region = regions[channel]
             if region is None:
                 continue
-            pixels = region.y, region.x
-            # An object that is smaller than the filter's windows would be swallowed by them, or spill over.
-            large = float(channel.sum()) * self.grid.stride**2 >= WINDOW_AREA
-            sharp = outlines if large else None
-            value = self._sharpen(channel, region, sharp) if sharp else self._upsample(channel, region)
-            best[pixels] -= value
-            found[object_id] = pixels, value
+            sharpen = outlines if large[channel] else None
+            value = self._at_pixels(soft[..., channel], region, sharpen)
+            best[region.y, region.x] -= value
+            found[object_id] = (region.y, region.x), value
         winner = torch.zeros_like(best, dtype=torch.int32)
         for object_id, (pixels, value) in found.items():
             winner[pixels].masked_fill_(value > best[pixels], object_id)
             best[pixels] = torch.maximum(best[pixels], value)
         confidence = {}
-        for object_id, (pixels, _) in found.items():
-            values = best[pixels][winner[pixels] == object_id]
-            if len(values):
-                confidence[object_id] = min(float(values.mean()), 1.0)
+        for object_id, (pixels, value) in found.items():
+            mine = winner[pixels] == object_id
+            area = int(mine.sum())
+            sure = min(float((value * mine).sum()) / max(area, 1), 1.0)
+            sure *= certainty[self.channels[object_id].start]
+            if area and sure >= self.min_confidence:
+                confidence[object_id] = sure
+            elif area:
+                winner[pixels].masked_fill_(mine, 0)
         return winner.cpu().numpy().astype(self._dtype), confidence
 
-    def _sharpen(self, channel: Tensor, region: Region, outlines: Outlines) -> Tensor:
-        """A channel [h, w] at the pixels of a region, along the outlines of the frame."""
-        margin = MARGIN // self.grid.stride
+    def cells(self, soft: Tensor) -> Tensor:
+        covered = soft.argmax(-1) == torch.arange(self.depth, device=self.device)[:, None, None]
+        covered[0] = False  # the background may be scattered
+        return covered
+
+    def clean(self, soft: Tensor, before: Tensor) -> Tensor:
+        cleaned = super().clean(soft, before)
+        if cleaned is soft:
+            return soft
+        cleaned = cleaned / cleaned.sum(-1, keepdim=True).clamp(min=1e-3)
+        cleaned[..., 0] += 1 - cleaned.sum(-1)
+        return cleaned
+
+    def _at_pixels(self, channel: Tensor, region: Region, outlines: Outlines | None) -> Tensor:
+        """A channel [h, w] at the pixels of a region, along the outlines of the frame if there are any."""
+        if outlines is None:
+            return self._upsample(channel, region)
+        margin, stride = MARGIN // self.grid.stride, self.grid.stride
         rows, columns = (
             slice(max(part.start - margin, 0), min(part.stop + margin, count))
             for part, count in zip((region.rows, region.columns), self.grid.cells, strict=True)
         )
         sharp = outlines.sharpen(channel, rows, columns)
-        top, left = rows.start * self.grid.stride, columns.start * self.grid.stride
-        if not self._pixels:
-            return sharp[
-                region.y.start - top : region.y.stop - top, region.x.start - left : region.x.stop - left
-            ]
-        down, across = self._pixels
-        return (
-            down[region.y, top : top + sharp.shape[0]]
-            @ sharp
-            @ across[region.x, left : left + sharp.shape[1]].T
-        )
+        corner = rows.start * stride, columns.start * stride
+        return self._to_frame(sharp, corner, region.y, region.x)
 
     def overlay(self, tracked: Labels, drawn: Labels) -> Labels:
         drawn, tracked = np.asarray(drawn).astype(self._dtype), np.asarray(tracked)
@@ -237,6 +295,9 @@ class MaskCodec(Codec):
     def complete(self, drawn: Tensor, tracked: Tensor, ids: Collection[int]) -> Tensor:
         # Where a person drew an object no other object is.
         return self._with_background(super().complete(drawn, tracked * drawn[..., :1], ids))
+
+    def without(self, soft: Tensor, ids: Collection[int]) -> Tensor:
+        return self._with_background(super().complete(soft, torch.zeros_like(soft), ids)) if ids else soft
 
     def fuse(self, forward: Tensor, backward: Tensor, nearness: float, ids: Collection[int]) -> Tensor:
         return self._with_background(super().fuse(forward, backward, nearness, ids))
@@ -248,9 +309,9 @@ class MaskCodec(Codec):
 
 
 class BoxCodec(Codec):
-    """Boxes as filled boxes, each object for itself: they may overlap."""
+    """Boxes as filled boxes, each in a channel of its own: they may overlap."""
 
-    VISIBLE = 0.2  # an object whose soft label stays below this everywhere is not there
+    VISIBLE = 0.2  # an object whose soft label stays below this everywhere is not visible
 
     def __init__(self, ids: Sequence[int], grid: Grid, device: torch.device) -> None:
         super().__init__(ids, grid, device)
@@ -288,22 +349,30 @@ class BoxCodec(Codec):
     ) -> tuple[Labels, Confidence]:
         boxes: dict[int, np.ndarray] = {}
         confidence = {}
-        for object_id in self.ids if ids is None else sorted(ids):
-            channel = soft[..., self.channels[object_id].start]
-            peak = float(channel.max())
-            region = self._region(channel, above=peak / 4)
-            if peak < self.VISIBLE or region is None:
+        peaks, certainty = soft.amax((0, 1)), _certainty(soft).tolist()
+        regions = self._regions((soft > peaks / 4) & (peaks >= self.VISIBLE))
+        for object_id in self._chosen(ids):
+            channel = self.channels[object_id].start
+            region = regions[channel]
+            if region is None:
                 continue
-            value = self._upsample(channel, region)
-            inside = value > peak / 2
+            value = self._upsample(soft[..., channel], region)
+            inside = value > peaks[channel] / 2
             if not inside.any():
+                continue
+            sure = min(float(value[inside].mean()), 1.0) * certainty[channel]
+            if sure < self.min_confidence:
                 continue
             down, across = (inside.any(axis).nonzero() for axis in (1, 0))
             x, y = region.x.start, region.y.start
             corners = across[0] + x, down[0] + y, across[-1] + x + 1, down[-1] + y + 1
             boxes[object_id] = np.array([float(corner) for corner in corners])
-            confidence[object_id] = min(float(value[inside].mean()), 1.0)
+            confidence[object_id] = sure
         return boxes, confidence
+
+    def cells(self, soft: Tensor) -> Tensor:
+        peaks = soft.amax((0, 1))
+        return ((soft > peaks / 2) & (peaks >= self.VISIBLE)).permute(2, 0, 1)
 
     def overlay(self, tracked: Labels, drawn: Labels) -> Labels:
         return {**tracked, **drawn}  # type: ignore[dict-item]
@@ -321,7 +390,7 @@ class PointCodec(Codec):
 
     SIGMA = 0.75  # of the bump, in cells: wide enough that its sampled centroid is exact to 1/50 of a cell
     REACH = 2  # the centroid is taken over the cells within this distance of the peak
-    VISIBLE = 0.05  # a point whose bump stays below this is not there
+    VISIBLE = 0.05  # a point whose bump stays below this is not visible
 
     def __init__(
         self, ids: Sequence[int], counts: Mapping[int, int], grid: Grid, device: torch.device
@@ -340,7 +409,7 @@ class PointCodec(Codec):
                 if len(shape) != 2 or shape[1] != 2 or counts.setdefault(object_id, shape[0]) != shape[0]:
                     raise ColorTrackError(
                         f"object {object_id} of frame {seed.frame} has points of shape {shape}; points are "
-                        "[P, 2], with the same P in all labelled frames (NaN for points that are not there)"
+                        "[P, 2], with the same P in all labelled frames (NaN for points that are not visible)"
                     )
         return cls(_ids(seeds), counts, grid, device)
 
@@ -366,30 +435,67 @@ class PointCodec(Codec):
         near_x = (torch.arange(width, device=soft.device)[:, None] - x).abs() <= self.REACH  # [w, L]
         weight = soft * near_y[:, None] * near_x[None]
         mass = weight.sum((0, 1)).clamp(min=1e-12)
-        centre_y = (weight.sum(1) * self._centres(0)[:, None]).sum(0) / mass
-        centre_x = (weight.sum(0) * self._centres(1)[:, None]).sum(0) / mass
-        points = torch.stack([centre_x, centre_y], 1)  # [L, 2]
-        points[peak < self.VISIBLE] = torch.nan
+        center_y = (weight.sum(1) * self._centers(0)[:, None]).sum(0) / mass
+        center_x = (weight.sum(0) * self._centers(1)[:, None]).sum(0) / mass
+        points = torch.stack([center_x, center_y], 1)  # [L, 2]
+        points[peak < max(self.VISIBLE, self.min_confidence)] = torch.nan
         found, sure = points.cpu().double().numpy(), peak.clamp(0, 1).cpu().numpy()
-        channels = {object_id: self.channels[object_id] for object_id in (self.ids if ids is None else ids)}
-        return {i: found[c] for i, c in channels.items()}, {i: sure[c] for i, c in channels.items()}
+        chosen = {object_id: self.channels[object_id] for object_id in self._chosen(ids)}
+        return {i: found[c] for i, c in chosen.items()}, {i: sure[c] for i, c in chosen.items()}
+
+    def cells(self, soft: Tensor) -> None:
+        return None
 
     def overlay(self, tracked: Labels, drawn: Labels) -> Labels:
         return {**tracked, **drawn}  # type: ignore[dict-item]
 
-    def _centres(self, axis: int) -> Tensor:
-        """Pixel positions of the cells' centres along an axis."""
+    def _centers(self, axis: int) -> Tensor:
+        """Pixel positions of the cells' centers along an axis."""
         cells = torch.arange(self.grid.cells[axis], device=self.device)
         return (cells + 0.5) * self.grid.pixels_per_cell[axis]
 
     def _bump(self, axis: int, position: Tensor) -> Tensor:
         """Gaussian around each position (in pixels), at the cells of an axis: [cells, P]."""
-        distance = (self._centres(axis)[:, None] - position) / self.grid.pixels_per_cell[axis]
+        distance = (self._centers(axis)[:, None] - position) / self.grid.pixels_per_cell[axis]
         return torch.exp(-((distance / self.SIGMA) ** 2) / 2)
 
 
+class _Interpolation:
+    """Interpolates between the centers of cells at the pixels of a frame."""
+
+    def __init__(self, grid: Grid, device: torch.device) -> None:
+        self._identity = grid.cells == grid.size
+        self._per_cell = grid.pixels_per_cell
+        on_cpu = device.type == "cpu"
+        self._matrices = () if on_cpu else tuple(grid.interpolation(axis).to(device) for axis in (0, 1))
+
+    def __call__(self, part: Tensor, corner: tuple[int, int], y: slice, x: slice) -> Tensor:
+        """A part of a map of cells [h, w], which begins at a corner (row, column), at pixels y and x."""
+        top, left = corner
+        if self._identity:
+            return part[y.start - top : y.stop - top, x.start - left : x.stop - left]
+        if self._matrices:
+            down = self._matrices[0][y, top : top + part.shape[0]]
+            return down @ part @ self._matrices[1][x, left : left + part.shape[1]].T
+        height, width = self._per_cell
+        to_cells = np.array(
+            [
+                [1 / width, 0, (x.start + 0.5) / width - 0.5 - left],
+                [0, 1 / height, (y.start + 0.5) / height - 0.5 - top],
+            ]
+        )
+        pixels = cv2.warpAffine(
+            part.contiguous().numpy(),
+            to_cells,
+            (x.stop - x.start, y.stop - y.start),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return torch.from_numpy(pixels)
+
+
 def _certainty(soft: Tensor) -> Tensor:
-    """The mean of each channel of [h, w, L] over its own mass, [L] in [0, 1]; `LOST` where there is none."""
+    """Mean of each channel of [h, w, L], weighted with itself: [L] in [0, 1]; `LOST` where it is empty."""
     mass = soft.sum((0, 1))
     return torch.where(mass > LEAST_MASS, soft.square().sum((0, 1)) / mass, LOST)
 
@@ -407,7 +513,7 @@ def _mapping(seed: Seed) -> Mapping[int, np.ndarray]:
 def _ids(seeds: Sequence[Seed]) -> list[int]:
     ids = sorted({object_id for seed in seeds for object_id in _mapping(seed)})
     if not ids:
-        raise ColorTrackError("the seeds hold no object")
+        raise ColorTrackError("the seeds contain no object")
     return ids
 
 

@@ -25,7 +25,7 @@ from fiftyone_colortrack.tracking.config import DIRECTIONS, Direction, TrackerCo
 from fiftyone_colortrack.tracking.labels import LABEL_KINDS, LabelKind, Labels, Seed, TrackedFrame
 from fiftyone_colortrack.tracking.outlines import STEP, Outlines
 from fiftyone_colortrack.tracking.propagator import ColorPropagator, Labelled, Propagator, resize
-from fiftyone_colortrack.tracking.segments import Segment, mirrored, overlap, plan_segments, shots
+from fiftyone_colortrack.tracking.segments import Segment, overlap, plan_segments, shots
 from fiftyone_colortrack.video import Frames, open_frames
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ def make_propagator(
 
 
 class _Engine:
-    """What tracks labels of one kind through frames of one size: the propagator, and labels <-> soft labels."""
+    """What tracks labels of one kind through frames of one size: propagator and codec."""
 
     def __init__(
         self,
@@ -79,7 +79,9 @@ class _Engine:
         self.propagator = make_propagator(model, config, device, kind)
         self.grid = self.propagator.grid((frames.height, frames.width))
         self.codec: Codec = CODECS[kind].create(seeds, self.grid, self.propagator.device)
+        self.codec.min_confidence = config.min_confidence
         self.outlined = config.outlines and kind == "masks" and self.grid.stride % STEP == 0
+        self._clean = config.clean_masks
 
     def read(self, frames: Frames, indices: range) -> Iterator[np.ndarray]:
         """Frames, scaled down to what the network needs while they are decoded."""
@@ -92,6 +94,17 @@ class _Engine:
         """The frame of a seed, ready to track from."""
         (image,) = self.read(frames, range(seed.frame, seed.frame + 1))
         return Labelled(self.prepare(image), self.codec.encode(seed.labels))
+
+    def start(self, labeled: Sequence[Labelled], recent: Sequence[Labelled] = ()) -> None:
+        """Begin at the first of some labeled frames, or go on after the recent frames."""
+        self.propagator.start(labeled, recent)
+        self._last = recent[-1].labels if recent else labeled[0].labels
+
+    def step(self, prepared: Any) -> Tensor:
+        """Soft labels [h, w, L] of the next frame."""
+        soft = self.propagator.step(prepared)
+        self._last = self.codec.clean(soft, self._last) if self._clean else soft
+        return self._last
 
     def decode(
         self, index: int, soft: Tensor, image: np.ndarray | None, objects: frozenset[int]
@@ -159,7 +172,7 @@ class _Stretch:
 
 
 class Tracker:
-    """Tracks the labeled objects of some frames through a video. Iterate over it for the labels of every frame.
+    """Tracks the labeled objects of some frames through a video. Iterate over it for every frame's labels.
 
         for tracked in Tracker(frames, first_mask):
             save(tracked.frame, tracked.labels)
@@ -186,8 +199,8 @@ class Tracker:
         span: indices of the frames to label; None for all. Frames outside are tracked only if frames inside
             depend on them
         resume: the last frames that an interrupted run labeled, as it labeled them, up to `config.memory`:
-            tracking goes on after them. Earlier labeled frames may be among them: those that leave out objects
-            then need not be completed again
+            tracking goes on after them. Earlier seeds that leave out objects may be among them, too, as the
+            run completed them: then the frames before them are not tracked again
 
     Attributes:
         segments: the frames that are tracked, by the labeled frames that they depend on
@@ -269,7 +282,7 @@ class Tracker:
         for shot in self._shots():
             anchors: list[_Anchor] = []
             for stretch in shot:
-                anchor = stretch.end and self._anchor(stretch.end, stretch.missing)
+                anchor = self._anchor(stretch.end, stretch.missing) if stretch.end else None
                 yield from self._track(stretch, anchors, anchor)
                 if anchor is not None:
                     anchors = [*anchors, anchor][-self._memory :]
@@ -293,7 +306,9 @@ class Tracker:
     def _shots(self) -> Iterator[list[_Stretch]]:
         """What there is to do, shot by shot."""
         wanted = [frames for frames in self._wanted if frames]
-        needed = frozenset().union(*(s.seeds for s, frames in zip(self.segments, self._wanted, strict=True) if frames))
+        needed = frozenset().union(
+            *(s.seeds for s, frames in zip(self.segments, self._wanted, strict=True) if frames)
+        )
         for shot in shots(len(self.frames), self.cuts):
             seeds = [seed for seed in self.seeds if seed.frame in shot]
             if needed.intersection(seed.frame for seed in seeds):
@@ -386,7 +401,7 @@ class Tracker:
     def _informed(self, anchors: Sequence[_Anchor]) -> list[Labelled]:
         """The last anchor and those before it that know all of its objects, the nearest first.
 
-        One from before an object was labeled would tell that it is not there. Objects whose tracks ended since
+        One from before an object was labeled would tell that it is not there. Objects whose tracks have ended
         are taken out.
         """
         codec = self._engine.codec
@@ -402,20 +417,23 @@ class Tracker:
         return [self._engine.labeled(self.frames, seed) for seed in seeds]
 
     def _run(
-        self, indices: range, sources: Sequence[Labelled], cache: dict[int, Any], recent: Sequence[Labelled] = ()
+        self,
+        indices: range,
+        sources: Sequence[Labelled],
+        cache: dict[int, Any],
+        recent: Sequence[Labelled] = (),
     ) -> Iterator[_Step]:
-        """Propagate from the first of the sources, or from the last of the recent frames, along the indices."""
+        """Propagate along the indices from the first of the sources, or the last of the recent frames."""
         if not indices:
             return
-        propagator = self._engine.propagator
-        propagator.start(sources[: self._memory], recent)
+        self._engine.start(sources[: self._memory], recent)
         for index, image, prepared in _ahead(self._prepared(indices, cache)):
-            yield _Step(index, image, prepared, propagator.step(prepared))
+            yield _Step(index, image, prepared, self._engine.step(prepared))
 
     def _prepared(
         self, indices: range, cache: dict[int, Any]
     ) -> Iterator[tuple[int, np.ndarray | None, Any]]:
-        """Frames and what the propagator needs of them: computed beside its steps, or taken from the cache."""
+        """Frames and their features, which are computed beside the propagator's steps, or cached."""
         unread = [index for index in indices if index not in cache]
         images: Iterator[np.ndarray] = iter(())
         if unread:
@@ -460,7 +478,7 @@ class StreamTracker:
     ) -> None:
         frames, seed = open_frames([first_frame]), Seed(0, labels)
         self._engine = _Engine(frames, [seed], kind, model, config or TrackerConfig(), device)
-        self._engine.propagator.start([self._engine.labeled(frames, seed)])
+        self._engine.start([self._engine.labeled(frames, seed)])
         self._objects = self._engine.codec.ids_in(labels)
         self._size = first_frame.shape
         self._frame = 0
@@ -472,7 +490,7 @@ class StreamTracker:
             raise ColorTrackError(
                 f"frame {self._frame} has shape {frame.shape}, the first one has {self._size}"
             )
-        soft = self._engine.propagator.step(self._engine.prepare(frame))
+        soft = self._engine.step(self._engine.prepare(frame))
         return self._engine.decode(self._frame, soft, frame, self._objects)
 
 
@@ -524,9 +542,7 @@ def _sorted_seeds(seeds: Labels | Seed | Sequence[Seed], length: int) -> list[Se
     frames = [seed.frame for seed in ordered]
     outside = [frame for frame in frames if not 0 <= frame < length]
     if outside:
-        raise ColorTrackError(
-            f"labeled frame {outside[0]} is outside the video, which has {length} frames"
-        )
+        raise ColorTrackError(f"labeled frame {outside[0]} is outside the video, which has {length} frames")
     if len(set(frames)) < len(frames):
         raise ColorTrackError(f"a frame is labeled twice; the labeled frames are {frames}")
     return ordered
