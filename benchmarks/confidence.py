@@ -46,7 +46,7 @@ def pasted(first: DavisSequence, second: DavisSequence) -> Clip:
         for sequence in (first, second)
     ]
     width = min(clip.shape[2] for clip in clips)
-    masks = np.stack([first.read_mask(index) for index in range(FRAMES)])[:, :, :width]
+    masks = np.stack([np.asarray(first.read_mask(index)) for index in range(FRAMES)])[:, :, :width]
     return np.concatenate([clip[:, :, :width] for clip in clips]), np.concatenate([masks, 0 * masks])
 
 

@@ -45,6 +45,7 @@ def top_k_matches(
     *,
     whole: int = 0,
     handicap: float = 0.0,
+    wanted: Tensor | None = None,
 ) -> Matches:
     """Find the best matches of every cell: within a disc around it, and anywhere in the first `whole` frames.
 
@@ -58,6 +59,7 @@ def top_k_matches(
         radius: of the disc, in cells; None searches whole frames
         whole: how many of the first frames are searched beyond the disc as well
         handicap: taken from the similarity of matches beyond the disc
+        wanted: bool [h, w], cells whose matches are wanted; others may be left at -inf
 
     Returns:
         matches of the h * w cells in row-major order
@@ -74,8 +76,13 @@ def top_k_matches(
     everywhere = keys[:whole].flatten(0, 2).T  # [C, whole * hw]
     similarity = query.new_full((height, width, k), -torch.inf)
     cell = torch.zeros(height, width, k, dtype=torch.long, device=query.device)
-    outside = _outside_disc(TILE, halo, radius, query.device)
-    tiles = [(y, x) for y in range(0, height, TILE) for x in range(0, width, TILE)]
+    outside = _outside_disc(TILE, halo, radius, query.device).to(query.dtype)
+    tiles = [
+        (y, x)
+        for y in range(0, height, TILE)
+        for x in range(0, width, TILE)
+        if wanted is None or wanted[y : y + TILE, x : x + TILE].any()
+    ]
 
     @torch.inference_mode()
     def search(tiles: Sequence[tuple[int, int]]) -> None:
@@ -186,7 +193,7 @@ def bf16_products() -> Iterator[None]:
             torch.set_float32_matmul_precision(before)
 
 
-def trust(query: Tensor, last: Tensor, embedder: Embedder) -> Tensor:
+def trust(query: Tensor, last: Tensor, embedder: Embedder) -> tuple[Tensor, Tensor]:
     """How much the raw colors of each cell count: less where they are not found again in the last frame.
 
     A cell whose best match is at cosine distance d keeps min(1, tolerance / d) of its raw channels: a local
@@ -198,14 +205,15 @@ def trust(query: Tensor, last: Tensor, embedder: Embedder) -> Tensor:
         embedder: that made them
 
     Returns:
-        [h, w, 1] in (0, 1]
+        the shares [h, w, 1] in (0, 1], and the cells [h * w] of the last frame in which colors were found
     """
+    size = query.shape[:2]
     if not embedder.lab_channels:
-        return query.new_ones(*query.shape[:2], 1)
+        return query.new_ones(*size, 1), torch.arange(size[0] * size[1], device=query.device)
     raw, before = (features[..., -embedder.lab_channels :] for features in (query, last))
-    found = top_k_matches(raw, before[None], 1, TRUST_RADIUS).similarity
-    distance = (1 - found / embedder.lab_weight).clamp(min=1e-6).view(*query.shape[:2], 1)
-    return (embedder.lab_tolerance / distance).clamp(max=1)
+    found = top_k_matches(raw, before[None], 1, TRUST_RADIUS)
+    distance = (1 - found.similarity / embedder.lab_weight).clamp(min=1e-6).view(*size, 1)
+    return (embedder.lab_tolerance / distance).clamp(max=1), found.cell[:, 0]
 
 
 def weighted(features: Tensor, trust: Tensor, embedder: Embedder) -> Tensor:
@@ -240,7 +248,7 @@ def open_matches(
     around them. Each of its own four cells copies from the best `top_k` candidates.
 
     Args:
-        coarse: [n, k] coarse matches of n cells: positions in [T, h, w]
+        coarse: [n, k] coarse matches of n cells: positions in [T, h, w]; repeated ones count once
         query: [n, 4, C] features of the four fine cells of each
         keys: [T, 2h, 2w, C] features of the fine cells to copy from
         labels: [T * 2h * 2w, L] their labels
@@ -259,10 +267,14 @@ def open_matches(
     across = (2 * x[..., None] + offsets).clamp(0, width - 1)
     cell = (frame[..., None, None] * height + rows[..., None]) * width + across[..., None, :]  # [n, k, 4, 4]
     cell = cell.flatten(1).sort(1).values  # [n, 16 k]
-    # The blocks of neighboring matches overlap. Each cell counts once.
+    # The blocks of neighboring matches overlap. Each cell counts once; repetitions go to the end, and are cut off
+    # as far as every row has some.
     repeated = F.pad(cell[:, 1:] == cell[:, :-1], (1, 0))
-    candidates = keys.view(-1, channels)[cell].to(query.dtype)  # [n, 16 k, C]
-    similarity = torch.bmm(query, candidates.transpose(1, 2)).float()  # [n, 4, 16 k]
+    repeated, order = repeated.byte().sort(dim=1, stable=True)
+    kept = int((repeated == 0).sum(1).max())
+    cell, repeated = cell.gather(1, order)[:, :kept], repeated[:, :kept].bool()
+    candidates = keys.view(-1, channels)[cell].to(query.dtype)  # [n, m, C]
+    similarity = torch.bmm(query, candidates.transpose(1, 2)).float()  # [n, 4, m]
     similarity.masked_fill_(repeated[:, None], -torch.inf)
     best, position = similarity.topk(min(top_k, similarity.shape[2]), 2)
     cell = cell[:, None].expand(-1, 4, -1).gather(2, position)

@@ -27,10 +27,14 @@ from fiftyone_colortrack.tracking.affinity import (
 from fiftyone_colortrack.tracking.config import TrackerConfig
 from fiftyone_colortrack.tracking.grid import Grid
 
+DIMENSIONS = 128
+"""Channels that candidates are searched by, see `_Memory.searched`."""
 UNIFORM = 0.02
 """Labels that differ by less, all around the matches of a cell, are the same for its four fine cells."""
 NEGLIGIBLE = 8.0
 """Matches whose similarity is this many temperatures below the best one have no say."""
+SURE = 12
+"""Cells that a query is compared with to learn how good its matches are at least."""
 CELLS_AT_ONCE = 64
 """Coarse cells that are opened at once: their candidates' features fit into a core's cache."""
 
@@ -118,52 +122,95 @@ class ColorPropagator(Propagator[Features]):
         if self._memory is None:
             raise RuntimeError("ColorPropagator.step before start")
         memory, config = self._memory, self._config
-        handicap = config.handicap
+        size = prepared.coarse.shape[:2]
         with bf16_products():
-            share = trust(prepared.coarse, memory.last, self._embedder)
+            share, found = trust(prepared.coarse, memory.last, self._embedder)
+            query = memory.searched(weighted(prepared.coarse, share, self._embedder))
+            wanted = self._wanted(query, found)  # [h, w]
             matches = top_k_matches(
-                rounded(weighted(prepared.coarse, share, self._embedder)),
+                query,
                 memory.features,
                 config.top_k,
                 self._radius,
-                whole=0 if handicap is None else memory.labeled,
-                handicap=handicap or 0.0,
+                whole=0 if config.handicap is None else memory.labeled,
+                handicap=config.handicap or 0.0,
+                wanted=wanted,
             )
-            labels = copy_labels(matches, memory.labels, self._temperature)
-            labels = labels.unflatten(0, prepared.coarse.shape[:2])
+            cells = wanted.flatten().nonzero()[:, 0]  # [n]
+            matches = Matches(matches.similarity[cells].float(), matches.cell[cells])
+            labels = memory.resting.expand(size.numel(), -1).clone()  # [hw, L]
+            labels[cells] = copy_labels(matches, memory.labels, self._temperature)
+            labels = labels.unflatten(0, size)
             if self._fine:
-                labels = self._open(prepared, share, matches, labels)
+                labels = self._open(prepared, share, cells, matches, labels)
         memory.add(prepared, labels)
         return labels
 
-    def _open(self, prepared: Features, share: Tensor, matches: Matches, labels: Tensor) -> Tensor:
-        """Labels [2h, 2w, L] of the fine cells, from those of the coarse cells [h, w, L].
+    def _wanted(self, query: Tensor, found: Tensor) -> Tensor:
+        """The cells whose matches have to be known, bool [h, w]: what others copy is known without them.
 
-        Most cells are in the middle of an object or of the background: if all labels around all matches of a cell
-        are the same, so are those of its fine cells. Only the others are opened.
+        Most of a frame is background, far from any object. A cell is left out if all labels within its reach are the
+        resting one, and no cell of a labeled frame with another label looks more like it than the worst match that it
+        is sure to have: the best of the cells around the place where its colors are found in the last frame.
+
+        Args:
+            query: what is searched with, [h, w, D]
+            found: cell of the last frame, [h * w]
         """
         assert self._memory is not None
+        memory, config = self._memory, self._config
+        height, width, _ = query.shape
+        wanted = torch.ones(height, width, dtype=torch.bool, device=query.device)
+        if self._radius is None or config.top_k is None or config.top_k > SURE:
+            return wanted
+        reach = 2 * int(self._radius) + 1
+        other = memory.other.any(0)[None, None].float()  # 1 x 1 x h x w
+        wanted = F.max_pool2d(other, reach, 1, reach // 2)[0, 0] > 0
+        rivals = memory.features[: memory.labeled][memory.other[: memory.labeled]]  # [m, D]
+        cells = (~wanted).flatten().nonzero()[:, 0]  # [n]
+        if config.handicap is None or not len(rivals) or not len(cells):
+            return wanted
+        y, x = found[cells] // width, found[cells] % width
+        dy, dx = torch.meshgrid(torch.arange(-1, 2), torch.arange(-1, 3), indexing="ij")
+        dy, dx = dy.flatten().to(y.device), dx.flatten().to(y.device)
+        around = (y[:, None] + dy).clamp(0, height - 1) * width + (x[:, None] + dx).clamp(0, width - 1)  # [n, 12]
+        queries = query.flatten(0, 1)[cells]
+        sure = torch.bmm(memory.recent.flatten(0, 1)[around], queries[:, :, None])[..., 0]  # [n, 12]
+        sure = sure.float().topk(config.top_k, 1).values
+        least = torch.maximum(sure[:, -1], sure[:, 0] - NEGLIGIBLE * self._temperature)
+        rival = torch.cat([(part @ rivals.T).amax(1) for part in queries.split(512)]).float()
+        wanted.view(-1)[cells] = rival - config.handicap > least
+        return wanted
+
+    def _open(
+        self, prepared: Features, share: Tensor, cells: Tensor, matches: Matches, labels: Tensor
+    ) -> Tensor:
+        """Labels [2h, 2w, L] of the fine cells, from those of the coarse cells [h, w, L].
+
+        If all labels around all matches of a cell are the same, so are those of its fine cells: only those of other
+        cells are copied anew.
+        """
+        assert self._memory is not None and prepared.fine is not None
         memory, top_k = self._memory, self._config.top_k or 1
         height, width, depth = labels.shape
-        relevant = matches.similarity > matches.similarity[:, :1] - NEGLIGIBLE * self._temperature  # [hw, k]
+        relevant = matches.similarity > matches.similarity[:, :1] - NEGLIGIBLE * self._temperature  # [n, k]
         low, high = memory.extremes  # [T hw, L] each
-        lowest = low[matches.cell].masked_fill_(~relevant[..., None], torch.inf).amin(1)  # [hw, L]
+        lowest = low[matches.cell].masked_fill_(~relevant[..., None], torch.inf).amin(1)  # [n, L]
         highest = high[matches.cell].masked_fill_(~relevant[..., None], -torch.inf).amax(1)
-        opened = (highest - lowest).amax(1).gt(UNIFORM).nonzero()[:, 0]  # [n]
+        candidates = torch.where(relevant, matches.cell, matches.cell[:, :1])
+        opened = (highest - lowest).amax(1).gt(UNIFORM).nonzero()[:, 0]
         fine = labels[:, None, :, None].expand(-1, 2, -1, 2, -1).clone()  # [h, 2, w, 2, L]
         up = F.interpolate(share.permute(2, 0, 1)[None], scale_factor=2.0, mode="bilinear")[0, 0]  # [2h, 2w]
+        features, shares = prepared.fine.view(height, 2, width, 2, -1), up.view(height, 2, width, 2, 1)
         keys, fine_labels = memory.fine, memory.fine_labels
-        assert prepared.fine is not None
-        cells = prepared.fine.view(height, 2, width, 2, -1)
-        shares = up.view(height, 2, width, 2, 1)
 
         @torch.inference_mode()
         def work(parts: Sequence[Tensor]) -> None:
             for part in parts:
-                y, x = part // width, part % width
-                query = weighted(cells[y, :, x].float(), shares[y, :, x], self._embedder)  # [n, 2, 2, C]
+                y, x = cells[part] // width, cells[part] % width
+                query = weighted(features[y, :, x].float(), shares[y, :, x], self._embedder)  # [m, 2, 2, C]
                 copied = open_matches(
-                    matches.cell[part], query.flatten(1, 2), keys, fine_labels, top_k, self._temperature
+                    candidates[part], query.flatten(1, 2), keys, fine_labels, top_k, self._temperature
                 )
                 fine[y, :, x] = copied.unflatten(1, (2, 2))
 
@@ -186,12 +233,17 @@ class _Memory:
     def __init__(self, labeled: Sequence[Labelled], recent: int, keep: bool, fine: bool) -> None:
         features, labels = labeled[0]
         self.labeled = len(labeled) if keep else 0
-        self._recent, self._added, self._has_fine = recent, 0, fine
+        self._recent, self._added, self._slot, self._has_fine = recent, 0, 0, fine
         size = self.labeled + recent
         height, width, _ = features.coarse.shape
         depth = labels.shape[-1]
-        self._features = features.coarse.new_empty(size, *features.coarse.shape)
+        self._axes = _principal_axes(features.coarse.flatten(0, 1), DIMENSIONS) if fine else None
+        searched = self.searched(features.coarse)
+        self._features = searched.new_empty(size, *searched.shape)
+        self.last = features.coarse
         self._labels = labels.new_empty(size, height, width, depth)
+        self.resting = labels.flatten(0, 1).median(0).values
+        self.other = torch.zeros(size, height, width, dtype=torch.bool, device=labels.device)
         if fine:
             self._fine = features.fine.new_empty(size, *features.fine.shape)
             self._fine_labels = labels.new_empty(size, *labels.shape)
@@ -204,13 +256,16 @@ class _Memory:
 
     def add(self, features: Features, labels: Tensor) -> None:
         """Take in the next frame, in place of the oldest one that does not stay."""
-        self._put(self.labeled + self._added % self._recent, features, labels)
+        self._slot = self.labeled + self._added % self._recent
+        self._put(self._slot, features, labels)
+        self.last = features.coarse
         self._added += 1
 
     def _put(self, slot: int, features: Features, labels: Tensor) -> None:
-        self._features[slot] = features.coarse
+        self._features[slot] = self.searched(features.coarse)
         if not self._has_fine:
             self._labels[slot] = labels
+            self.other[slot] = (labels - self.resting).abs().amax(-1) > UNIFORM
             return
         self._fine[slot] = features.fine
         self._fine_labels[slot] = labels
@@ -219,16 +274,26 @@ class _Memory:
         # Of the candidates that a match brings: its own fine cells and the margin around them.
         self._high[slot] = F.max_pool2d(channels, 4, 2, 1)[0].permute(1, 2, 0)
         self._low[slot] = -F.max_pool2d(-channels, 4, 2, 1)[0].permute(1, 2, 0)
+        spread = torch.maximum(self._high[slot] - self.resting, self.resting - self._low[slot])
+        self.other[slot] = spread.amax(-1) > UNIFORM
 
-    @property
-    def last(self) -> Tensor:
-        """Features [h, w, C] of the frame that was added last, else of the first labeled one."""
-        return self._features[self.labeled + (self._added - 1) % self._recent if self._added else 0]
+    def searched(self, features: Tensor) -> Tensor:
+        """Features [h, w, C] as they are searched with and for.
+
+        Matches that are opened into fine cells are compared again there, so candidates may be found with less precision:
+        in bf16, along the axes in which the features differ most.
+        """
+        return rounded(features) if self._axes is None else (features @ self._axes).bfloat16()
 
     @property
     def features(self) -> Tensor:
-        """[T, h, w, C]"""
+        """[T, h, w, D]"""
         return self._features[: self._size]
+
+    @property
+    def recent(self) -> Tensor:
+        """The features of the last frame, [h, w, D]."""
+        return self._features[self._slot]
 
     @property
     def labels(self) -> Tensor:
@@ -253,6 +318,13 @@ class _Memory:
     @property
     def _size(self) -> int:
         return self.labeled + min(self._added, self._recent)
+
+
+def _principal_axes(features: Tensor, count: int) -> Tensor:
+    """[C, count] axes in which features [N, C] keep most of their products; all C where there are no more."""
+    if features.shape[1] <= count:
+        return torch.eye(features.shape[1], device=features.device)
+    return torch.linalg.eigh(features.T @ features).eigenvectors[:, -count:].contiguous()
 
 
 def resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -26,11 +26,12 @@ SAMPLED_CELLS = 4  # every fourth cell looks for its match
 def rank_first_frames(
     frames: Frames, model: str | Embedder = "fast", device: str | torch.device | None = None, count: int = 1
 ) -> list[int]:
-    """Choose the frames of an unlabeled video that are best labeled first: those that show most of the
-    others.
+    """Choose the frames of an unlabeled video to label first: those from which the others are reached best.
 
-    The best frame is the one in which the cells of all other frames find the best matches, as the colors and
-    labels of these frames are copied from there. Further frames are chosen for what those before them miss.
+    Copying labels from frame c to frame t is easy if the two look alike, or if little changes on the way. The
+    cost of t is sqrt(D P): D is the mean distance of the cells of t to their best matches in c, P the sum of
+    these distances from frame to frame between c and t. The best frame has the lowest mean cost of all
+    frames, and further frames lower the cost of what those before them reach badly.
 
     Args:
         frames: the video; 24 evenly spaced frames are looked at, at low resolution
@@ -60,16 +61,13 @@ def rank_first_frames(
         (image,) = frames.read(range(index, index + 1), short_side=side)
         batch = torch.from_numpy(resize(image, size)).permute(2, 0, 1)[None]
         features.append(embedder.embed(batch)[0].flatten(1))  # C x cells
-    found = np.empty((len(sampled), len(sampled)))  # candidate x frame
-    for i, candidate in enumerate(features):
-        for j, other in enumerate(features):
-            similarity = (
-                other[:, ::SAMPLED_CELLS].T @ candidate
-            )  # cells of the frame x cells of the candidate
-            found[i, j] = similarity.amax(1).mean()
+    distance = np.array([[_distance(frame, candidate) for frame in features] for candidate in features])
+    along = np.concatenate([[0], np.cumsum(np.diagonal(distance, 1))])  # the way from the first frame
+    cost = np.sqrt(distance * abs(along[:, None] - along))  # candidate x frame
+    saved = cost.max() - cost
     chosen: list[int] = []
     for _ in range(min(count, len(sampled))):
-        chosen.append(_best(found, chosen))
+        chosen.append(_best(saved, chosen))
     return sampled[chosen].tolist()
 
 
@@ -120,3 +118,9 @@ def _best(removed: np.ndarray, others: Sequence[int]) -> int:
     gain = np.maximum(removed, removed[others].max(0, initial=0)).sum(1)
     gain[others] = -1
     return int(gain.argmax())
+
+
+def _distance(frame: torch.Tensor, candidate: torch.Tensor) -> float:
+    """Mean cosine distance of cells of a frame [C, N] to their best matches in a candidate [C, N]."""
+    similarity = frame[:, ::SAMPLED_CELLS].T @ candidate
+    return max(1 - float(similarity.amax(1).mean()), 0.0)
