@@ -209,7 +209,8 @@ def read_seeds(
     ignore = _evaluation_attributes(sample.dataset)
     found = _identify(dict(sorted(labeled.items())), sample.id, rules, ignore, warnings)
     if found is None or not found.drawn:
-        reason = "; ".join(warnings) or ("no keyframes" if rules.which == "keyframes" else "no labels")
+        what = "keyframes" if rules.which == "keyframes" else "labels"
+        reason = "; ".join(warnings) or f"no {what} in any frame"
         if labeled:
             reason = f"none of its labels belongs to {', '.join(map(str, rules.objects or ()))}"
         raise ColorTrackError(
