@@ -242,9 +242,10 @@ class Job:
         from fiftyone_colortrack.tracking import Tracker
 
         started = time.perf_counter()
-        (found,) = self.find(self.samples.select(planned.id)) or [None]
-        if found is None:
+        present = self.find(self.samples.select(planned.id))
+        if not present:
             raise ColorTrackError("the video was removed from the dataset during the run")
+        (found,) = present
         now = plan_video(found, self.seed_field, self.label_field, self.settings)
         if now.reason and self.skip_existing:  # another run has finished it meanwhile
             return VideoResult(planned.id, planned.filepath, "skipped", reason=now.reason)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 
+from fiftyone_colortrack.api.image_groups import images_as_videos, is_image_groups
 from fiftyone_colortrack.api.job import Job
 from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos, plan_video, video_length
 from fiftyone_colortrack.api.ray_workers import track_with_ray
@@ -95,7 +96,8 @@ def propagate(
     Args:
         samples: videos: a dataset, a view, or the name of a dataset. Videos without labels in the seed field
             are skipped. Of a grouped dataset, all slices of videos are tracked; of a view of clips, only the
-            frames of the clips. Save samples that you changed before: the dataset is reloaded
+            frames of the clips. Images that `dataset.group_by("sequence", order_by="frame_number")` orders
+            are read as videos; both fields are then fields of the images. Save samples that you changed before: the dataset is reloaded
         seed_field: frame field with detections (masks or boxes), keypoints, polylines, or segmentations
         label_field: frame field for the tracks, new or made by an earlier run. It may be the seed field if
             you continue tracks from their keyframes: `seeds="keyframes", skip_existing=True`
@@ -231,6 +233,9 @@ class Propagation:
         Raises:
             ColorTrackError: see `propagate`
         """
+        if is_image_groups(self.samples):
+            with images_as_videos(self.samples, self.seed_field, self.label_field) as videos:
+                return replace(self, samples=videos).run(progress, stop)
         started = time.perf_counter()
         self.check()
         report = PropagationReport(None, frame_path(self.label_field))
@@ -407,7 +412,7 @@ class Propagation:
         update: ProgressCallback,
         stop: Callable[[], bool],
     ) -> list[VideoResult]:
-        track = {
+        track: Callable[..., list[VideoResult]] = {
             "local": self._job.track_all,
             "delegated": partial(track_shards, self._job, self.shards),
             "ray": partial(track_with_ray, self._job),

@@ -111,6 +111,8 @@ def check_videos(samples: SampleCollection | str) -> SampleCollection:
         samples = whole(samples._root_dataset).select(ids, ordered=True)
     elif samples.media_type == "group" and "video" in (samples.group_media_types or {}).values():
         samples = samples.select_group_slices(media_type="video")
+    if samples._is_dynamic_groups:
+        raise ColorTrackError("these are groups of images, which only `propagate` reads as videos")
     if samples.media_type != "video":
         kind = f"{samples.media_type}s" if samples.media_type else "nothing yet"
         raise ColorTrackError(f"choose a dataset or view of videos; this one holds {kind}")

@@ -144,8 +144,9 @@ def test_after_a_kill_the_run_goes_on_from_the_last_written_frame(
         process.stdout.readline()
         process.stdin.write("tracks lab\n")
         process.stdin.flush()
-        while videos.count("frames.tracks") < 2:
+        while not (videos.has_frame_field("tracks") and videos.count("frames.tracks") >= 2):
             time.sleep(0.01)
+            videos.reload()
         process.kill()
     written = videos.count("frames.tracks")
     assert 0 < written < 4 * LENGTH

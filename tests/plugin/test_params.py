@@ -48,7 +48,7 @@ def test_switches(form, videos, value):
     ("operator", "name"),
     [
         ("propagate_labels", "seed_field"),
-        ("propagate_labels", "out_field"),
+        ("propagate_labels", "label_field"),
         ("propagate_labels", "model"),
         ("evaluate_tracks", "pred_field"),
         ("evaluate_tracks", "eval_key"),
@@ -77,7 +77,7 @@ def test_choices_that_are_not_there(form, videos):
 
 def test_it_is_not_executed(execute, videos):
     with pytest.raises(ExecutionError, match="A whole number from 1 to 20"):
-        execute("propagate_labels", videos, {**TRACKED, "out_field": "found", "memory": "7"})
+        execute("propagate_labels", videos, {**TRACKED, "label_field": "found", "memory": "7"})
     assert not videos.has_frame_field("found")
 
 

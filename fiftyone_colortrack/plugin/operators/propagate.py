@@ -481,9 +481,9 @@ class _Form:
             view=types.SwitchView(),
         )
         for name, label, description in SWITCHES:
-            default = bool(self._value(name, getattr(TrackerConfig(), name)))
+            on = bool(self._value(name, getattr(TrackerConfig(), name)))
             view = types.SwitchView()
-            self._inputs.bool(name, default=default, label=label, description=description, view=view)
+            self._inputs.bool(name, default=on, label=label, description=description, view=view)
         self._inputs.bool(
             "cuts",
             default=bool(self._value("cuts")),
