@@ -164,7 +164,8 @@ def show(
     def run() -> None:
         try:
             with stop:
-                result.set_result(work(update, stop))
+                done = work(update, stop)
+            result.set_result(done)
         except BaseException as error:  # it belongs to whoever waits for the result
             result.set_exception(error)
             if left.is_set():
