@@ -63,7 +63,8 @@ def images_as_videos(groups: SampleCollection, seed_field: str, label_field: str
         ids: dict[int, list[str]] = {}
         for number, group in enumerate(groups.iter_dynamic_groups(), 1):
             sample = fo.Sample(filepath=f"/{groups.name} group {number}.mp4")
-            for frame_number, image in enumerate(group.select_fields([*types, *_present(images, per_video)]), 1):
+            fields = [*types, *_present(images, per_video)]
+            for frame_number, image in enumerate(group.select_fields(fields), 1):
                 labels = {field: image[field] for field in types}
                 sample.frames[frame_number] = fo.Frame(filepath=image.filepath, **labels)
                 ids.setdefault(number, []).append(image.id)
@@ -111,9 +112,8 @@ def _write_back(
     values: dict[str, dict[str, Any]] = {field: {} for field in (name, *per_video)}
     for sample in videos:
         for number, id in enumerate(groups[sample.id], 1):
-            frame = sample.frames[number] if number in sample.frames else None
-            values[name][id] = frame[name] if frame is not None else None
-            values[confidence_field(name)][id] = frame[confidence_field(name)] if frame is not None else None
+            for field in (name, confidence_field(name)):
+                values[field][id] = sample.frames[number][field]
         for field in per_video[:2]:
             values[field][groups[sample.id][0]] = sample[field]
     for field, of_images in values.items():

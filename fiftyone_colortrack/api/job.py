@@ -119,8 +119,8 @@ class Job:
             document = foo.get_db_conn().datasets.find_one({"_id": ObjectId(values["dataset"])})
             if document is None:
                 raise ColorTrackError(
-                    f"the worker on {socket.gethostname()} finds no dataset {values['dataset']}; all machines "
-                    "need one MongoDB, named there in FIFTYONE_DATABASE_URI"
+                    f"the worker on {socket.gethostname()} finds no dataset {values['dataset']}; "
+                    "all machines need one MongoDB, named there in FIFTYONE_DATABASE_URI"
                 )
             dataset = fo.load_dataset(document["name"])
         elif str(dataset._doc.id) != values["dataset"]:
@@ -132,7 +132,7 @@ class Job:
         size = settings["config"]["input_size"]
         size = tuple(size) if isinstance(size, list) else size  # JSON has no tuples
         settings["config"] = TrackerConfig(**{**settings["config"], "input_size": size})
-        ranges = tuple((id, tuple((first, last) for first, last in of_video)) for id, of_video in values["ranges"])
+        ranges = tuple((id, tuple((a, b) for a, b in of_video)) for id, of_video in values["ranges"])
         special = {
             "samples": DatasetView._build(dataset, values["view"]),
             "rules": SeedRules(**rules),
@@ -365,8 +365,7 @@ class Job:
             return
         bounds = [0, *cuts, length]
         shots = [
-            fo.TemporalDetection(label="shot", support=[first + 1, stop])
-            for first, stop in pairwise(bounds)
+            fo.TemporalDetection(label="shot", support=[first + 1, stop]) for first, stop in pairwise(bounds)
         ]
         value = fo.TemporalDetections(detections=shots)
         whole(self.dataset).set_values(self.cuts_field, {id: value}, key_field="id")

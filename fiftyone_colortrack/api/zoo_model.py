@@ -9,7 +9,14 @@ import fiftyone as fo
 import fiftyone.core.models as fom
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import OutputKind, SeedFrames, SeedRules, default_output, frame_label, read_seeds
+from fiftyone_colortrack.fields import (
+    OutputKind,
+    SeedFrames,
+    SeedRules,
+    default_output,
+    frame_label,
+    read_seeds,
+)
 from fiftyone_colortrack.tracking.config import Direction, TrackerConfig
 
 

@@ -187,11 +187,7 @@ def check_label_field(
     name = field_name(label_field)
     if not name.isidentifier() or name.startswith("_"):
         raise ColorTrackError(f"{name!r} cannot name a field; use letters, digits and underscores")
-    if (
-        hasattr(fo.Frame, name)
-        or hasattr(fo.Sample, name)
-        or name in _RESERVED
-    ):
+    if hasattr(fo.Frame, name) or hasattr(fo.Sample, name) or name in _RESERVED:
         raise ColorTrackError(f"{name!r} is a name that FiftyOne itself uses; choose another name")
     frame_schema, schema = samples.get_frame_field_schema(), samples.get_field_schema()
     tracks = is_tracks(samples, name)

@@ -390,8 +390,8 @@ def _kind(labels: list[fo.Label], fill_boxes: bool, warnings: list[str]) -> Labe
     points = sum(map(is_points, labels))
     if 0 < points < len(labels):
         raise ColorTrackError(
-            f"{points} of {len(labels)} polylines are open: they are tracked as points, closed ones as masks; "
-            "put them into two fields"
+            f"{points} of {len(labels)} polylines are open, and tracked as points; closed ones are "
+            "tracked as masks; put them into two fields"
         )
     if points:
         return "points"

@@ -55,9 +55,7 @@ def write(sample, tracked, which="first", output=None, fill_boxes=False):
     with Lock(sample.dataset, sample.id) as lock:
         sample.reload()
         record = TrackRecord.from_dict(sample["tracks_record"])
-        writer = TrackWriter(
-            sample.dataset, sample.id, "tracks", video, lock, output=output, record=record
-        )
+        writer = TrackWriter(sample.dataset, sample.id, "tracks", video, lock, output=output, record=record)
         writer.begin("all", Part("run_1", "frames.seed", "", "", ()))
         for frame in tracked:
             writer.add(frame)

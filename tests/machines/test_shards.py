@@ -17,8 +17,8 @@ from fiftyone.operators.registry import OperatorRegistry
 from typer.testing import CliRunner
 
 import fiftyone_colortrack as ct
-from fiftyone_colortrack.api.plan import PlannedVideo
 from fiftyone_colortrack.api.job import Job
+from fiftyone_colortrack.api.plan import PlannedVideo
 from fiftyone_colortrack.api.shards import OPERATOR, split
 from fiftyone_colortrack.cli import app
 from fiftyone_colortrack.fields import TrackWriter
