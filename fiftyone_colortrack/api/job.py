@@ -119,8 +119,8 @@ class Job:
             document = foo.get_db_conn().datasets.find_one({"_id": ObjectId(values["dataset"])})
             if document is None:
                 raise ColorTrackError(
-                    f"the worker on {socket.gethostname()} finds no dataset {values['dataset']}; all machines "
-                    "need one MongoDB, named there in FIFTYONE_DATABASE_URI"
+                    f"the worker on {socket.gethostname()} finds no dataset {values['dataset']}; "
+                    "all machines need one MongoDB, named there in FIFTYONE_DATABASE_URI"
                 )
             dataset = fo.load_dataset(document["name"])
         elif str(dataset._doc.id) != values["dataset"]:
@@ -132,9 +132,7 @@ class Job:
         size = settings["config"]["input_size"]
         size = tuple(size) if isinstance(size, list) else size  # JSON has no tuples
         settings["config"] = TrackerConfig(**{**settings["config"], "input_size": size})
-        ranges = tuple(
-            (id, tuple((first, last) for first, last in of_video)) for id, of_video in values["ranges"]
-        )
+        ranges = tuple((id, tuple((a, b) for a, b in of_video)) for id, of_video in values["ranges"])
         special = {
             "samples": DatasetView._build(dataset, values["view"]),
             "rules": SeedRules(**rules),
@@ -244,9 +242,10 @@ class Job:
         from fiftyone_colortrack.tracking import Tracker
 
         started = time.perf_counter()
-        (found,) = self.find(self.samples.select(planned.id)) or [None]
-        if found is None:
+        present = self.find(self.samples.select(planned.id))
+        if not present:
             raise ColorTrackError("the video was removed from the dataset during the run")
+        (found,) = present
         now = plan_video(found, self.seed_field, self.label_field, self.settings)
         if now.reason and self.skip_existing:  # another run has finished it meanwhile
             return VideoResult(planned.id, planned.filepath, "skipped", reason=now.reason)

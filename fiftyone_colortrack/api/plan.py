@@ -217,7 +217,7 @@ def _earlier(
     if not is_tracks(samples, name) or name not in samples.get_frame_field_schema():
         return {}
     there = set(whole(samples._root_dataset).exists(frame_path(name)).values("id"))
-    earlier = {}
+    earlier: dict[str, tuple[str | None, Part | None]] = {}
     for id, run, values in zip(*samples.values(["id", run_field(name), record_field(name)]), strict=True):
         record = TrackRecord.from_dict(values)
         part = record.parts.get(scope_of(rules, dict(ranges).get(id)))

@@ -7,12 +7,13 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 
+from fiftyone_colortrack.api.image_groups import images_as_videos, is_image_groups
 from fiftyone_colortrack.api.job import Job
 from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos, plan_video, video_length
 from fiftyone_colortrack.api.ray_workers import track_with_ray
@@ -95,7 +96,9 @@ def propagate(
     Args:
         samples: videos: a dataset, a view, or the name of a dataset. Videos without labels in the seed field
             are skipped. Of a grouped dataset, all slices of videos are tracked; of a view of clips, only the
-            frames of the clips. Save samples that you changed before: the dataset is reloaded
+            frames of the clips. Images that `dataset.group_by("sequence", order_by="frame_number")` orders
+            are read as videos; both fields are then fields of the images. Save samples that you changed
+            before: the dataset is reloaded
         seed_field: frame field with detections (masks or boxes), keypoints, polylines, or segmentations
         label_field: frame field for the tracks, new or made by an earlier run. It may be the seed field if
             you continue tracks from their keyframes: `seeds="keyframes", skip_existing=True`
@@ -195,7 +198,7 @@ class Propagation:
             present = self._videos.get_field_schema().get(self.cuts_field)
             if present is not None and getattr(present, "document_type", None) is not fo.TemporalDetections:
                 raise ColorTrackError(
-                    f"{self.cuts_field} exists, and does not hold temporal detections; choose another cuts_field"
+                    f"{self.cuts_field} exists and does not hold temporal detections; choose another name"
                 )
         if isinstance(self.model, str) and self.model not in BASELINES:
             find_model(self.model)
@@ -231,6 +234,9 @@ class Propagation:
         Raises:
             ColorTrackError: see `propagate`
         """
+        if is_image_groups(self.samples):
+            with images_as_videos(self.samples, self.seed_field, self.label_field) as videos:
+                return replace(self, samples=videos).run(progress, stop)
         started = time.perf_counter()
         self.check()
         report = PropagationReport(None, frame_path(self.label_field))
@@ -238,7 +244,7 @@ class Propagation:
         videos = self.plan()
         if not any(video.labeled for video in videos):
             raise ColorTrackError(
-                f"none of the {len(videos)} videos has labels to start from in {frame_path(self.seed_field)}; "
+                f"none of the {len(videos)} videos has labels in {frame_path(self.seed_field)}; "
                 "label a frame or choose another seed field"
             )
         todo = [video for video in videos if not video.reason]
@@ -407,12 +413,11 @@ class Propagation:
         update: ProgressCallback,
         stop: Callable[[], bool],
     ) -> list[VideoResult]:
-        track = {
-            "local": self._job.track_all,
-            "delegated": partial(track_shards, self._job, self.shards),
-            "ray": partial(track_with_ray, self._job),
-        }[self.executor]
-        return track(videos, run_key, update, stop)
+        if self.executor == "delegated":
+            return track_shards(self._job, self.shards, videos, run_key, update, stop)
+        if self.executor == "ray":
+            return track_with_ray(self._job, videos, run_key, update, stop)
+        return self._job.track_all(videos, run_key, update, stop)
 
     def _other_settings(self, videos: Sequence[PlannedVideo]) -> str:
         """What is said of videos whose earlier tracks were made with another model or other settings."""

@@ -45,7 +45,7 @@ class Worker:
         """Answers when Ray has found room for it: only then it gets a video."""
         return True
 
-    def start(self, video: PlannedVideo) -> tuple[int, int] | VideoResult:
+    def start(self, video: PlannedVideo) -> tuple[int, int] | VideoResult | None:
         """Begin a video: the first turn."""
         self._job = self._job or Job.from_dict(self._values)
         self._job.model  # noqa: B018  # where it cannot be loaded, no video can be tracked

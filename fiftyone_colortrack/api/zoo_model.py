@@ -9,7 +9,14 @@ import fiftyone as fo
 import fiftyone.core.models as fom
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import OutputKind, SeedFrames, frame_label, read_seeds
+from fiftyone_colortrack.fields import (
+    OutputKind,
+    SeedFrames,
+    SeedRules,
+    default_output,
+    frame_label,
+    read_seeds,
+)
 from fiftyone_colortrack.tracking.config import Direction, TrackerConfig
 
 
@@ -21,8 +28,8 @@ class ColorTrackModel(fom.SamplesMixin, fom.Model):
 
     Args:
         model: name or file of a model
-        seeds: which labelled frames to start from, see `propagate_iter`
-        direction: in time, see `propagate_iter`
+        seeds: which labelled frames to start from, see `propagate`
+        direction: in time, see `propagate`
         output: `masks`, `boxes` or `segmentation`; by default as the prompts are
         config: the tracker's settings
         device: torch device; default: the best one there is
@@ -57,7 +64,7 @@ class ColorTrackModel(fom.SamplesMixin, fom.Model):
             sample: the video, with labels in the frame field `prompt_field`
 
         Returns:
-            {frame number, from 1: detections, key points or segmentation}
+            {frame number, from 1: detections, keypoints, polylines, or a segmentation}
 
         Raises:
             ColorTrackError: if there is no `prompt_field`, or nothing to track in it
@@ -69,7 +76,7 @@ class ColorTrackModel(fom.SamplesMixin, fom.Model):
             raise ColorTrackError(
                 'which labels to track? Name their field: apply_model(..., prompt_field="frames.<field>")'
             )
-        video = read_seeds(sample, field, self._seeds, fill_boxes=self._output == "masks")
+        video = read_seeds(sample, field, SeedRules(self._seeds, fill_boxes=self._output == "masks"))
         tracker = Tracker(
             video.frames,
             video.seeds,
@@ -78,5 +85,5 @@ class ColorTrackModel(fom.SamplesMixin, fom.Model):
             direction=self._direction,
             config=self._config,
         )
-        output = self._output or video.kind
+        output = self._output or default_output(video)
         return {tracked.frame + 1: frame_label(tracked, video, output) for tracked in tracker}

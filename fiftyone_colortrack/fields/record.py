@@ -127,9 +127,9 @@ class Written:
     def compare(self, frames: Mapping[int, Sequence[fo.Label]]) -> Corrections:
         """What a person changed in the labels of some frames.
 
-        When a person edits a label, FiftyOne 1.22 marks it as a keyframe. It then overwrites the boxes between
-        this keyframe and its neighbors with linear interpolation (behind the last keyframe: with copies of
-        it), with `keyframe=False`, and leaves their masks. Such labels are not a person's: they are told by
+        When a person edits a label, FiftyOne 1.22 marks it as a keyframe. It then overwrites the boxes
+        between this keyframe and its neighbors with linear interpolation (behind the last keyframe: with
+        copies of it), with `keyframe=False`, and leaves their masks. Such labels are not a person's: they are told by
         their boxes, and tracked again.
 
         Args:

@@ -111,6 +111,8 @@ def check_videos(samples: SampleCollection | str) -> SampleCollection:
         samples = whole(samples._root_dataset).select(ids, ordered=True)
     elif samples.media_type == "group" and "video" in (samples.group_media_types or {}).values():
         samples = samples.select_group_slices(media_type="video")
+    if samples._is_dynamic_groups:
+        raise ColorTrackError("these are groups of images, which only `propagate` reads as videos")
     if samples.media_type != "video":
         kind = f"{samples.media_type}s" if samples.media_type else "nothing yet"
         raise ColorTrackError(f"choose a dataset or view of videos; this one holds {kind}")
@@ -185,11 +187,7 @@ def check_label_field(
     name = field_name(label_field)
     if not name.isidentifier() or name.startswith("_"):
         raise ColorTrackError(f"{name!r} cannot name a field; use letters, digits and underscores")
-    if (
-        hasattr(fo.Frame, name)
-        or hasattr(fo.Sample, name)
-        or name in _RESERVED
-    ):
+    if hasattr(fo.Frame, name) or hasattr(fo.Sample, name) or name in _RESERVED:
         raise ColorTrackError(f"{name!r} is a name that FiftyOne itself uses; choose another name")
     frame_schema, schema = samples.get_frame_field_schema(), samples.get_field_schema()
     tracks = is_tracks(samples, name)

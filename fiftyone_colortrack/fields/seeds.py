@@ -209,7 +209,8 @@ def read_seeds(
     ignore = _evaluation_attributes(sample.dataset)
     found = _identify(dict(sorted(labeled.items())), sample.id, rules, ignore, warnings)
     if found is None or not found.drawn:
-        reason = "; ".join(warnings) or ("no keyframes" if rules.which == "keyframes" else "no labels")
+        what = "keyframes" if rules.which == "keyframes" else "labels"
+        reason = "; ".join(warnings) or f"no {what} in any frame"
         if labeled:
             reason = f"none of its labels belongs to {', '.join(map(str, rules.objects or ()))}"
         raise ColorTrackError(
@@ -389,8 +390,8 @@ def _kind(labels: list[fo.Label], fill_boxes: bool, warnings: list[str]) -> Labe
     points = sum(map(is_points, labels))
     if 0 < points < len(labels):
         raise ColorTrackError(
-            f"{points} of {len(labels)} polylines are open: they are tracked as points, closed ones as masks; "
-            "put them into two fields"
+            f"{points} of {len(labels)} polylines are open, and tracked as points; closed ones are "
+            "tracked as masks; put them into two fields"
         )
     if points:
         return "points"

@@ -168,12 +168,12 @@ def region_in_pixels(label: fo.Label, canvas: Size) -> Region | None:
     rows = np.arange(max(y0, 0), min(y1, canvas[0]))
     columns = np.arange(max(x0, 0), min(x1, canvas[1]))
     if isinstance(label, fo.Polyline):
-        inside = np.zeros((len(rows), len(columns)), np.uint8)
-        if inside.size:
+        filled = np.zeros((len(rows), len(columns)), np.uint8)
+        if filled.size:
             corner = [columns[0], rows[0]]
             parts = [np.array(part, float) * [canvas[1], canvas[0]] - corner - 0.5 for part in label.points]
-            cv2.fillPoly(inside, [np.round(part).clip(-(2**15), 2**15).astype(np.int32) for part in parts], 1)
-        inside = inside > 0
+            cv2.fillPoly(filled, [np.round(part).clip(-(2**15), 2**15).astype(np.int32) for part in parts], 1)
+        inside = filled > 0
     else:
         mask = label.get_mask()
         if mask is not None and mask.ndim != 2:

@@ -97,6 +97,7 @@ class TrackWriter:
         self._overwrite = overwrite
         self._tracks = tracks
         self._record = record or TrackRecord()
+        self._origin_is_known = self._record.written is not None
         self._corrections = corrections or Corrections({}, {}, {})
         self.corrections = len(self._corrections)
         self._portion: dict[int, tuple[fo.Label | None, float | None]] = {}
@@ -202,7 +203,7 @@ class TrackWriter:
             return True
         if self._overwrite or label.id in self._corrections.interpolated.get(number, frozenset()):
             return False
-        if not written.checks and not written.replaced:  # of unknown origin
+        if not self._origin_is_known:
             return bool(attribute(label, "keyframe"))
         return not written.wrote(number, label)
 

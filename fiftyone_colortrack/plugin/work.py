@@ -137,7 +137,7 @@ def show(
     chart: Callable[[], Traces] | None = None,
     id: str | None = None,
 ) -> Messages[T]:
-    """Do some work in a thread, and show its progress in the dialog: with a button that stops it, and a chart.
+    """Do some work in a thread; show its progress in the dialog, with a button that stops it, and a chart.
 
     If the dialog is closed, the work goes on. It is listed by `running` until it ends.
 
@@ -164,7 +164,8 @@ def show(
     def run() -> None:
         try:
             with stop:
-                result.set_result(work(update, stop))
+                done = work(update, stop)
+            result.set_result(done)
         except BaseException as error:  # it belongs to whoever waits for the result
             result.set_exception(error)
             if left.is_set():

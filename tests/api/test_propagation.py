@@ -4,6 +4,7 @@ import sys
 import fiftyone as fo
 import numpy as np
 import pytest
+from PIL import Image
 
 import fiftyone_colortrack as ct
 from fiftyone_colortrack.fields import tracks
@@ -401,3 +402,26 @@ def test_points_and_boxes(videos):
     np.testing.assert_allclose((x * 96, y * 64), (16 + 28, 16), atol=6)
     box = np.array(frame.tracked_boxes.detections[0].bounding_box) * [96, 64, 96, 64]
     np.testing.assert_allclose(box, [8 + 28, 8, 16, 16], atol=8)  # a cell of the grid
+
+
+def test_images_that_form_videos(dataset, squares, tmp_path):
+    """Groups of images are read as videos; the tracks are written to the images."""
+    for scene in ("a", "b"):
+        for number in (10, 2, 1, 9, 3):
+            path = tmp_path / f"{scene}{number}.png"
+            Image.fromarray(squares[0][min(number, 8) - 1]).save(path)
+            sample = fo.Sample(filepath=str(path), scene=scene, number=number)
+            if number == 1:
+                sample["seed"] = detections(squares[1][0])
+            dataset.add_sample(sample)
+    groups = dataset.group_by("scene", order_by="number")
+    report = propagate(groups)
+    assert report.frames == 10
+    assert dataset.count("tracks.detections") == 20
+    third = dataset.match(fo.ViewField("number") == 3).first()
+    found = paint(third.tracks.detections, [1, 2], (64, 96))
+    assert ((found > 0) & (squares[1][2] > 0)).sum() > 0.7 * (squares[1][2] > 0).sum()
+    before = dataset.values("tracks.detections.id")
+    again = propagate(groups, skip_existing=True)
+    assert [video.status for video in again.videos] == ["skipped", "skipped"]
+    assert dataset.values("tracks.detections.id") == before

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fiftyone_colortrack as ct
-from fiftyone_colortrack.api import PropagationReport
+from fiftyone_colortrack import PropagationReport
 from fiftyone_colortrack.tracking import TrackerConfig
 
 SOAK = bool(os.environ.get("COLORTRACK_SOAK"))
@@ -100,8 +100,8 @@ def labelled() -> Callable[..., fo.Sample]:
 
 @pytest.fixture(scope="session")
 def propagate() -> Callable[..., PropagationReport]:
-    def run(view: fo.Dataset, out_field: str = "tracks", **options: object) -> PropagationReport:
+    def run(view: fo.Dataset, label_field: str = "tracks", **options: object) -> PropagationReport:
         options = {"model": "lab", "config": TrackerConfig(input_size=64, memory=2), **options}
-        return ct.propagate(view, "frames.seed", f"frames.{out_field}", **options)
+        return ct.propagate(view, "frames.seed", f"frames.{label_field}", **options)
 
     return run

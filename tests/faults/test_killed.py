@@ -15,7 +15,6 @@ import numpy as np
 import pymongo.collection
 import pytest
 
-from fiftyone_colortrack.api import propagate_iter
 from fiftyone_colortrack.fields import lock, tracks
 
 RUN = Path(__file__).with_name("run.py")
@@ -39,21 +38,22 @@ def videos(
 
 
 def check_videos(dataset: fo.Dataset, earlier: dict[str, str]) -> dict[str, str]:
-    """Check that videos are finished as a whole, or not; returns the finished ones with their runs."""
+    """Check that finished videos are whole; returns them with their runs."""
     dataset.reload()
     finished, begun = {}, []
     for sample in dataset:  # every sample and frame can be loaded
         labels = [f["tracks"] for f in sample.frames.values() if f.has_field("tracks")]
         labels = [label for label in labels if label is not None]
+        assert all(len(label.detections) == 1 for label in labels)
         run = sample["tracks_run"] if sample.has_field("tracks_run") else None
         if run is None:
             begun += [sample.id] if labels else []
             continue
         finished[sample.id] = run
-        assert [len(label.detections) for label in labels] == [1] * LENGTH
+        assert len(labels) == LENGTH
         assert sample["tracks_record"] is not None
         assert run in dataset.list_runs()
-    assert len(begun) <= 1, "more than the video in hand is lost"
+    assert len(begun) <= 1, "more than the video in hand is unfinished"
     assert earlier.items() <= finished.items(), "what was finished did not stay"
     return finished
 
@@ -114,7 +114,8 @@ def killed_at_write(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
         yield
 
 
-@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the lock's thread
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.soak)])
 def test_at_writes_to_the_database(
     videos: fo.Dataset, propagate: Callable, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
@@ -133,7 +134,33 @@ def test_at_writes_to_the_database(
     assert number > 20  # it was killed while it wrote, too
 
 
-def test_a_failed_video_is_tagged_before_the_run_ends(videos: fo.Dataset, tmp_path: Path) -> None:
+def test_after_a_kill_the_run_goes_on_from_the_last_written_frame(
+    videos: fo.Dataset, propagate: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, str(RUN), videos.name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdout.readline()
+        process.stdin.write("tracks lab\n")
+        process.stdin.flush()
+        while not (videos.has_frame_field("tracks") and videos.count("frames.tracks") >= 2):
+            time.sleep(0.01)
+            videos.reload()
+        process.kill()
+    written = videos.count("frames.tracks")
+    assert 0 < written < 4 * LENGTH
+    report = propagate(videos, skip_existing=True)
+    assert report.frames <= 4 * LENGTH - written + 2  # the portion in hand
+    assert [len(labels) for labels in videos.values("frames.tracks.detections")] == [LENGTH] * 4
+    assert len(check_videos(videos, {})) == 4
+    assert not report.videos[0].kept
+
+
+def test_a_failed_video_is_tagged_before_the_run_ends(
+    videos: fo.Dataset, propagate: Callable, tmp_path: Path
+) -> None:
     (tmp_path / "video0.mp4").unlink()
-    next(propagate_iter(videos, "seed", "tracks", model="identity"))
-    assert videos.match_tags("tracks_failed").values("id") == [videos.first().id]
+    tagged = []
+    propagate(videos, progress=lambda *_: tagged.append(videos.match_tags("tracks_failed").values("id")))
+    assert tagged[0] == [videos.first().id]

@@ -76,7 +76,7 @@ def test_two_runs_at_once(videos: fo.Dataset, both: Runs) -> None:
     expected = {"lab": tracked(videos, "one"), "identity": tracked(videos, "two")}
     for field in ("one", "two"):
         (run,) = set(videos.values(f"{field}_run"))
-        assert videos.load_run_results(run).report["out_field"] == field
+        assert videos.load_run_results(run).report["label_field"] == f"frames.{field}"
     for lab, identity in zip(*expected.values(), strict=True):
         assert len(lab) == len(identity) == LENGTH
         assert not set(lab[1:]) & set(identity[1:])  # by each label it can be told whose it is
@@ -106,17 +106,30 @@ def test_a_lock_is_taken_by_one_at_a_time(dataset: fo.Dataset) -> None:
     assert seen == [1] * 5
 
 
-def test_a_lock_of_a_killed_process_expires(dataset: fo.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_of_a_dead_process_is_taken(
+    dataset: fo.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(lock, "LEASE", 0.5)
-    killed = Lock(dataset, "x").__enter__()
-    started = time.monotonic()  # before its last renewal: what stalls here cannot shorten the wait
-    killed.renew()
+    dead = Lock(dataset, "x").__enter__()
+    dead._released.set()  # it shows no more signs of life
+    time.sleep(0.2)
+    started = time.monotonic()
     with Lock(dataset, "x") as other:
-        assert time.monotonic() - started > 0.3
-        with pytest.raises(ColorTrackError, match="another one wrote the same labels"):
-            killed.renew()
-        other.renew()
-        killed.__exit__(None, None, None)
-        other.renew()
-    with pytest.raises(ColorTrackError, match="another one wrote"):  # it has come and gone
-        killed.renew()
+        assert 0.4 < time.monotonic() - started < 3
+        assert "no sign of life" in caplog.text
+        with pytest.raises(ColorTrackError, match="another run took over"):
+            dead.check()
+        other.check()
+        dead.__exit__(None, None, None)
+        other.check()
+    with pytest.raises(ColorTrackError, match="another run took over"):  # it has come and gone
+        dead.check()
+
+
+def test_a_living_holder_keeps_its_lock(dataset: fo.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "LEASE", 0.5)
+    with Lock(dataset, "x") as holder:
+        end = time.monotonic() + 1.5
+        with Lock(dataset, "x", stop=lambda: time.monotonic() > end) as waiting:
+            assert not waiting.held
+        holder.check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Callable
 
 import fiftyone as fo
 import fiftyone.operators as foo
@@ -51,28 +52,40 @@ def form(operator: str, dataset: fo.Dataset, target: str = "inputs") -> str:
     return str(resolved.to_json())
 
 
-def check(shown: str, log: pytest.LogCaptureFixture) -> None:
+PARAMS = {"seed_field": "frames.seed", "label_field": "tracks"}
+IN_PANEL = {"panel_id": "panel", "__method__": "on_load", "panel_state": {}}
+
+
+@pytest.mark.parametrize(
+    ("cls", "method", "show"),
+    [
+        (PropagateLabels, "resolve_input", lambda videos: form("propagate_labels", videos)),
+        (StopTracking, "resolve_output", lambda videos: form("stop_tracking", videos, "outputs")),
+        (PropagateLabels, "work", lambda videos: executed("propagate_labels", videos, PARAMS)),
+        (StopTracking, "execute", lambda videos: executed("stop_tracking", videos, {})),
+        (ColorTrackPanel, "render", lambda videos: executed("colortrack_panel", videos, IN_PANEL)),
+    ],
+    ids=["a form", "results", "while it works", "at once", "the panel"],
+)
+def test_the_browser_gets_an_id_and_the_log_the_traceback(
+    videos: fo.Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    cls: type,
+    method: str,
+    show: Callable[[fo.Dataset], str],
+) -> None:
+    if method == "execute":
+        monkeypatch.setattr(StopTracking, "resolve_input", lambda *_: None)
+    monkeypatch.setattr(cls, method, fail)
+    shown = show(videos)
     assert SECRET not in shown
     assert "Traceback" not in shown
-    (id,) = set(re.findall(r"under error (\w{8})", shown))
-    (record,) = [record for record in log.records if record.levelno == logging.ERROR]
+    (id,) = set(re.findall(r"error (\w{8}) in the log", shown))
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert id in record.getMessage()
     assert record.exc_info
     assert SECRET in str(record.exc_info[1])
-
-
-def test_in_a_form(
-    videos: fo.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(PropagateLabels, "resolve_input", fail)
-    check(form("propagate_labels", videos), caplog)
-
-
-def test_in_results(
-    videos: fo.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(StopTracking, "resolve_output", fail)
-    check(form("stop_tracking", videos, "outputs"), caplog)
 
 
 def test_a_button_is_left_out(
@@ -87,39 +100,14 @@ def test_a_button_is_left_out(
 def test_delegated(
     videos: fo.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    params = {"seed_field": "frames.seed", "out_field": "tracks"}
+    params = {"seed_field": "frames.seed", "label_field": "tracks"}
     uri = f"{PLUGIN}/propagate_labels"
     foo.execute_operator(uri, {"dataset": videos, "params": params}, request_delegation=True)
     monkeypatch.setattr(PropagateLabels, "work", fail)
     (result,) = DelegatedOperationService().execute_queued_operations(operator=uri, dataset_name=videos.name)
     assert SECRET not in result.error
-    (id,) = re.findall(r"The log of the worker tells what, under error (\w{8})", result.error)
+    (id,) = re.findall(r"Look for error (\w{8}) in the log of the worker", result.error)
     assert any(id in record.getMessage() and SECRET in str(record.exc_info) for record in caplog.records)
-
-
-def test_while_it_works(
-    videos: fo.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(PropagateLabels, "work", fail)
-    params = {"seed_field": "frames.seed", "out_field": "tracks"}
-    check(executed("propagate_labels", videos, params), caplog)
-
-
-def test_at_once(
-    videos: fo.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(StopTracking, "resolve_input", lambda *_: None)
-    monkeypatch.setattr(StopTracking, "execute", fail)
-    check(executed("stop_tracking", videos, {}), caplog)
-
-
-def test_in_the_panel(
-    videos: fo.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(ColorTrackPanel, "_choices", fail)
-    monkeypatch.setattr("fiftyone_colortrack.plugin.panel.track_evaluations", lambda _: ["key"])
-    params = {"panel_id": "panel", "__method__": "on_load", "panel_state": {}}
-    check(executed("colortrack_panel", videos, params), caplog)
 
 
 def test_errors_that_people_can_mend_are_shown_as_they_are(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import labelled_frames, open_video, read_seeds, seed_fields
+from fiftyone_colortrack.fields import SeedRules, check_seed_field, labelled_frames, open_video, seed_fields
+from fiftyone_colortrack.fields import read_seeds as read
 from fiftyone_colortrack.fields.shapes import regions, relative_box
 from fiftyone_colortrack.video import ImageSequence, VideoFile, write_video
 
@@ -25,6 +26,10 @@ def masks(id_map, **attributes):
             for id, region in regions(id_map)
         ]
     )
+
+
+def read_seeds(sample, path, which="first", **rules):
+    return read(sample, path, SeedRules(which, **rules))
 
 
 def box(label="cat", corners=(0.25, 0.25, 0.5, 0.5), **attributes):
@@ -160,7 +165,7 @@ def test_invisible_labels_are_left_out_with_a_warning(sample):
     )
     video = read_seeds(sample, "seed")
     assert [seed.frame for seed in video.seeds] == [1]
-    assert "frame 1: 1 of 1 labels are empty or outside the picture" in video.warnings[0]
+    assert "frame 1: 1 of 1 labels are empty or outside the image" in video.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +174,7 @@ def test_invisible_labels_are_left_out_with_a_warning(sample):
         ({}, "first", "no labels in any frame"),
         ({1: fo.Detections()}, "all", "no labels in any frame"),
         ({1: fo.Detections(detections=[box()])}, "keyframes", "no keyframes in any frame"),
-        ({1: fo.Detections(detections=[box(corners=(2, 0, 1, 1))])}, "first", "outside the picture"),
+        ({1: fo.Detections(detections=[box(corners=(2, 0, 1, 1))])}, "first", "outside the image"),
         ({90: fo.Detections(detections=[box()])}, "first", "the video ends with frame 8"),
     ],
 )
@@ -229,3 +234,89 @@ def test_labels_refer_to_the_picture_that_the_encoder_padded(dataset, squares, t
     video = read_seeds(sample, "seed")
     assert video.canvas == (64, 96)
     np.testing.assert_array_equal(video.seeds[0].labels, id_map[:63, :95])
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.full((16, 16), 255, np.uint8),
+        np.full((16, 16), 7, np.int32),
+        np.full((16, 16), 0.9, np.float32),
+        np.full((16, 16), 200.0),
+    ],
+    ids=lambda mask: f"{mask.dtype} {mask.max():g}",
+)
+def test_masks_of_any_values(sample, mask):
+    mask = np.pad(mask, ((0, 0), (0, 8)))  # the right third is background
+    if mask.dtype.kind == "f":
+        mask[:, -4:] = 0.2 * mask.max()  # a little probable
+    label_frames(sample, "seed", {1: fo.Detections(detections=[box(corners=(0, 0, 0.25, 0.25), mask=mask)])})
+    labels = read_seeds(sample, "seed").seeds[0].labels
+    assert labels[:16, :16].all()
+    assert labels.sum() == 16 * 16
+
+
+def test_masks_of_detections_on_disk(sample, tmp_path):
+    cv2.imwrite(str(tmp_path / "mask.png"), np.full((16, 24), 255, np.uint8))
+    detection = box(corners=(0, 0, 0.25, 0.25), mask_path=str(tmp_path / "mask.png"))
+    label_frames(sample, "seed", {1: fo.Detections(detections=[detection])})
+    video = read_seeds(sample, "seed")
+    assert (video.kind, video.seeds[0].labels.sum()) == ("masks", 16 * 24)
+
+
+def test_closed_polylines_are_masks(sample):
+    triangle = [[(0.25, 0.25), (0.75, 0.25), (0.25, 0.75)]]
+    polygon = fo.Polyline(label="sail", points=triangle, closed=True, filled=True)
+    label_frames(sample, "seed", {1: fo.Polylines(polylines=[polygon])})
+    video = read_seeds(sample, "seed")
+    assert video.kind == "masks"
+    assert video.seeds[0].labels.sum() == pytest.approx(48 * 32 / 2, rel=0.1)
+    assert not video.seeds[0].labels[48:].any()
+
+
+def test_open_polylines_are_points(sample):
+    line = fo.Polyline(label="road", points=[[(0.25, 0.25), (0.5, 0.5)], [(0.75, 0.75)]])
+    label_frames(sample, "seed", {1: fo.Polylines(polylines=[line])})
+    video = read_seeds(sample, "seed")
+    assert video.kind == "points"
+    np.testing.assert_array_equal(video.seeds[0].labels[1], [[24, 16], [48, 32], [72, 48]])
+    closed = fo.Polyline(label="sail", points=[[(0, 0), (1, 0), (1, 1)]], closed=True)
+    label_frames(sample, "seed", {1: fo.Polylines(polylines=[line, closed])})
+    with pytest.raises(ColorTrackError, match="1 of 2 polylines are open"):
+        read_seeds(sample, "seed")
+
+
+@pytest.mark.parametrize(
+    ("label", "way"),
+    [
+        (fo.Detection(label="cat", bounding_box=[0, 0, 1, 1]), "fo.Detections"),
+        (fo.Heatmap(map=np.ones((4, 4))), "fo.Segmentation"),
+        (fo.Classification(label="rain"), "draw boxes or masks"),
+    ],
+)
+def test_what_cannot_be_a_seed_is_named_with_the_way_to_convert_it(dataset, sample, label, way):
+    label_frames(sample, "other", {1: label})
+    with pytest.raises(ColorTrackError, match=way) as error:
+        check_seed_field(dataset, "other")
+    assert type(label).__name__ in str(error.value)
+
+
+def test_a_missing_image_falls_back_to_the_video(sample, squares, tmp_path):
+    paths = write_images(tmp_path, squares[0])
+    for number, path in enumerate(paths, 1):
+        sample.frames[number]["filepath"] = str(path)
+    label_frames(sample, "seed", {1: masks(squares[1][0])})
+    paths[3].unlink()
+    video = read_seeds(sample, "seed")
+    assert isinstance(video.frames, VideoFile)
+    assert str(paths[3]) in video.warnings[0]
+
+
+def test_images_of_another_size_are_passed_over(sample, squares, tmp_path):
+    paths = write_images(tmp_path, squares[0][:, ::2, ::2])
+    for number, path in enumerate(paths, 1):
+        sample.frames[number]["filepath"] = str(path)
+    sample.save()
+    frames, canvas = open_video(sample)
+    assert isinstance(frames, VideoFile)
+    assert canvas == (64, 96)

@@ -86,6 +86,6 @@ def test_a_segmentation_is_split_into_classes():
     assert (void.label, void.index) == ("255", 255)
 
 
-def test_a_coloured_segmentation_is_refused():
-    with pytest.raises(ColorTrackError, match="coloured"):
+def test_an_rgb_segmentation_is_refused():
+    with pytest.raises(ColorTrackError, match="RGB"):
         shapes.split(fo.Segmentation(mask=np.zeros((4, 8, 3), np.uint8)))

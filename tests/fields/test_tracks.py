@@ -3,7 +3,17 @@ import numpy as np
 import pytest
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import TrackWriter, create_tracks_field, read_seeds, run_field, tracks_type
+from fiftyone_colortrack.fields import (
+    Lock,
+    Part,
+    SeedRules,
+    TrackRecord,
+    TrackWriter,
+    create_tracks_field,
+    read_seeds,
+    run_field,
+    tracks_type,
+)
 from fiftyone_colortrack.fields.shapes import paint, regions, relative_box
 from fiftyone_colortrack.tracking import TrackedFrame
 
@@ -40,14 +50,18 @@ def square_masks(id_map):
 
 
 def write(sample, tracked, which="first", output=None, fill_boxes=False):
-    video = read_seeds(sample, "seed", which, fill_boxes=fill_boxes)
+    video = read_seeds(sample, "seed", SeedRules(which, fill_boxes=fill_boxes))
     create_tracks_field(sample.dataset, "tracks", "seed", output)
-    writer = TrackWriter(sample, "tracks", video, output)
-    for frame in tracked:
-        writer.add(frame)
-    count = writer.commit("run_1")
+    with Lock(sample.dataset, sample.id) as lock:
+        sample.reload()
+        record = TrackRecord.from_dict(sample["tracks_record"])
+        writer = TrackWriter(sample.dataset, sample.id, "tracks", video, lock, output=output, record=record)
+        writer.begin("all", Part("run_1", "frames.seed", "", "", ()))
+        for frame in tracked:
+            writer.add(frame)
+        writer.finish("run_1")
     sample.reload()
-    return count
+    return writer.written
 
 
 def truth(squares, frames=range(8), drawn=(0,)):
@@ -106,7 +120,6 @@ def test_the_run_is_marked_last(dataset, sample, squares):
         write(sample, interrupted())
     sample.reload()
     assert sample[run_field("tracks")] is None
-    assert dataset.count("frames.tracks.detections") == 0
     write(sample, truth(squares))
     assert sample["tracks_run"] == "run_1"
 
@@ -167,7 +180,7 @@ def test_masks_are_written_as_boxes(sample, squares):
         assert [label.bounding_box for label in labels] == expected
 
 
-def test_key_points(dataset, sample):
+def test_keypoints(dataset, sample):
     dataset.skeletons = {"frames.seed": fo.KeypointSkeleton(labels=["a", "b"], edges=[[0, 1]])}
     drawn = fo.Keypoint(label="person", points=[(0.5, 0.5), (NAN, NAN)], visible=[True, False], index=2)
     seed(sample, {1: fo.Keypoints(keypoints=[drawn])})
@@ -217,3 +230,38 @@ def test_keyframes_can_be_filtered(dataset, sample, squares):
 def test_impossible_outputs_are_refused(seed_type, output):
     with pytest.raises(ColorTrackError, match=f"cannot be written as {output}; choose"):
         tracks_type(seed_type, output)
+
+
+def test_masks_are_written_as_polygons(sample, squares):
+    seed(sample, {1: square_masks(squares[1][0])})
+    write(sample, truth(squares), output="polylines")
+    for number in (1, 5):
+        labels = sample.frames[number].tracks.polylines
+        assert all(label.closed and label.filled for label in labels)
+        assert [len(label.points[0]) for label in labels] == [4, 4]
+        painted = paint(labels, [1, 2], (64, 96))
+        assert (painted == squares[1][number - 1]).mean() > 0.99
+        assert [label.instance.id for label in labels] == [
+            label.instance.id for label in sample.frames[1].seed.detections
+        ]
+
+
+def test_polygons_stay_polygons(sample, squares):
+    drawn = fo.Polyline(label="a", points=[[(0.1, 0.1), (0.3, 0.1), (0.3, 0.4)]], closed=True, filled=True)
+    seed(sample, {1: fo.Polylines(polylines=[drawn])})
+    write(sample, truth(squares))
+    copy, tracked = (sample.frames[n].tracks.polylines[0] for n in (1, 5))
+    assert (copy.points, copy.keyframe) == ([[[0.1, 0.1], [0.3, 0.1], [0.3, 0.4]]], True)
+    assert (tracked.label, tracked.index, tracked.closed) == ("a", copy.index, True)
+
+
+def test_open_polylines_stay_open(sample):
+    seed(sample, {1: fo.Polylines(polylines=[fo.Polyline(label="a", points=[[(0.5, 0.5), (0.75, 0.5)]])])})
+    first, moved = np.array([[48.0, 32], [72, 32]]), np.array([[24.0, 16], [NAN, NAN]])
+    tracked = [
+        TrackedFrame(0, {1: first}, {1: np.ones(2)}, frozenset({1})),
+        TrackedFrame(1, {1: moved}, {1: np.array([0.75, 0])}),
+    ]
+    write(sample, tracked)
+    assert sample.frames[2].tracks.polylines[0].points == [[[0.25, 0.25]]]
+    assert not sample.frames[2].tracks.polylines[0].closed

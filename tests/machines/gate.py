@@ -17,7 +17,7 @@ FOLDER = "COLORTRACK_TEST_GATE"
 def install() -> None:
     """For this process; the folder is named in the environment."""
     folder = Path(os.environ[FOLDER])
-    add, commit = TrackWriter.add, TrackWriter.commit
+    add, finish = TrackWriter.add, TrackWriter.finish
     written: list[str] = []
 
     def log(event: str, writer: TrackWriter) -> None:
@@ -31,10 +31,9 @@ def install() -> None:
             while not (folder / "open").exists():
                 time.sleep(0.02)
 
-    def logged_commit(writer: TrackWriter, *arguments: object) -> int:
-        frames = commit(writer, *arguments)
+    def logged_finish(writer: TrackWriter, *arguments: object) -> None:
+        finish(writer, *arguments)
         written.append(writer._sample_id)
         log("wrote", writer)
-        return frames
 
-    TrackWriter.add, TrackWriter.commit = slow_add, logged_commit  # type: ignore[method-assign]
+    TrackWriter.add, TrackWriter.finish = slow_add, logged_finish  # type: ignore[method-assign]

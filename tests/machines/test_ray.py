@@ -44,11 +44,9 @@ def occupy_a_slot():
 def test_a_killed_worker_s_video_is_done_again_and_each_is_written_once(videos, gate, cluster):
     cluster(2, runtime_env={"worker_process_setup_hook": "gate.install"})
     steps = []
-    report = propagate(videos, progress=steps.append)
+    report = propagate(videos, progress=lambda *step: steps.append(step))
     gate.check(videos, report)
-    assert {step.videos for step in steps} <= {6}  # none of a video that takes a single turn
-    assert all(0 < step.fraction <= 1 for step in steps)
-    assert all(step.total == 48 for step in steps)
+    assert all(0 <= done <= total == 48 for done, total, _ in steps)
 
 
 def test_bad_videos_and_stopping_are_as_in_one_process(videos, tmp_path, cluster):

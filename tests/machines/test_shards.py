@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -16,9 +17,8 @@ from fiftyone.operators.registry import OperatorRegistry
 from typer.testing import CliRunner
 
 import fiftyone_colortrack as ct
-from fiftyone_colortrack.api import propagate_iter
+from fiftyone_colortrack.api.job import Job
 from fiftyone_colortrack.api.plan import PlannedVideo
-from fiftyone_colortrack.api.propagation import Job
 from fiftyone_colortrack.api.shards import OPERATOR, split
 from fiftyone_colortrack.cli import app
 from fiftyone_colortrack.fields import TrackWriter
@@ -41,9 +41,26 @@ def empty_queue(database):
         DelegatedOperationService().delete_operation(operation.id)
 
 
-def steps(view, shards=2, **options):
-    options = {"model": "identity", "executor": "delegated", "shards": shards, **options}
-    return propagate_iter(view, "frames.seed", "frames.tracks", **options)
+class Run:
+    """A run with delegated workers, in a thread."""
+
+    def __init__(self, view, shards=2, **options):
+        options = {"model": "identity", "executor": "delegated", "shards": shards, **options}
+        self.seen = []
+        options["progress"] = lambda *step: self.seen.append(step)
+        with ThreadPoolExecutor(1) as thread:
+            self._report = thread.submit(ct.propagate, view, "frames.seed", "frames.tracks", **options)
+            thread.shutdown(wait=False)
+        self.wait(0)
+
+    def wait(self, count):
+        """Until it has polled its shards so many times more."""
+        count += len(self.seen)
+        while len(self.seen) <= count and not self._report.done():
+            time.sleep(0.05)
+
+    def finish(self):
+        return self._report.result()
 
 
 def work(dataset, limit=None):
@@ -51,14 +68,6 @@ def work(dataset, limit=None):
     service = DelegatedOperationService()
     results = service.execute_queued_operations(operator=OPERATOR, dataset_name=dataset.name, limit=limit)
     return [result.error for result in results]
-
-
-def finish(generator):
-    while True:
-        try:
-            last = next(generator)
-        except StopIteration as end:
-            return last, end.value
 
 
 def states(dataset):
@@ -95,22 +104,22 @@ def test_two_delegated_workers_one_of_which_is_killed(videos, gate, monkeypatch)
             model="identity",
             executor="delegated",
             shards=2,
-            progress=seen.append,
+            progress=lambda *step: seen.append(step),
             stop=lambda: time.monotonic() > end,
         )
     gate.check(videos, report)
     assert sorted(states(videos)) == ["completed", "completed", "failed"]
     assert "2 waiting for a worker" in str(seen[0])
     assert "2 of 2 shards finished" in str(seen[-1])
-    assert seen[-1].fraction == 1
+    assert seen[-1][0] == seen[-1][1]
 
 
 def test_the_report_is_that_of_one_run(videos, tmp_path):
     (tmp_path / "video3.mp4").unlink()
-    run = steps(videos, shards=3)
-    assert "3 waiting for a worker" in str(next(run))
+    run = Run(videos, shards=3)
+    assert "3 waiting for a worker" in run.seen[0][2]
     assert work(videos) == [None] * 3
-    _, report = finish(run)
+    report = run.finish()
     assert [video.status for video in report.videos] == ["done"] * 3 + ["failed"] + ["done"] * 2
     assert "video3.mp4 is not a file" in report.videos[3].reason
     assert videos.values("tracks_run").count(report.run_key) == 5
@@ -120,33 +129,31 @@ def test_the_report_is_that_of_one_run(videos, tmp_path):
 
 
 def test_a_run_is_continued_and_errors_are_raised_if_asked_for(videos, tmp_path):
-    finish(propagate_iter(videos[:2], "frames.seed", "frames.tracks", model="identity"))
+    ct.propagate(videos[:2], "frames.seed", "frames.tracks", model="identity")
     (tmp_path / "video3.mp4").unlink()
-    run = steps(videos, skip_existing=True, on_error="raise")
-    next(run)
+    run = Run(videos, skip_existing=True, on_error="raise")
     assert len([error for error in work(videos) if error]) == 1
     with pytest.raises(ct.ColorTrackError, match=r"video3\.mp4 is not a file"):
-        finish(run)
+        run.finish()
     assert videos.count_sample_tags() == {}  # those behind video 3 in its shard were not tried
 
 
 def test_a_lost_worker_s_shard_is_queued_again_but_not_for_ever(videos, monkeypatch):
     service = DelegatedOperationService()
-    run = steps(videos, shards=1)
-    next(run)
+    run = Run(videos, shards=1)
     monkeypatch.setattr("fiftyone_colortrack.api.shards.SECONDS_WITHOUT_BEAT", 0)
     for attempt in range(3):
         (operation,) = service.get_queued_operations(operator=OPERATOR)
         service.set_running(operation.id)  # by a worker of which nothing is heard
         assert states(videos).count("failed") == attempt
         if attempt < 2:
-            next(run)
-    _, report = finish(run)
+            run.wait(1)
+    report = run.finish()
     assert {video.reason for video in report.videos} == {"3 workers of its shard were lost"}
 
 
 def test_shards_without_a_worker_are_stopped_at_once(videos):
-    _, report = finish(steps(videos, shards=2, stop=lambda: True))
+    report = Run(videos, shards=2, stop=lambda: True).finish()
     assert report.stopped
     assert report.videos == []
     assert states(videos) == ["failed", "failed"]
@@ -163,11 +170,10 @@ def test_a_shard_under_way_is_stopped_after_the_frame_in_hand(videos, monkeypatc
         add(*arguments)
 
     monkeypatch.setattr(TrackWriter, "add", slow_add)
-    run = steps(videos, shards=1, stop=started.is_set)
-    next(run)
+    run = Run(videos, shards=1, stop=started.is_set)
     worker = threading.Thread(target=work, args=[videos])
     worker.start()
-    _, report = finish(run)
+    report = run.finish()
     worker.join()
     assert report.stopped
     assert len(report.videos) < 2
@@ -186,10 +192,9 @@ def test_a_shard_that_was_taken_away_is_left_alone(videos, monkeypatch):
         add(*arguments)
 
     monkeypatch.setattr(TrackWriter, "add", take_away)
-    run = steps(videos, shards=1)
-    next(run)
+    run = Run(videos, shards=1)
     work(videos)
-    _, report = finish(run)
+    report = run.finish()
     assert {video.status for video in report.videos} == {"failed"}
     assert "somebody ended it" in report.videos[0].reason
     assert videos.values("tracks_run") == [None] * 6
@@ -197,17 +202,23 @@ def test_a_shard_that_was_taken_away_is_left_alone(videos, monkeypatch):
 
 def test_what_cannot_be_shared_is_refused(videos):
     with pytest.raises(ct.ColorTrackError, match="shards is 2"):
-        steps(videos, executor="local")
+        Run(videos, executor="local").finish()
     with pytest.raises(ct.ColorTrackError, match="executor is 'cloud'"):
-        steps(videos, executor="cloud")
+        Run(videos, executor="cloud").finish()
     with pytest.raises(ct.ColorTrackError, match="a model's name"):
-        next(steps(videos, model=ct.load_model("lab")))
+        Run(videos, model=ct.load_model("lab")).finish()
     assert not videos.has_frame_field("tracks")
 
 
-def test_a_worker_with_another_database_says_so():
-    with pytest.raises(ct.ColorTrackError, match=r"finds no dataset 'elsewhere'.* FIFTYONE_DATABASE_URI"):
-        Job.from_dict({"dataset": "elsewhere"})
+def test_a_worker_with_another_database_says_so(database):
+    with pytest.raises(ct.ColorTrackError, match=r"finds no dataset 0.* FIFTYONE_DATABASE_URI"):
+        Job.from_dict({"dataset": "0" * 24})
+
+
+def test_a_shard_works_on_the_dataset_that_it_was_queued_for_alone(videos):
+    other = videos.clone()
+    with pytest.raises(ct.ColorTrackError, match="another dataset"):
+        Job.from_dict({"dataset": str(videos._doc.id)}, other)
 
 
 @pytest.fixture
@@ -234,7 +245,7 @@ def test_on_the_command_line(videos, worker):
 
 
 def test_in_the_app(videos, worker):
-    params = {"seed_field": "frames.seed", "out_field": "tracks", "model": "identity", "advanced": True}
+    params = {"seed_field": "frames.seed", "label_field": "tracks", "model": "identity", "advanced": True}
 
     def context(**more):
         request = {"dataset_name": videos.name, "params": {**params, **more}}

@@ -1,89 +1,65 @@
-"""What does not fit counts as not given, is marked with the reason, and is not executed."""
+"""Values that do not fit: they count as not given, and their inputs are marked."""
 
 import math
 
-import fiftyone as fo
 import pytest
+from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionError
 
 from fiftyone_colortrack.plugin import params
 
-TRACKED = {"seed_field": "frames.gt", "advanced": True}
+LARGE = 10**200
+WRONG = {
+    "memory": ["3", [3], True, 2.5, math.nan, math.inf, LARGE, -1, 0, {}],
+    "min_confidence": ["0.5", [0], True, math.nan, 1.5, -0.1],
+    "complete": [1, "yes", [], math.nan],
+    "label_field": [1, True, [], {}, math.nan, "a\0", "\ud800"],
+    "sequences": ["bear", [1], ["a\0"]],
+    "folder": [1, {"absolute_path": 3}],
+}
+RIGHT = {
+    "memory": [1, 20],
+    "min_confidence": [0, 0.5, 1],
+    "complete": [True, False],
+    "label_field": ["tracks", "Łódź"],
+    "sequences": [[], ["bear"]],
+    "folder": ["/data", {"absolute_path": "/data"}, {"absolute_path": None}],
+    "anything else": [object()],
+}
 
 
-@pytest.mark.parametrize(
-    "value", ["frames.seed", "3", [3], True, 2.5, math.nan, math.inf, 10**400, -1, 0, {}]
-)
-@pytest.mark.parametrize(
-    ("operator", "name", "others"),
-    [
-        ("load_scenes", "count", {}),
-        ("train_tracker", "steps", {}),
-        *(
-            ("propagate_labels", name, TRACKED)
-            for name in ("memory", "radius", "top_k", "input_size", "shards")
-        ),
-    ],
-)
-def test_numbers(form, videos, operator, name, others, value):
-    found = form(operator, videos, {**others, name: value})
-    low, high = params.LIMITS[name]
-    assert found.errors == {name: f"A whole number from {low:,} to {high:,}"}
-    others_alone = form(operator, videos, others)
-    assert found.default(name) == others_alone.default(name)
-    assert {key: prop["view"] for key, prop in found.inputs.items()} == {
-        key: prop["view"] for key, prop in others_alone.inputs.items()
+@pytest.mark.parametrize("name", WRONG)
+def test_what_does_not_fit_counts_as_not_given(name):
+    for value in WRONG[name]:
+        assert params.fitting({name: value, "seeds": "all"}) == {"seeds": "all"}, value
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_what_fits_stays(name):
+    for value in RIGHT[name]:
+        assert params.fitting({name: value}) == {name: value}
+
+
+def test_inputs_are_marked_with_the_reason():
+    inputs = types.Object()
+    for name in ("memory", "steps"):
+        inputs.int(name)
+    inputs.enum("seeds", ["first", "all"])
+    form = types.Property(inputs)
+    params.mark(form, {"memory": "7", "steps": 5, "seeds": "some"})
+    assert {name: bool(prop.invalid) for name, prop in inputs.properties.items()} == {
+        "memory": True,
+        "steps": False,
+        "seeds": True,
     }
+    assert "1 to 20" in inputs.properties["memory"].error_message
+    assert "some" in inputs.properties["seeds"].error_message
 
 
-@pytest.mark.parametrize("value", [1, "yes", [], math.nan])
-def test_switches(form, videos, value):
-    assert form("propagate_labels", videos, {"advanced": value}).errors == {
-        "advanced": "Yes or no: true or false"
-    }
-
-
-@pytest.mark.parametrize("value", [1, True, ["frames.seed"], {}, math.nan, "a\0"])
-@pytest.mark.parametrize(
-    ("operator", "name"),
-    [
-        ("propagate_labels", "seed_field"),
-        ("propagate_labels", "out_field"),
-        ("propagate_labels", "model"),
-        ("evaluate_tracks", "pred_field"),
-        ("evaluate_tracks", "eval_key"),
-        ("train_tracker", "name"),
-        ("load_scenes", "name"),
-        ("embed_videos", "basis"),
-    ],
-)
-def test_texts(form, videos, operator, name, value):
-    assert form(operator, videos, {name: value}).errors[name] == "A text"
-
-
-def test_nothing_is_as_good_as_not_given(form, videos):
-    names = form("propagate_labels", videos, {}).inputs
-    assert form("propagate_labels", videos, dict.fromkeys(names)).errors == {}
-
-
-def test_choices_that_are_not_there(form, videos):
-    found = form("propagate_labels", videos, {"model": "fastest", "direction": "up"})
-    assert found.errors == {
-        "model": "There is no choice 'fastest' here",
-        "direction": "There is no choice 'up' here",
-    }
-    assert found.text("estimate").startswith("1 video to track")
-
-
-def test_it_is_not_executed(execute, videos):
-    with pytest.raises(ExecutionError, match="A whole number from 1 to 20"):
-        execute("propagate_labels", videos, {**TRACKED, "out_field": "found", "memory": "7"})
-    assert not videos.has_frame_field("found")
-
-
-@pytest.mark.parametrize("name", ["../..", "a/b", "Taken", "!"])
-def test_names_of_datasets(form, database, name):
-    taken = fo.Dataset("taken")
-    errors = form("load_scenes", None, {"name": name}).errors
-    taken.delete()
-    assert ("name" in errors) == (name in ("../..", "Taken", "!"))
+def test_through_fiftyone(form, execute, videos):
+    """Once with the real operator: the form marks it, and it is not executed."""
+    values = {"seed_field": "frames.seed", "label_field": "found", "advanced": True, "memory": "7"}
+    assert "memory" in form("propagate_labels", videos, values).errors
+    with pytest.raises(ExecutionError, match="memory"):
+        execute("propagate_labels", videos, values)
+    assert "found" not in videos.get_frame_field_schema()

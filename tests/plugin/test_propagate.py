@@ -169,7 +169,8 @@ def test_a_run_that_did_nothing_is_not_green(execute, videos, tmp_path):
 def test_a_run_goes_on_when_its_dialog_is_closed(videos):
     operator = OperatorRegistry().get_operator(f"{PLUGIN}/propagate_labels")
     request = {"dataset_name": videos.name, "params": {**PARAMS, "seed_field": "frames.gt"}}
-    messages = operator.execute(ExecutionContext(request_params=request, executor=Executor(), operator_uri=operator.uri))
+    context = ExecutionContext(request_params=request, executor=Executor(), operator_uri=operator.uri)
+    messages = operator.execute(context)
     next(messages)
     while not running(videos):
         next(messages)
@@ -206,9 +207,7 @@ def test_the_track_of_the_selected_label_is_edited(form, execute, videos):
     execute("propagate_labels", videos, PARAMS)
     sample = videos.first()
     label = sample.frames[5].tracks.detections[1]
-    selected = [
-        {"label_id": label.id, "sample_id": sample.id, "field": "frames.tracks", "frame_number": 5}
-    ]
+    selected = [{"label_id": label.id, "sample_id": sample.id, "field": "frames.tracks", "frame_number": 5}]
     context = {"current_sample": sample.id, "selected_labels": selected}
     assert "none" in form("edit_track", videos, {}, current_sample=sample.id).errors
     assert "two" in form("edit_track", videos, {"edit": "merge"}, **context).errors

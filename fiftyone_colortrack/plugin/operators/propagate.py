@@ -60,7 +60,7 @@ RAFT_WEIGHTS = "raft_large_C_T_SKHT_V2-ff5fadd5.pth"
 SEEDS: list[Choice] = [
     ("first", "First labeled frame", "Tracks the labels of the first labeled frame of each video"),
     ("all", "All labeled frames", "Frames between two labeled frames are tracked from both sides"),
-    ("keyframes", "Keyframes", "Tracks labels that a person drew or corrected, and those with keyframe = true"),
+    ("keyframes", "Keyframes", "Tracks labels that a person drew or corrected"),
 ]
 SPANS: list[Choice] = [
     ("all", "All frames", ""),
@@ -306,11 +306,8 @@ class _Form:
     def _propose(self, choices: list[Choice]) -> None:
         """Tracks that somebody has corrected are what to go on from; others are not what to start from."""
         tracks = [name for name, _, _ in choices if is_tracks(self._videos, name)]
-        corrected = [
-            name
-            for name in tracks
-            if any(not video.reason and video.labeled for video in self._plan(name, "keyframes", name, "go on"))
-        ]
+        plans = {name: self._plan(name, "keyframes", name, "go on") for name in tracks}
+        corrected = [name for name, plan in plans.items() if any(v.labeled and not v.reason for v in plan)]
         if corrected:
             name = max(corrected, key=lambda name: self._read(_last_edit, name))
             self._last = {**self._last, "seed_field": name, "seeds": "keyframes", "label_field": name}
@@ -320,7 +317,8 @@ class _Form:
     def _run(self, seed_field: str, seeds: str, label_field: str, existing: str = "") -> Propagation:
         """The run with the form's present values."""
         models = [name for name, _, _ in _models()]
-        names = ("model", "direction", "output", "objects", "span", "first_frame", "last_frame", "next_frames")
+        names = ("model", "direction", "output", "objects", "span")
+        names += ("first_frame", "last_frame", "next_frames")
         params = {name: self._value(name) for name in names if self._value(name) is not None}
         value = self._value if self._value("advanced") else self._ctx.params.get
         switches = [name for name, *_ in [*TRACKER_SETTINGS, *SWITCHES]] + ["min_confidence", "complete"]
@@ -358,7 +356,7 @@ class _Form:
         forms.choose(self._inputs, "seeds", options, default=seeds, radio=True, label="Frames to start from")
         if not corrections and not any(self._read(labelled_frames, field, seeds).values()):
             prop.invalid = True
-            prop.error_message = f"No frame of these videos has labels in {field}: label one, or choose another"
+            prop.error_message = f"No frame has labels in {field}: label one, or choose another field"
         self._seed_field, self._seed_frames = field, seeds
 
     def _objects_and_frames(self) -> None:
@@ -481,9 +479,9 @@ class _Form:
             view=types.SwitchView(),
         )
         for name, label, description in SWITCHES:
-            default = bool(self._value(name, getattr(TrackerConfig(), name)))
+            on = bool(self._value(name, getattr(TrackerConfig(), name)))
             view = types.SwitchView()
-            self._inputs.bool(name, default=default, label=label, description=description, view=view)
+            self._inputs.bool(name, default=on, label=label, description=description, view=view)
         self._inputs.bool(
             "cuts",
             default=bool(self._value("cuts")),
@@ -539,7 +537,7 @@ class _Form:
         forms.message(self._inputs, "estimate", f"{', '.join(parts)}.{left_out}")
 
 
-def megapixels(videos: SampleCollection, input_size: int | tuple[int, int]) -> float:
+def megapixels(videos: SampleCollection, input_size: int | tuple[int, int] | None) -> float:
     """Mean size of the frames that the tracker sees, in millions of pixels."""
     if not isinstance(input_size, int):
         return input_size[0] * input_size[1] / 1e6

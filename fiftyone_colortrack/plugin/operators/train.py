@@ -87,7 +87,8 @@ class TrainTracker(WorkOperator):
         anew = params.get("unfinished") == "anew"
         forms.remember(ctx, self.config.name, "name", "init", "steps")
 
-        curve, traces = _LossCurve(), []
+        curve = _LossCurve()
+        traces: Traces = []
 
         def run(progress: ProgressCallback, stop: StopSignal) -> TrainResult:
             def report(step: TrainProgress) -> None:
