@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fiftyone_colortrack.benchmark import davis
+from colortrack_benchmarks.protocols import davis
 from fiftyone_colortrack.datasets.davis import DavisSequence, read_davis
 from fiftyone_colortrack.terminal import console, score_table
 from fiftyone_colortrack.training import RECIPES, TrainingData, fit

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fiftyone_colortrack.benchmark import davis
+from colortrack_benchmarks.protocols import davis
 from fiftyone_colortrack.model import load_model
 from fiftyone_colortrack.model.colorizer import Embedder, FastEmbedder
 from fiftyone_colortrack.tracking import TrackerConfig

@@ -1,7 +1,7 @@
-"""Label one frame of a video, get every frame labelled.
+"""Label one frame of a video and get every frame labeled.
 
-Everything is imported when it is first used, so that importing this package (as FiftyOne does to register the
-plugin) costs nothing.
+Each name is imported when it is first used, so importing this package, as FiftyOne does to register the plugin,
+takes no time.
 """
 
 from importlib import import_module
@@ -11,11 +11,20 @@ from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.version import __version__
 
 if TYPE_CHECKING:
-    from fiftyone_colortrack.api import PropagationReport, evaluate_tracks, propagate
-    from fiftyone_colortrack.api.analysis import Analysis, analyze
-    from fiftyone_colortrack.api.films import FilmReport, colorize, embed, film
-    from fiftyone_colortrack.api.suggestion import Suggestion, suggest
-    from fiftyone_colortrack.api.training import TrainProgress, train
+    from fiftyone_colortrack.api.analysis import analyze
+    from fiftyone_colortrack.api.edits import (
+        delete_tracks,
+        end_track,
+        merge_tracks,
+        rename_track,
+        split_track,
+    )
+    from fiftyone_colortrack.api.evaluation import evaluate_tracks
+    from fiftyone_colortrack.api.films import colorize, embed, film
+    from fiftyone_colortrack.api.propagation import propagate
+    from fiftyone_colortrack.api.report import PropagationReport
+    from fiftyone_colortrack.api.suggestion import suggest
+    from fiftyone_colortrack.api.training import train
     from fiftyone_colortrack.datasets.davis import load_davis
     from fiftyone_colortrack.datasets.jhmdb import load_jhmdb
     from fiftyone_colortrack.datasets.kinetics import load_kinetics
@@ -23,11 +32,14 @@ if TYPE_CHECKING:
     from fiftyone_colortrack.tracking import Seed, StreamTracker, TrackedFrame, Tracker, TrackerConfig
 
 _MODULES = {
-    "api": ("PropagationReport", "evaluate_tracks", "propagate"),
-    "api.analysis": ("Analysis", "analyze"),
-    "api.films": ("FilmReport", "colorize", "embed", "film"),
-    "api.suggestion": ("Suggestion", "suggest"),
-    "api.training": ("TrainProgress", "train"),
+    "api.analysis": ("analyze",),
+    "api.edits": ("delete_tracks", "end_track", "merge_tracks", "rename_track", "split_track"),
+    "api.evaluation": ("evaluate_tracks",),
+    "api.films": ("colorize", "embed", "film"),
+    "api.propagation": ("propagate",),
+    "api.report": ("PropagationReport",),
+    "api.suggestion": ("suggest",),
+    "api.training": ("train",),
     "datasets.davis": ("load_davis",),
     "datasets.jhmdb": ("load_jhmdb",),
     "datasets.kinetics": ("load_kinetics",),
@@ -37,21 +49,19 @@ _MODULES = {
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
-    "Analysis",
     "ColorTrackError",
-    "FilmReport",
     "PropagationReport",
     "Seed",
     "StreamTracker",
-    "Suggestion",
     "TrackedFrame",
     "Tracker",
     "TrackerConfig",
-    "TrainProgress",
     "__version__",
     "analyze",
     "colorize",
+    "delete_tracks",
     "embed",
+    "end_track",
     "evaluate_tracks",
     "film",
     "list_models",
@@ -59,7 +69,10 @@ __all__ = [
     "load_jhmdb",
     "load_kinetics",
     "load_model",
+    "merge_tracks",
     "propagate",
+    "rename_track",
+    "split_track",
     "suggest",
     "train",
 ]

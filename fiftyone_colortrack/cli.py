@@ -1,672 +1,471 @@
-"""The command `colortrack`, thin over `api`, `training` and `benchmark`; commands import what they use."""
+"""The command `colortrack`: each command has the parameters of one function, and prints what it returns."""
 
 from __future__ import annotations
 
-import math
+import inspect
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-from rich.console import Console
+from cyclopts import App, CycloptsError, Parameter, Token, UnknownCommandError
 from rich.table import Table
 
-from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.terminal import console, progress_bar, score_table
+from fiftyone_colortrack.errors import ColorTrackError, OnError
+from fiftyone_colortrack.terminal import console, score_table, warn
+from fiftyone_colortrack.version import __version__
 
 if TYPE_CHECKING:
     import fiftyone as fo
-    import numpy as np
+    from colortrack_benchmarks.protocols import Result
 
-    from fiftyone_colortrack.api.training import TrainProgress
-    from fiftyone_colortrack.benchmark import Result
+    from fiftyone_colortrack.api.analysis import Analysis
+    from fiftyone_colortrack.api.films import FilmReport
+    from fiftyone_colortrack.api.report import PropagationReport
+    from fiftyone_colortrack.api.suggestion import Suggestion
+    from fiftyone_colortrack.model import ModelInfo
     from fiftyone_colortrack.model.colorizer import Embedder
-    from fiftyone_colortrack.video import Frames
+    from fiftyone_colortrack.training import TrainingData, TrainResult
 
-# Threads that wait for each other by spinning take the cores from whatever else runs: beside other programs
-# tracking was 3 times as slow. It is read when torch is first imported, which the commands do.
+# Threads that spin while they wait slow down other programs: tracking took three times as long beside one.
+# torch reads this setting when it is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-app = typer.Typer(
-    help="Label one frame of a video, get every frame labelled.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-load_app = typer.Typer(help="Make a FiftyOne video dataset of a dataset's folder.", no_args_is_help=True)
-benchmark_app = typer.Typer(
-    help="Score a tracker on labelled video; needs no database.", no_args_is_help=True
-)
-app.add_typer(load_app, name="load")
-app.add_typer(benchmark_app, name="benchmark")
-
-
-OPTIONS = {
-    "out_dir": "--out",
-    "overwrite": "--overwrite",
-    "resume": "--resume",
-    "skip_existing": "--skip-existing",
-}
-"""What those parameters are called here that errors name, in brackets, as the way out."""
-IMAGE_FRAME_RATE = 24.0  # of films of folders of images
+BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
+AGAIN = "Run the same command again to start over."
+SKIP_EXISTING = "Finished videos are kept. Run the same command with --skip-existing to continue."
+ENCODED = "No dataset was created. Run the same command again: it reuses the videos that are already encoded."
 COLOR_COLUMNS = {
-    "color_top1": ("top-1", 100),
+    "color_top1": ("top-1 (percent)", 100),
     "color_distance": ("distance", 1),
-    "still_top1": ("top-1 in place", 100),
+    "still_top1": ("top-1 in place (percent)", 100),
     "still_distance": ("distance in place", 1),
 }
-"""What the measures of `colorize` are called in its table, and what they are multiplied by."""
-MODEL = "A name that `colortrack models` prints, a weights file, or the baselines identity, flow and raft."
-Model = Annotated[str, typer.Option(help=MODEL)]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best one there is by default.")]
-Sequences = Annotated[str | None, typer.Option(help="Only these, separated by commas.")]
-Split = Annotated[str | None, typer.Option(help="Only this split: val, train, test; split1-test of JHMDB.")]
-Name = Annotated[str | None, typer.Option(help="Of the dataset.")]
-VideoDir = Annotated[
-    Path | None,
-    typer.Option(help="Where encoded videos go: by default to colortrack-videos in the dataset's folder."),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-OnError = Annotated[
-    Literal["skip", "raise"],
-    typer.Option(help="skip: leave out videos that fail, and say which; raise: the first one ends it."),
-]
-MaxFrames = Annotated[int | None, typer.Option(help="Cut videos after this many frames.")]
-Videos = Annotated[
-    list[Path], typer.Argument(help="Video files, or folders with the images of one video each.")
-]
-Films = Annotated[Path, typer.Option(help="Folder of the films.")]
+"""Headers of the measures of `colorize` in its table, and the factors of their values."""
+
+app = App(
+    name="colortrack",
+    help="Label one frame of a video and get every frame labeled.",
+    version=__version__,
+    help_format="markdown",
+    default_parameter=Parameter(negative_iterable=(), negative_none=()),
+)
+load_app = App(name="load", help="Create a FiftyOne video dataset.")
+benchmark_app = App(name="benchmark", help="Score a tracker on labeled videos, without a database.")
+app.command(load_app)
+app.command(benchmark_app)
+
+_HIDDEN = {"progress", "stop", "persistent"}
+_TYPES: dict[str, Any] = {"samples": str, "model": str, "device": str | None}
+"""Types of options whose parameters also take objects, which have no place on a command line."""
 
 
-def _in_a_folder(path: Path | None) -> Path | None:
-    if path and not path.parent.is_dir():  # said before hours of work, not after
-        raise typer.BadParameter(f"there is no folder {path.parent}")
-    return path
+@dataclass(frozen=True)
+class _Command:
+    """A command that calls a function with arguments from the command line.
+
+    Attributes:
+        target: module and name of the function
+        show: prints what the function returns; its keyword-only parameters are options as well
+        interrupted: printed after Ctrl-C: what is finished, and how to continue
+        made: arguments that other functions make from options of their own
+    """
+
+    target: str
+    show: Callable[..., None]
+    interrupted: str
+    made: Mapping[str, Callable[..., Any]]
+
+    def build(self) -> Callable[..., None]:
+        """The function of the command, with the signature that its options come from."""
+        module, name = self.target.split(":")
+        function = getattr(import_module(module), name)
+        own = inspect.signature(function).parameters
+        options = [_option(function, p) for p in own.values() if p.name not in _HIDDEN | {*self.made}]
+        for source in (*self.made.values(), self.show):
+            parameters = inspect.signature(source).parameters.values()
+            options += [_option(source, p) for p in parameters if p.kind is p.KEYWORD_ONLY]
+        hidden = {"progress": sys.stderr.isatty(), "persistent": True}
+
+        signature = inspect.Signature(options)
+
+        def run(*args: Any, **kwargs: Any) -> None:
+            values = signature.bind(*args, **kwargs).arguments
+            try:
+                with _interrupts(self.interrupted, "stop" in own) as stop:
+                    given = {name: value for name, value in values.items() if name in own}
+                    given |= {name: _call(make, values) for name, make in self.made.items()}
+                    given |= {name: value for name, value in hidden.items() if name in own}
+                    given |= {"stop": stop} if "stop" in own else {}
+                    _call(self.show, values, function(**given))
+            except ColorTrackError as error:
+                raise ColorTrackError(_with_options(str(error), options)) from error
+
+        run.__doc__ = function.__doc__
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        return run
 
 
-Json = Annotated[
-    Path | None,
-    typer.Option("--json", help="Write the scores to this file as well.", callback=_in_a_folder),
-]
+_COMMANDS: dict[str, _Command] = {}
 
 
-def main() -> None:
-    """Run the command. An error that the user can mend is one line, and exit status 2."""
-    try:
-        app()
-    except ColorTrackError as error:
-        text = re.sub(r"\((\w+)\)", lambda name: f"({OPTIONS.get(name[1], name[1])})", str(error))
-        Console(stderr=True, soft_wrap=True).print(f"colortrack: {text}", markup=False, highlight=False)
-        sys.exit(2)
+def command(
+    parent: App, name: str, target: str, interrupted: str = AGAIN, **made: Callable[..., Any]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register the function below to print what a command returns; for the rest see `_Command`."""
+
+    def register(show: Callable[..., None]) -> Callable[..., None]:
+        key = f"run_{show.__name__}"
+        _COMMANDS[key] = _Command(target, show, interrupted, made)
+        parent.command(f"{__name__}:{key}", name=name, help=show.__doc__)
+        return show
+
+    return register
 
 
-@app.command()
-def demo(
-    davis: Annotated[
-        Path | None, typer.Option(help="A DAVIS folder, instead of the demo's own videos.")
-    ] = None,
-    sequences: Sequences = None,
-    model: Annotated[str | None, typer.Option(help=MODEL)] = None,
-    out: Annotated[Path, typer.Option(help="Where videos and pictures go.")] = Path("runs/demo"),
-    app: Annotated[bool, typer.Option(help="Open the FiftyOne App on the result.")] = True,
-) -> None:
-    """Track real and rendered videos from their first frame, score the tracks, and show them."""
-    from fiftyone_colortrack import demo
-
-    demo.run(out, davis=davis, sequences=_names(sequences), model=model, app=app and sys.stdout.isatty())
+def __getattr__(name: str) -> Callable[..., None]:
+    """The function of a command. It is built, and what it needs is imported, when the command is called."""
+    if name not in _COMMANDS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _COMMANDS[name].build()
 
 
-@load_app.command("davis")
-def load_davis(
-    folder: Annotated[Path, typer.Argument(help="With JPEGImages, Annotations and ImageSets.")],
-    name: Name = None,
-    split: Split = None,
-    sequences: Sequences = None,
-    video_dir: VideoDir = None,
-    overwrite: Overwrite = False,
-    on_error: OnError = "raise",
-) -> None:
-    """DAVIS 2016 or 2017."""
-    from fiftyone_colortrack.datasets.davis import load_davis
+def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
+    """A parameter of a function as one of a command."""
+    if parameter.name == "config":
+        from fiftyone_colortrack.tracking.config import TrackerConfig
 
-    with progress_bar() as update:
-        dataset = load_davis(
-            folder,
-            name,
-            split=split,
-            sequences=_names(sequences),
-            video_dir=video_dir,
-            overwrite=overwrite,
-            on_error=on_error,
-            persistent=True,
-            progress=update,
-        )
-    _print_dataset(dataset)
+        flat = Annotated[TrackerConfig | None, Parameter(name="*", negative_none="no-")]
+        return parameter.replace(annotation=flat)
+    many = re.search(r"\b(Sequence|Iterable|list)\[", str(parameter.annotation))
+    kind = _TYPES.get(parameter.name, parameter.annotation)
+    if isinstance(kind, str):
+        kind = eval(kind, {"OnError": OnError, **function.__globals__})
+    if many and parameter.name == "samples":
+        kind = list[str]
+    elif str | Path == kind or str | Path | None == kind:
+        kind = Path if str | Path == kind else Path | None
+    settings: dict[str, Any] = {}
+    if parameter.default is not True:
+        settings["negative_bool"] = ()
+    if parameter.name == "out_dir":
+        settings["name"] = "--out"
+    if many and parameter.kind is parameter.KEYWORD_ONLY:
+        settings |= {"converter": _split, "n_tokens": 1}
+    return parameter.replace(annotation=Annotated[kind, Parameter(**settings)])
 
 
-@load_app.command("jhmdb")
-def load_jhmdb(
-    folder: Annotated[
-        Path, typer.Argument(help="With Rename_Images or ReCompress_Videos, and joint_positions.")
-    ],
-    name: Name = None,
-    split: Split = None,
-    video_dir: VideoDir = None,
-    overwrite: Overwrite = False,
-    on_error: OnError = "raise",
-) -> None:
-    """JHMDB: joints of people."""
-    from fiftyone_colortrack.datasets.jhmdb import load_jhmdb
-
-    with progress_bar() as update:
-        dataset = load_jhmdb(
-            folder,
-            name,
-            split=split,
-            video_dir=video_dir,
-            overwrite=overwrite,
-            on_error=on_error,
-            persistent=True,
-            progress=update,
-        )
-    _print_dataset(dataset)
+def _split(kind: Any, tokens: Sequence[Token]) -> list[str | int]:
+    """The items of a list that commas separate; numbers, where it may have them."""
+    items = [item.strip() for token in tokens for item in token.value.split(",") if item.strip()]
+    return [int(item) if "int" in str(kind) and item.isdigit() else item for item in items]
 
 
-@load_app.command("kinetics")
-def load_kinetics(
-    source: Annotated[
-        str, typer.Argument(help="A folder of videos, or kinetics-400, -600, -700 to download.")
-    ],
-    name: Name = None,
-    split: Split = None,
-    classes: Annotated[str | None, typer.Option(help="Only these actions, separated by commas.")] = None,
-    max_samples: Annotated[int | None, typer.Option(help="At most so many videos.")] = None,
-    overwrite: Overwrite = False,
-    on_error: OnError = "skip",
-) -> None:
-    """Kinetics: videos of actions, for training."""
-    from fiftyone_colortrack.datasets.kinetics import load_kinetics
-
-    with progress_bar() as update:
-        dataset = load_kinetics(
-            source,
-            name,
-            split=split,
-            classes=_names(classes),
-            max_samples=max_samples,
-            overwrite=overwrite,
-            on_error=on_error,
-            persistent=True,
-            progress=update,
-        )
-    _print_dataset(dataset)
+def _call(function: Callable[..., Any], values: Mapping[str, Any], *first: Any) -> Any:
+    """Call a function with those of the values that it has parameters for."""
+    names = inspect.signature(function).parameters
+    return function(*first, **{name: value for name, value in values.items() if name in names})
 
 
-@app.command()
-def download(
-    name: Annotated[Literal["davis-2016", "davis-2017", "jhmdb"], typer.Argument(help="A dataset.")],
-    folder: Annotated[Path, typer.Argument(help="Where to; what is there is not fetched again.")],
-) -> None:
-    """Download a dataset's official archives, check and unpack them; a download that broke off goes on."""
-    from fiftyone_colortrack.datasets.download import download
+def _with_options(text: str, options: Sequence[inspect.Parameter]) -> str:
+    """An error whose ways out, names of parameters in parentheses, are options."""
+    names = {option.name for option in options}
 
-    with progress_bar() as update:
-        root = download(name, folder, update)
-    console.print(
-        f"Make a dataset of it with: colortrack load {name.partition('-')[0]} {root}", soft_wrap=True
-    )
+    def rename(match: re.Match[str]) -> str:
+        name = match[1]
+        return f"(--{'out' if name == 'out_dir' else name.replace('_', '-')})" if name in names else match[0]
 
-
-@app.command()
-def propagate(
-    dataset: Annotated[str, typer.Argument(help="Name of a FiftyOne dataset of videos.")],
-    seed_field: Annotated[
-        str, typer.Argument(help="The frame field with labels, such as frames.ground_truth.")
-    ],
-    out_field: Annotated[str, typer.Argument(help="The frame field to write, such as frames.tracks.")],
-    model: Model = "fast",
-    seeds: Annotated[
-        Literal["first", "all", "keyframes"], typer.Option(help="Which labelled frames to start from.")
-    ] = "first",
-    direction: Annotated[
-        Literal["both", "forward", "backward"], typer.Option(help="In time, from the labelled frames.")
-    ] = "both",
-    overwrite: Overwrite = False,
-    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Continue an earlier run.")] = False,
-    on_error: OnError = "skip",
-    device: Device = None,
-    executor: Annotated[
-        Literal["local", "delegated", "ray"],
-        typer.Option(help="Who tracks: this process, workers of fiftyone delegated launch, or Ray's."),
-    ] = "local",
-    shards: Annotated[int, typer.Option(min=1, help="How many delegated operations share the videos.")] = 1,
-) -> None:
-    """Label every frame of the videos that have a labelled frame."""
-    from fiftyone_colortrack.api import propagate
-
-    view = _dataset(dataset)
-    with progress_bar() as update:
-        report = propagate(
-            view,
-            seed_field,
-            out_field,
-            model=model,
-            seeds=seeds,
-            direction=direction,
-            overwrite=overwrite,
-            skip_existing=skip_existing,
-            on_error=on_error,
-            device=device,
-            executor=executor,
-            shards=shards,
-            progress=lambda step: update(step.done, step.total, f"{step.name}, {step.fps:.1f} frames/s"),
-        )
-    for warning in report.warnings:
-        _warn(warning)
-    for video in report.with_status("failed"):
-        _warn(f"{video.filepath} failed: {video.reason}")
-    console.print(str(report))
-
-
-@app.command()
-def evaluate(
-    dataset: Annotated[str, typer.Argument(help="Name of a FiftyOne dataset of videos.")],
-    predictions: Annotated[str, typer.Argument(help="The frame field with tracks, such as frames.tracks.")],
-    truth: Annotated[str, typer.Argument(help="The frame field with ground truth.")] = "frames.ground_truth",
-    eval_key: Annotated[str, typer.Option(help="The evaluation's name in the App.")] = "eval",
-    overwrite: Overwrite = False,
-) -> None:
-    """Score tracks against ground truth; the App shows the scores in its Model Evaluation panel."""
-    from fiftyone_colortrack.api.evaluation import evaluate_tracks, main_scores
-
-    results = evaluate_tracks(_dataset(dataset), predictions, truth, eval_key, overwrite=overwrite)
-    values = main_scores(results)
-    scores = {label: math.nan if value is None else 100 * value for label, value in values.items()}
-    console.print(score_table("percent", {predictions: scores}))
-
-
-@app.command()
-def report(
-    dataset: Annotated[str, typer.Argument(help="Name of a FiftyOne dataset of videos.")],
-    evaluation: Annotated[str, typer.Argument(help="An evaluation that colortrack evaluate made.")],
-    against: Annotated[str | None, typer.Option(help="Another one, such as a baseline's.")] = None,
-    metric: Annotated[
-        str | None, typer.Option(help="JF, J, F, PCK10 and so on; by default the evaluation's first.")
-    ] = None,
-    group_by: Annotated[
-        str | None, typer.Option(help="Sample field that groups videos; by default attributes, if there are.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("runs/report"),
-) -> None:
-    """Chart where tracks are good and where not: by attribute, time, colour error and confidence."""
-    from fiftyone_colortrack.api.analysis import analyze
-    from fiftyone_colortrack.report import write_report
-
-    analysis = analyze(_dataset(dataset), evaluation, against, metric=metric, group_by=group_by)
-    for text in analysis.missing:
-        _warn(text)
-    for path in write_report(analysis, out):
-        console.print(str(path), highlight=False, soft_wrap=True)
-
-
-@app.command()
-def train(
-    videos: Annotated[Path | None, typer.Option(help="A folder of videos, searched to any depth.")] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="A folder of photographs, searched to any depth.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Of the model, for --model and the App.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Keep the run in this folder: weights, checkpoint, frames, logs.")
-    ] = None,
-    init: Annotated[
-        str | None,
-        typer.Option(help="A model to start from, or nothing; by default the shipped one of --preset."),
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="fast or paper; by default that of --init, or fast.")
-    ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="How many batches.")] = 1000,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Name of a file to leave out; may be given several times.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue this run, which was stopped or killed.")
-    ] = False,
-    overwrite: Overwrite = False,
-    davis: Annotated[Path | None, typer.Option(help="Score J and F on this DAVIS folder.")] = None,
-    evaluate_every: Annotated[int, typer.Option(min=1, help="Print scores after so many steps.")] = 1000,
-    seed: int = 0,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, or one GPU such as cuda:1; the GPU by default.")
-    ] = None,
-) -> None:
-    """Train a tracker on videos and photographs, without labels."""
-    from fiftyone_colortrack.api.training import NOTHING, train
-    from fiftyone_colortrack.training import TrainingData
-
-    init = init or preset or "fast"  # a preset's shipped weights have its name
-    data = TrainingData.collect(videos or (), images or (), exclude or ())
-    with _stop_on_interrupt() as stop, progress_bar() as update:
-        result = train(
-            data,
-            name,
-            init=None if init == NOTHING else init,
-            preset=preset,
-            steps=steps,
-            out_dir=out,
-            resume=resume,
-            overwrite=overwrite,
-            progress=_training_progress(update, evaluate_every),
-            stop=stop,
-            evaluate=_davis_scores(davis) if davis else None,
-            evaluate_every=evaluate_every,
-            seed=seed,
-            device=device,
-        )
-    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process reports
-        return
-    for file, reason in result.unreadable.items():
-        _warn(f"left out {file}: {reason}")
-    console.print(str(result), highlight=False, soft_wrap=True)
-    if result.stopped:
-        console.print("The same command with --resume goes on from there.")
-        raise typer.Exit(130)
-    console.print(f"Track with it: --model {name or result.weights}", highlight=False, soft_wrap=True)
-
-
-def _training_progress(
-    update: Callable[[int, int, str], None], print_every: int
-) -> Callable[[TrainProgress], None]:
-    """Moves the bar, and prints the numbers of some steps."""
-
-    def show(step: TrainProgress) -> None:
-        if step.numbers is None:
-            update(step.done, step.total, f"reading frames: {step.file}")
-            return
-        update(step.done, step.total, f"training, loss {step.loss:.3g}")
-        if step.done % print_every == 0 or step.done == step.total:
-            numbers = {**step.numbers, "loss": step.loss}
-            text = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
-            console.print(f"step {step.done}: {text}", highlight=False, soft_wrap=True)
-
-    return show
-
-
-def _davis_scores(root: Path) -> Callable[[Embedder], dict[str, float]]:
-    from fiftyone_colortrack.benchmark import davis
-
-    def score(model: Embedder) -> dict[str, float]:
-        mean = davis(root, model=model).mean
-        return {name: mean[name] for name in ("J&F", "J", "F")}
-
-    return score
+    return re.sub(r"\((\w+)\)", rename, text)
 
 
 @contextmanager
-def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C asks the run to stop after the step in hand, a second one ends it at once."""
+def _interrupts(advice: str, stoppable: bool) -> Iterator[Callable[[], bool]]:
+    """Ends a command on Ctrl-C with exit status 130 and advice. The second Ctrl-C ends it at once.
+
+    The first one asks work that is `stoppable` to stop, through the function that this yields.
+    """
     asked = threading.Event()
 
     def ask(*_: object) -> None:
         asked.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        _warn("stopping after this step; Ctrl-C again ends at once, and loses the steps since the checkpoint")
+        if not stoppable:
+            raise KeyboardInterrupt
+        warn("Stopping after the step in hand. Press Ctrl-C again to stop at once.")
 
     before = signal.signal(signal.SIGINT, ask)
     try:
         yield asked.is_set
+    except KeyboardInterrupt:
+        asked.set()
     finally:
         signal.signal(signal.SIGINT, before)
+    if asked.is_set():
+        warn(f"Stopped. {advice}")
+        raise SystemExit(INTERRUPTED)
 
 
-@benchmark_app.command("davis")
-def benchmark_davis(
-    root: Annotated[Path, typer.Option(help="A DAVIS 2016 or 2017 folder.")],
-    sequences: Sequences = None,
-    split: Split = None,
-    model: Model = "fast",
-    max_frames: MaxFrames = None,
-    protocol: Annotated[
-        Literal["field", "paper"],
-        typer.Option(help="field: first frame + last 7, 480 pixels; paper: last 3, 256 x 256 pixels, T 0.5."),
-    ] = "field",
-    temperature: Annotated[float | None, typer.Option(help="Instead of the model's or protocol's T.")] = None,
-    outlines: Annotated[
-        bool | None, typer.Option(help="Masks follow the edges between colours; the paper's do not.")
+def _training_files(
+    *,
+    videos: Annotated[
+        Path | None, Parameter(help="A folder of videos; its subfolders are searched as well.")
     ] = None,
-    device: Device = None,
-    json: Json = None,
+    images: Annotated[
+        Path | None, Parameter(help="A folder of images; its subfolders are searched as well.")
+    ] = None,
+    exclude: Annotated[
+        Sequence[str], Parameter(help="Names of files to leave out, separated by commas.")
+    ] = (),
+) -> TrainingData:
+    from fiftyone_colortrack.training import TrainingData
+
+    return TrainingData.collect(videos or (), images or (), exclude)
+
+
+def _davis_scores(
+    *,
+    davis: Annotated[
+        Path | None, Parameter(help="A DAVIS folder to score the model on while it trains.")
+    ] = None,
+) -> Callable[[Embedder], dict[str, float]] | None:
+    if davis is None:
+        return None
+    from colortrack_benchmarks.protocols import davis as benchmark
+
+    def score(model: Embedder) -> dict[str, float]:
+        mean = benchmark(davis, model=model).mean
+        return {name: mean[name] for name in ("J&F", "J", "F")}
+
+    return score
+
+
+@command(app, "demo", "colortrack_benchmarks.demo:run", "Run the same command again.")
+def demo(dataset: fo.Dataset) -> None:
+    """Track example videos from their first frame, score the tracks, and show them in the App."""
+
+
+def _show_dataset(dataset: fo.Dataset) -> None:
+    videos = "1 video" if len(dataset) == 1 else f"{len(dataset)} videos"
+    folders = {os.path.dirname(path) for path in dataset.values("filepath")}
+    console.print(f"{dataset.name}: {videos}; open it with: fiftyone app launch {dataset.name}")
+    if len(folders) == 1:
+        console.print(f"The videos are in {folders.pop()}", soft_wrap=True)
+    for name, reason in dataset.info.get("skipped", {}).items():
+        warn(f"Skipped {name}: {reason}")
+
+
+@command(load_app, "davis", "fiftyone_colortrack.datasets.davis:load_davis", ENCODED)
+def load_davis(dataset: fo.Dataset) -> None:
+    """Load DAVIS 2016 or 2017."""
+    _show_dataset(dataset)
+
+
+@command(load_app, "jhmdb", "fiftyone_colortrack.datasets.jhmdb:load_jhmdb", ENCODED)
+def load_jhmdb(dataset: fo.Dataset) -> None:
+    """Load JHMDB: people and their joints."""
+    _show_dataset(dataset)
+
+
+@command(load_app, "kinetics", "fiftyone_colortrack.datasets.kinetics:load_kinetics", ENCODED)
+def load_kinetics(dataset: fo.Dataset) -> None:
+    """Load Kinetics, or a folder of videos, for training."""
+    _show_dataset(dataset)
+
+
+@command(load_app, "scenes", "colortrack_benchmarks.scenes:load_scenes", ENCODED)
+def load_scenes(dataset: fo.Dataset) -> None:
+    """Render videos with exact labels."""
+    _show_dataset(dataset)
+
+
+@command(
+    app,
+    "download",
+    "fiftyone_colortrack.datasets.download:download",
+    "Run the same command again to continue the download.",
+)
+def download(root: Path) -> None:
+    """Download a dataset's official archives, verify them, and unpack them."""
+    kind = "davis" if (root / "JPEGImages").is_dir() else "jhmdb"
+    console.print(f"Create a dataset from it with: colortrack load {kind} {root}", soft_wrap=True)
+
+
+@command(app, "propagate", "fiftyone_colortrack.api.propagation:propagate", SKIP_EXISTING)
+def propagate(report: PropagationReport) -> None:
+    """Propagate labels from labeled frames to all frames of videos."""
+    for text in report.warnings:
+        warn(text)
+    for video in report.with_status("failed"):
+        warn(f"{video.filepath} failed: {video.reason}")
+    console.print(str(report), soft_wrap=True)
+
+
+@command(app, "suggest", "fiftyone_colortrack.api.suggestion:suggest")
+def suggest(suggestions: Mapping[str, Sequence[Suggestion]]) -> None:
+    """Suggest which frames of videos to label next."""
+    table = Table("video", "frame", "why", box=None)
+    for found in suggestions.values():
+        for suggestion in found:
+            table.add_row(suggestion.filepath, str(suggestion.frame_number), suggestion.reason)
+    console.print(table)
+
+
+@command(app, "evaluate", "fiftyone_colortrack.api.evaluation:evaluate_tracks")
+def evaluate(results: Any) -> None:
+    """Score tracks against ground truth. The App shows the scores in its Model Evaluation panel."""
+    from fiftyone_colortrack.api.evaluation import main_scores
+
+    values = main_scores(results)
+    scores = {name: None if value is None else 100 * value for name, value in values.items()}
+    console.print(score_table("percent", {results.config.pred_field: scores}))
+
+
+@command(app, "report", "fiftyone_colortrack.api.analysis:analyze")
+def report(
+    analysis: Analysis,
+    *,
+    out: Annotated[Path, Parameter(help="Folder of the report.")] = Path("runs/report"),
 ) -> None:
-    """J and F in percent, from the first mask of each sequence."""
-    from fiftyone_colortrack.benchmark import davis
-    from fiftyone_colortrack.tracking import TrackerConfig
+    """Chart where tracks are good and where they are not: by attribute, time, color error, and confidence."""
+    from fiftyone_colortrack.report import write_report
 
-    config = TrackerConfig.paper() if protocol == "paper" else TrackerConfig()
-    config = replace(
-        config,
-        temperature=config.temperature if temperature is None else temperature,
-        outlines=config.outlines if outlines is None else outlines,
-    )
-    result = davis(
-        root,
-        split=split,
-        sequences=_names(sequences),
-        model=model,
-        max_frames=max_frames,
-        config=config,
-        device=device,
-        on_sequence=partial(_print_scores, "davis"),
-    )
-    _report(result, json)
+    for text in analysis.missing:
+        warn(text)
+    for path in write_report(analysis, out):
+        console.print(str(path), highlight=False, soft_wrap=True)
 
 
-@benchmark_app.command("jhmdb")
-def benchmark_jhmdb(
-    root: Annotated[Path, typer.Option(help="A JHMDB folder.")],
-    split: Split = None,
-    clips: Sequences = None,
-    model: Model = "fast",
-    device: Device = None,
-    json: Json = None,
-) -> None:
-    """PCK in percent, legacy and strict, from the joints of each clip's first frame."""
-    from fiftyone_colortrack.benchmark import jhmdb
-
-    result = jhmdb(
-        root,
-        split=split,
-        clips=_names(clips),
-        model=model,
-        device=device,
-        on_sequence=partial(_print_scores, "jhmdb"),
-    )
-    _report(result, json)
+@command(
+    app,
+    "delete-tracks",
+    "fiftyone_colortrack.api.edits:delete_tracks",
+    "Run the same command again to finish.",
+)
+def delete_tracks(result: None) -> None:
+    """Delete a field of tracks, and all that belongs to it."""
 
 
-@benchmark_app.command("badja")
-def benchmark_badja(
-    root: Annotated[Path, typer.Option(help="A DAVIS folder.")],
-    annotations: Annotated[Path, typer.Option(help="The folder with BADJA's joint annotations.")],
-    sequences: Sequences = None,
-    model: Model = "fast",
-    device: Device = None,
-    json: Json = None,
-) -> None:
-    """Strict PCK in percent, from the joints of each sequence's first annotated frame."""
-    from fiftyone_colortrack.benchmark import badja
-
-    result = badja(
-        root,
-        annotations,
-        sequences=_names(sequences),
-        model=model,
-        device=device,
-        on_sequence=partial(_print_scores, "badja"),
-    )
-    _report(result, json)
+@command(
+    app,
+    "train",
+    "fiftyone_colortrack.api.training:train",
+    "Run the same command with --resume to continue.",
+    source=_training_files,
+    evaluate=_davis_scores,
+)
+def train(result: TrainResult) -> None:
+    """Train a tracker on videos and images, without labels."""
+    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process reports
+        return
+    for file, reason in result.unreadable.items():
+        warn(f"Skipped {file}: {reason}")
+    console.print(str(result), highlight=False, soft_wrap=True)
+    if not result.stopped:
+        console.print(f"Track with it: --model {result.weights}", highlight=False, soft_wrap=True)
 
 
-@app.command()
-def colorize(
-    videos: Videos, out: Films = Path("runs/films"), model: Model = "fast", device: Device = None
-) -> None:
-    """Predict the colours of videos from their first frames, and print how wrong they are."""
-    from fiftyone_colortrack.films import colorize, mean_measures
-
-    network, rows = _network(model, device), {}
-
-    def pictures(frames: Frames, name: str) -> Iterator[np.ndarray]:
-        measured = []
-        for colored in colorize(frames, model=network, device=device):
-            measured.append(colored.measures)
-            yield colored.image
-        means = mean_measures(measured)
-        rows[name] = {
-            label: factor * means[measure]
-            for measure, (label, factor) in COLOR_COLUMNS.items()
-            if measure in means
+def _show_videos(report: FilmReport) -> None:
+    failed = report.with_status("failed")
+    for video in failed:
+        warn(f"Skipped {video.filepath}: {video.reason}")
+    if failed and len(failed) == len(report.videos):
+        raise ColorTrackError("no video could be rendered")
+    rows = {
+        os.path.basename(video.filepath): {
+            header: factor * video.measures[name] for name, (header, factor) in COLOR_COLUMNS.items()
         }
-
-    _write_films(videos, out, "colors", pictures)
-    console.print(score_table("", rows))
-
-
-@app.command()
-def embed(
-    videos: Videos,
-    out: Films = Path("runs/films"),
-    model: Model = "fast",
-    basis: Annotated[
-        Literal["video", "dataset"], typer.Option(help="What has one colour: within a video, or in all.")
-    ] = "video",
-    device: Device = None,
-) -> None:
-    """Show the embeddings of videos in false colours."""
-    from fiftyone_colortrack.films import embedding_film, fit_embedding_basis
-    from fiftyone_colortrack.model import load_model
-    from fiftyone_colortrack.video import open_frames
-
-    network = load_model(model, device)
-    shared = fit_embedding_basis([open_frames(v) for v in videos], network) if basis == "dataset" else None
-    _write_films(videos, out, "embedding", lambda frames, _: embedding_film(frames, network, shared))
+        for video in report.videos
+        if video.measures
+    }
+    if rows:
+        console.print(score_table("color error", rows))
+    for video in report.videos:
+        if video.path:
+            console.print(str(video.path), highlight=False, soft_wrap=True)
+    console.print(str(report), soft_wrap=True)
 
 
-@app.command()
-def film(
-    videos: Videos,
-    mask: Annotated[
-        Path | None,
-        typer.Option(help="PNG with the numbers of the objects in the first frame, to track them."),
-    ] = None,
-    out: Films = Path("runs/films"),
-    model: Model = "fast",
-    device: Device = None,
-) -> None:
-    """Show videos, their tracks, predicted colours and embeddings side by side."""
-    from fiftyone_colortrack.datasets.davis import read_mask
-    from fiftyone_colortrack.films import overview, tracks_film
-    from fiftyone_colortrack.model import load_model
-
-    network = load_model(model, device)
-    ids = read_mask(mask, 2017) if mask else None
-
-    def pictures(frames: Frames, _: str) -> Iterator[np.ndarray]:
-        return overview(frames, None if ids is None else tracks_film(frames, ids, network), network)
-
-    _write_films(videos, out, "film", pictures)
+FINISHED = "Finished videos are kept. Run the same command again to continue."
 
 
-@app.command()
-def models() -> None:
-    """List the models that can be named."""
-    from fiftyone_colortrack.model.weights import list_models
+@command(app, "colorize", "fiftyone_colortrack.api.films:colorize", FINISHED)
+def colorize(report: FilmReport) -> None:
+    """Predict the colors of videos from their first frames, and measure the error."""
+    _show_videos(report)
 
-    table = Table("name", "preset", "what it is", "scores", "file", box=None)
-    for info in list_models():
+
+@command(app, "embed", "fiftyone_colortrack.api.films:embed", FINISHED)
+def embed(report: FilmReport) -> None:
+    """Show the embeddings of videos in false colors."""
+    _show_videos(report)
+
+
+@command(app, "film", "fiftyone_colortrack.api.films:film", FINISHED)
+def film(report: FilmReport) -> None:
+    """Show videos, their tracks, predicted colors, and embeddings side by side."""
+    _show_videos(report)
+
+
+@command(app, "models", "fiftyone_colortrack.model:list_models")
+def models(infos: Sequence[ModelInfo]) -> None:
+    """List the models that you can name."""
+    table = Table("name", "preset", "description", "scores", "file", box=None)
+    for info in infos:
         scores = ", ".join(f"{measure} {value:.1f}" for measure, value in info.scores.items())
         table.add_row(info.name, info.preset, info.description, scores, str(info.path or ""))
     console.print(table)
 
 
-def _names(text: str | None) -> list[str] | None:
-    return [name.strip() for name in text.split(",") if name.strip()] if text else None
+def _json_path(kind: Any, path: Path | None) -> None:
+    if path and not path.parent.is_dir():  # before hours of work, not after them
+        raise ColorTrackError(f"there is no folder {path.parent} for --json; create it first")
 
 
-def _dataset(name: str) -> fo.Dataset:
-    import fiftyone as fo
-
-    if not fo.dataset_exists(name):
-        known = ", ".join(fo.list_datasets()) or "none yet"
-        raise ColorTrackError(f"there is no dataset {name!r}; there are: {known}")
-    return fo.load_dataset(name)
+Json = Annotated[Path | None, Parameter(help="Write the scores to this file as well.", validator=_json_path)]
 
 
-def _network(model: str, device: str | None) -> str | Embedder:
-    from fiftyone_colortrack.model import load_model
-    from fiftyone_colortrack.tracking import BASELINES
-
-    return model if model in BASELINES else load_model(model, device)
-
-
-def _write_films(
-    videos: list[Path], out: Path, kind: str, pictures: Callable[[Frames, str], Iterator[np.ndarray]]
-) -> None:
-    """Write a film of every video; those that fail are named, and an error only if all do."""
-    from fiftyone_colortrack.video import VideoFile, VideoWriter, open_frames
-
-    paths = [out / f"{video.stem}-{kind}.mp4" for video in videos]
-    if len(set(paths)) < len(paths):
-        raise ColorTrackError("two of the videos have one name; make their films in separate folders (--out)")
-    written = []
-    with progress_bar() as update:
-        for video, path in zip(videos, paths, strict=True):
-            try:
-                frames = open_frames(video)
-                rate = frames.info.frame_rate if isinstance(frames, VideoFile) else IMAGE_FRAME_RATE
-                with VideoWriter(path, rate) as writer:
-                    for done, picture in enumerate(pictures(frames, video.name), 1):
-                        writer.write(picture)
-                        update(done, len(frames), video.name)
-                written.append(path)
-            except ColorTrackError as error:
-                _warn(f"left out {video}: {error}")
-    if not written:
-        raise ColorTrackError("no film was made")
-    for path in written:
-        console.print(str(path), highlight=False, soft_wrap=True)
-
-
-def _print_dataset(dataset: fo.Dataset) -> None:
-    videos = "1 video" if len(dataset) == 1 else f"{len(dataset)} videos"
-    folders = sorted({os.path.dirname(path) for path in dataset.values("filepath")})
-    console.print(f"{dataset.name}: {videos}; open it with: fiftyone app launch {dataset.name}")
-    if len(folders) == 1:
-        console.print(f"The videos are in {folders[0]}", soft_wrap=True)
-    for name, reason in dataset.info.get("skipped", {}).items():
-        _warn(f"left out {name}: {reason}")
-
-
-def _warn(text: str) -> None:
-    console.print(text, style="yellow", markup=False, highlight=False)
-
-
-def _print_scores(dataset: str, name: str, scores: dict[str, float]) -> None:
-    from fiftyone_colortrack.benchmark import readable
-
-    measure, value = next(iter(readable(dataset, scores).items()))
-    console.print(f"{name}: {measure} {value:.1f}, {scores['fps']:.1f} frames/s", highlight=False)
-
-
-def _report(result: Result, json: Path | None) -> None:
+def _show_scores(result: Result, json: Path | None) -> None:
     console.print(score_table(f"{result.dataset}, {result.model}", result.table()))
     if json:
         result.save(json)
+
+
+@command(benchmark_app, "davis", "colortrack_benchmarks.protocols:davis")
+def benchmark_davis(result: Result, *, json: Json = None) -> None:
+    """Score J and F on DAVIS, from the first mask of each sequence."""
+    _show_scores(result, json)
+
+
+@command(benchmark_app, "jhmdb", "colortrack_benchmarks.protocols:jhmdb")
+def benchmark_jhmdb(result: Result, *, json: Json = None) -> None:
+    """Score PCK on JHMDB, legacy and strict, from the joints of each clip's first frame."""
+    _show_scores(result, json)
+
+
+@command(benchmark_app, "badja", "colortrack_benchmarks.protocols:badja")
+def benchmark_badja(result: Result, *, json: Json = None) -> None:
+    """Score strict PCK on BADJA, from the joints of each sequence's first annotated frame."""
+    _show_scores(result, json)
+
+
+def main() -> None:
+    """Run the command line. Bad input gives one line on standard error, and exit status 2."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # cleans up on the way
+    try:
+        app(print_error=False, exit_on_error=False, result_action="return_value")
+    except (CycloptsError, ColorTrackError) as error:
+        if isinstance(error, UnknownCommandError):  # whose text would import every command
+            text = f'there is no command "{(error.unused_tokens or [""])[0]}"; see colortrack --help'
+        else:
+            text = " ".join(str(error).split()).replace("TrackerConfig.", "--")
+        warn(f"colortrack: {text}")
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 ProgressCallback = Callable[[int, int, str], None]
-"""Called as `progress(done, total, message)`: `message` names the item in hand, and may say how fast it goes."""
+"""Called as `progress(done, total, message)`: `message` names the item in hand, and may include the speed."""
 
 
 @contextmanager
@@ -20,6 +21,8 @@ def progress_bar(
                 load(name)
                 update(number, len(names), name)
 
+    When `done` falls, another stage of the work has begun: the bar estimates the time left from there.
+
     Args:
         progress: a callback of your own; or whether to show a bar. None shows one if
             `fiftyone.config.show_progress_bars` is on
@@ -32,21 +35,20 @@ def progress_bar(
         import fiftyone as fo
 
         progress = bool(fo.config.show_progress_bars)
-    if not progress:
+    if not progress or os.environ.get("RANK", "0") != "0":  # torchrun: one bar for all processes
         yield lambda done, total, message: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    text = TextColumn("{task.description}", markup=False)
+    columns = (text, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
 
         def update(done: int, total: int, message: str) -> None:
+            if done < bar.tasks[0].completed:
+                bar.reset(task)
             bar.update(task, completed=done, total=total, description=message)
 
         yield update

@@ -1,42 +1,71 @@
-"""Frames in, frames out: video files, image sequences and arrays as one streaming interface.
+"""Frames in, frames out: video files, image sequences, and arrays behind one streaming interface.
 
-A frame is ``uint8`` RGB ``[H, W, 3]``; frame indices count from 0, in the order of display.
+A frame is ``uint8`` RGB ``[H, W, 3]``. Frame indices count from 0 in display order: index n-1 is the frame
+that FiftyOne, FFmpeg, and browsers show as number n.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from abc import ABC, abstractmethod
-from bisect import bisect_right
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
-from itertools import chain
+from functools import cached_property, partial
+from itertools import chain, dropwhile, islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import cv2
 import numpy as np
+from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace
+from PIL import Image
 
 from fiftyone_colortrack.errors import ColorTrackError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
+BROWSER_CONTAINERS = frozenset({"mp4", "webm"})
+BROWSER_CODECS = frozenset({"h264", "vp8", "vp9", "av1"})
+BROWSER_PIXELS = frozenset({"yuv420p", "yuvj420p"})
+"""What every current browser shows: 10-bit and 4:4:4 H.264 only plays in some."""
+MAX_PIXELS = 100_000_000
+"""A header that states a larger frame is refused before anything is decoded."""
 REVERSE_BUFFER_BYTES = 128 * 2**20
 """Reading backwards holds at most this many bytes of decoded frames (but at least one frame)."""
+READ_AHEAD = 4
+"""Frames that threads decode or convert while the caller works on an earlier one."""
 KEY_FRAME_INTERVAL = 12
-# swscale: AREA | ACCURATE_RND | FULL_CHR_H_INT; without the last two, colours come out a level too dark
+MAX_FRAME_RATE = 1000
+# Packets of these codecs need not show a frame: only decoding tells how many there are.
+UNCOUNTABLE_CODECS = frozenset({"vp8", "mpeg4", "msmpeg4v3"})
+PICTURE_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp"})
+SAMPLED_FRAMES = 6
+# swscale: AREA | ACCURATE_RND | FULL_CHR_H_INT; without the last two, colors are one level too dark
 SCALING = 0x20 | 0x40000 | 0x2000
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video is. Width and height are as displayed: rotation in the file's metadata is applied."""
+    """Properties of a video.
+
+    Attributes:
+        width, height: as displayed, in pixels: the rotation in the file's metadata is applied
+        frame_count: the number of frames that are shown
+        frame_rate: frames per second, on average
+        duration: in seconds
+        codec: FFmpeg's name, such as "h264"
+        pixel_format: FFmpeg's name, such as "yuv420p"
+        container: "mp4" (and its relatives such as .mov), "webm", or FFmpeg's name
+    """
 
     width: int
     height: int
@@ -44,13 +73,42 @@ class VideoInfo:
     frame_rate: float
     duration: float
     codec: str
+    pixel_format: str = "yuv420p"
+    container: str = "mp4"
+
+
+def plays_in_browser(info: VideoInfo) -> bool:
+    """Whether every current browser, and so the FiftyOne App, can show a video."""
+    return (
+        info.container in BROWSER_CONTAINERS
+        and info.codec in BROWSER_CODECS
+        and info.pixel_format in BROWSER_PIXELS
+    )
+
+
+def natural_key(path: str | Path) -> tuple[list[str | int], str]:
+    """A key that sorts numbered files by their numbers: ``frame_2.png`` comes before ``frame_10.png``."""
+    parts = re.split(r"(\d+)", str(path))
+    return [int(part) if part.isdecimal() else part for part in parts], str(path)
+
+
+def is_hidden(path: str | Path) -> bool:
+    """Whether a file or folder is one of those that operating systems leave behind, or that users hide.
+
+    True for dot files (``.DS_Store`` and ``._*`` of macOS among them), ``Thumbs.db``, ``desktop.ini``, and
+    ``__MACOSX``. Only the last part of the path counts.
+    """
+    name = Path(path).name
+    return name.startswith(".") or name.lower() in {"thumbs.db", "desktop.ini", "__macosx"}
 
 
 def scaled_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
-    """Height and width of a frame whose short side is brought down to ``short_side`` pixels.
+    """Height and width of a frame after scaling its short side down to ``short_side`` pixels.
 
-    Frames are never enlarged: a short side that is already small enough keeps the size. The long side is
-    rounded to the nearest pixel (half up), so odd sizes occur.
+    Frames are never enlarged. The long side is rounded to the nearest pixel (half up), so odd sizes occur.
+
+    Raises:
+        ColorTrackError: if ``short_side`` is less than 1
     """
     short = min(height, width)
     if short_side is None or short <= short_side:
@@ -75,14 +133,19 @@ class Frames(ABC):
         """Yield the frames at ``indices`` (inside the video), scaled to ``size`` (height, width)."""
 
     def read(self, indices: range, short_side: int | None = None) -> Iterator[np.ndarray]:
-        """Yield frames in the order of ``indices``; ``range(9, -1, -1)`` reads backwards at bounded memory.
+        """Yield the frames at ``indices``, in their order.
+
+        Memory is bounded in both directions; ``range(9, -1, -1)`` reads backwards.
 
         Args:
             indices: frame indices, counted from 0
-            short_side: scale frames down (never up) to this short side, see `scaled_size`
+            short_side: scale frames down (never up) to this short side in pixels, see `scaled_size`
+
+        Yields:
+            ``uint8`` RGB ``[H, W, 3]``
 
         Raises:
-            ColorTrackError: if a frame lies outside the video or cannot be decoded
+            ColorTrackError: if a frame does not exist or cannot be decoded
         """
         if not indices:
             return
@@ -93,28 +156,103 @@ class Frames(ABC):
         yield from self._read(indices, scaled_size(self.height, self.width, short_side))
 
 
+class _Packet(NamedTuple):
+    """What the index needs of a packet."""
+
+    time: Any  # when its frame is shown: an int, or None where the container does not say
+    size: int  # in bytes
+    decoding_time: int | None
+    is_key: bool
+    is_hidden: bool  # an edit list hides its frame, to which shown frames may refer
+    is_corrupt: bool  # according to the container; it may decode all the same
+
+
 @dataclass(frozen=True)
 class _Index:
-    """Where the frames of a video file are, by time stamp, in the order of display."""
+    """Where the shown frames of a video file are.
+
+    Attributes:
+        count: the number of shown frames
+        threads: PyAV's way to decode; after a damaged packet, frame threads lose whole frames
+        numbers: time stamp -> frame index; empty where time stamps are missing, repeated, or jump back
+        delay: by how many frame intervals, at most, a frame is late or early for a constant frame rate
+        keys: (frame index, time stamp, size in bytes) of each keyframe's packet, ascending: decoding from a
+            keyframe gives the frames from this index on
+    """
 
     count: int
-    numbers: dict[int, int]  # time stamp -> frame index; empty where time stamps are missing or repeated
-    keys: dict[int, int]  # frame index -> time stamp of the key frames; ascending
+    threads: str
+    numbers: dict[int, int]
+    delay: float
+    keys: list[tuple[int, int, int]]
 
     def key_before(self, frame: int) -> int:
-        keys = list(self.keys)
-        return keys[bisect_right(keys, frame) - 1]
+        """The position in `keys` of the last keyframe at or before a frame."""
+        return max(0, bisect_right(self.keys, frame, key=lambda key: key[0]) - 1)
+
+    @classmethod
+    def of(cls, path: Path) -> _Index:
+        """Build the index from the file's packets, or by decoding everything where packets do not tell.
+
+        They do not where some are flagged as corrupt, where time stamps are missing, repeated, or jump back
+        (concatenated streams), where two packets may be the fields of one frame, or where they contradict
+        the first decoded frames.
+        """
+        with _open(path) as (container, stream):
+            countable = stream.codec_context.name not in UNCOUNTABLE_CODECS
+            ticks = stream.time_base * (stream.average_rate or 1)  # frame intervals per unit of time stamps
+            packets = [
+                _Packet(p.pts, p.size, p.dts, p.is_keyframe, p.is_discard, p.is_corrupt)
+                for p in container.demux(stream)
+                if p.size
+            ]
+        with _open(path) as (container, stream):
+            sample = list(islice(_decoded(container.demux(stream), stream), SAMPLED_FRAMES))
+            first_times = [frame.pts for frame in sample]
+            interlaced = any(frame.interlaced_frame for frame in sample)
+        shown = [p.time for p in packets if not p.is_hidden]
+        times = shown
+        if None not in (*shown, *first_times):
+            # The first frames in a file may refer to frames that are not in it: these are not shown.
+            times = sorted(time for time in shown if time >= first_times[0])
+        threads = "SLICE" if any(p.is_corrupt for p in packets) else "AUTO"
+        if (
+            not countable
+            or interlaced
+            or threads == "SLICE"
+            or not _ascending([p.decoding_time for p in packets if p.decoding_time is not None])
+            or times[: len(first_times)] != first_times
+        ):
+            with _open(path, threads) as (container, stream):
+                times = [frame.pts for frame in _decoded(container.demux(stream), stream)]
+        if not _ascending(times):
+            return cls(len(times), threads, {}, 0.0, [(0, 0, 0)])
+        keys = sorted((p.time, p.size) for p in packets if p.is_key and p.time is not None)
+        numbered = [(bisect_left(times, time), time, size) for time, size in keys]
+        delay = max(abs(time * ticks - i) for i, time in enumerate(times))
+        numbers = {time: i for i, time in enumerate(times)}
+        return cls(len(times), threads, numbers, float(delay), numbered)
+
+
+def _ascending(times: list[Any]) -> bool:
+    return None not in times and all(a < b for a, b in pairwise(times))
 
 
 class VideoFile(Frames):
-    """A video file, decoded as it is read. Every decodable frame counts once, whatever its time stamp says.
+    """A video file, decoded while it is read.
 
-    Packets are counted, not believed from the container's header: one pass over the file without decoding.
+    Frames are numbered as players show them: frames hidden by an edit list are decoded but not numbered,
+    mirroring and rotation are applied, and cover art is not the video. Frames are counted; the number in the
+    file's header may be wrong.
+
+    Raises:
+        ColorTrackError: if the file cannot be opened, is a still image, has no video, no frame of it can be
+            decoded, or its frames have more than `MAX_PIXELS` pixels
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._info, self._turns = _inspect(self.path)
+        self._info, self._orientation = _inspect(self.path)
         self.height, self.width = self._info.height, self._info.width
 
     def __len__(self) -> int:
@@ -125,7 +263,7 @@ class VideoFile(Frames):
 
     @property
     def info(self) -> VideoInfo:
-        """As `probe` gives it, with the frames that the file holds, not those that its header promises."""
+        """Properties of the video, with the number of frames that it shows."""
         return replace(self._info, frame_count=len(self))
 
     @property
@@ -133,18 +271,38 @@ class VideoFile(Frames):
         """The number of frames that the file's header promises; 0 if it does not say."""
         return self._info.frame_count
 
+    @property
+    def warnings(self) -> list[str]:
+        """What the header says otherwise than the content, and where the App shows other frame numbers."""
+        warnings = []
+        promised, shown = self.promised, len(self)
+        if 0 < promised < shown:
+            warnings.append(
+                f"its header promises {promised} frames, but it has {shown}: all of them are used"
+            )
+        elif promised > shown:
+            with _open(self.path, ignore_editlist="1") as (container, stream):
+                stored = sum(1 for packet in container.demux(stream) if packet.size and not packet.is_corrupt)
+            if stored >= promised:
+                warnings.append(
+                    f"its edit list hides {promised - shown} of its {promised} frames, as in players"
+                )
+            else:
+                cause = "cut short" if shown < 0.9 * promised else "damaged"
+                warnings.append(
+                    f"its header promises {promised} frames, but only {shown} can be decoded and are used: "
+                    f"the file may be {cause}"
+                )
+        if plays_in_browser(self._info) and self._index.delay > 0.5:
+            warnings.append(
+                "its frame rate varies, or it begins late: the App, which counts by time, may show other "
+                "frame numbers; re-encode it at a constant frame rate"
+            )
+        return warnings
+
     @cached_property
     def _index(self) -> _Index:
-        with _open(self.path) as (container, stream):
-            packets = [(p.pts, p.is_keyframe) for p in _packets(container, stream) if not p.is_discard]
-        times = {time for time, _ in packets if time is not None}
-        keys = sorted(time for time, is_key in packets if is_key and time is not None)
-        if not keys or len(times) < len(packets):
-            with _open(self.path) as (container, stream):
-                return _Index(sum(1 for _ in _decoded(container, stream)), {}, {0: 0})
-        # What comes before the first key frame cannot be decoded.
-        numbers = {time: i for i, time in enumerate(sorted(t for t in times if t >= keys[0]))}
-        return _Index(len(numbers), numbers, {numbers[time]: time for time in keys})
+        return _Index.of(self.path)
 
     def _read(self, indices: range, size: tuple[int, int]) -> Iterator[np.ndarray]:
         if indices.step > 0:
@@ -152,55 +310,71 @@ class VideoFile(Frames):
             return
         capacity = max(1, REVERSE_BUFFER_BYTES // (size[0] * size[1] * 3))
         while indices:
-            since_key = (indices[0] - self._index.key_before(indices[0])) // -indices.step + 1
-            chunk = indices[: min(capacity, since_key)]
+            first_frame, *_ = self._index.keys[self._index.key_before(indices[0])]
+            chunk = indices[: min(capacity, (indices[0] - first_frame) // -indices.step + 1)]
             yield from reversed(list(self._decode(chunk[::-1], size)))
             indices = indices[len(chunk) :]
 
     def _decode(self, wanted: range, size: tuple[int, int]) -> Iterator[np.ndarray]:
-        """Decode the ascending frames `wanted`, from the key frame before the first of them on."""
+        """Decode the ascending frames `wanted`, from the keyframe before the first one."""
+        convert = partial(_to_rgb, size=size, orientation=self._orientation)
         done = 0
-        with closing(self._numbered(wanted[0])) as frames:
-            for number, frame in frames:
-                if number > wanted[done]:
-                    break
-                if number == wanted[done]:
-                    yield _to_rgb(frame, size, self._turns)
-                    done += 1
-                    if done == len(wanted):
-                        return
-        raise ColorTrackError(
-            f"frame {wanted[done]} of {self.path} cannot be decoded: the file is damaged or cut short; "
-            "re-encode it, or use the frames before"
-        )
+        for image in _in_threads(convert, self._select(wanted)):
+            yield image
+            done += 1
+        if done < len(wanted):
+            raise ColorTrackError(
+                f"frame {wanted[done]} of {self.path} cannot be decoded: the file is damaged or cut short; "
+                "re-encode it, or use the frames before"
+            )
+
+    def _select(self, wanted: range) -> Iterator[av.VideoFrame]:
+        """The ascending frames `wanted`, up to the first one that is missing."""
+        with closing(self._numbered(wanted[0])) as numbered:
+            found = ((number, frame) for number, frame in numbered if number in wanted)
+            for expected, (number, frame) in zip(wanted, found, strict=False):
+                if number != expected:
+                    return
+                yield frame
 
     def _numbered(self, target: int) -> Generator[tuple[int, av.VideoFrame], None, None]:
-        """Decoded frames with their indices, from a key frame at or before `target` on."""
+        """Decoded frames with their indices, from a keyframe at or before `target` on."""
         index = self._index
         if not index.numbers:
-            with _open(self.path) as (container, stream):
-                yield from enumerate(_decoded(container, stream))
+            with _open(self.path, index.threads) as (container, stream):
+                yield from enumerate(_decoded(container.demux(stream), stream))
             return
-        # Some demuxers land behind the time they were asked for: try one key frame earlier, then the start.
-        key = index.key_before(target)
-        times = [index.keys[key], index.keys[index.key_before(max(key - 1, 0))]]
-        for time in (*times, None):
-            with _open(self.path) as (container, stream):
-                if time is not None:
-                    container.seek(time, stream=stream)
-                decoded = _decoded(container, stream)
+        # Some demuxers seek past the requested time or give wrong times then, and some keyframes are not
+        # clean entry points: recognize the keyframe by its size, then try the one before, then the start.
+        entries = {key[1:] for key in index.keys}
+        position = index.key_before(target)
+        for key in (*reversed(index.keys[max(0, position - 1) : position + 1]), None):
+            with _open(self.path, index.threads) as (container, stream):
+                packets = container.demux(stream)
+                if key:
+                    with suppress(av.error.FFmpegError):
+                        container.seek(key[1], stream=stream)
+                    packets = dropwhile(lambda p: (p.pts, p.size) not in entries, packets)
+                decoded = _decoded(packets, stream)
                 frames = ((index.numbers[f.pts], f) for f in decoded if f.pts in index.numbers)
                 first = next(frames, None)
-                if first is not None and (time is None or first[0] <= target):
+                if first is not None and (key is None or first[0] <= target):
                     yield from chain((first,), frames)
                     return
 
 
 class ImageSequence(Frames):
-    """A video kept as images, one file a frame, all of one size; frames are read without any loss."""
+    """A video stored as images, one file per frame, all of one size; hidden files are passed over.
+
+    Args:
+        paths: in the order of the frames
+
+    Raises:
+        ColorTrackError: if there is no image, or the first one cannot be read
+    """
 
     def __init__(self, paths: Iterable[str | Path]) -> None:
-        self.paths = [Path(path) for path in paths]
+        self.paths = [Path(path) for path in paths if not is_hidden(path)]
         if not self.paths:
             raise ColorTrackError("an image sequence needs at least one image")
         self.height, self.width = _read_image(self.paths[0]).shape[:2]
@@ -212,15 +386,17 @@ class ImageSequence(Frames):
         return f"the {len(self)} images in {self.paths[0].parent}"
 
     def _read(self, indices: range, size: tuple[int, int]) -> Iterator[np.ndarray]:
-        for i in indices:
-            image = _read_image(self.paths[i])
-            if image.shape[:2] != (self.height, self.width):
-                height, width = image.shape[:2]
-                raise ColorTrackError(
-                    f"{self.paths[i]} is {width} x {height}, but {self.paths[0]} is "
-                    f"{self.width} x {self.height}: all frames of a video must have one size"
-                )
-            yield _shrink(image, size)
+        yield from _in_threads(partial(self._read_image, size=size), (self.paths[i] for i in indices))
+
+    def _read_image(self, path: Path, size: tuple[int, int]) -> np.ndarray:
+        image = _read_image(path)
+        height, width = image.shape[:2]
+        if (height, width) != (self.height, self.width):
+            raise ColorTrackError(
+                f"{path} is {width} x {height}, but {self.paths[0]} is {self.width} x {self.height}: "
+                "all frames of a video must have one size"
+            )
+        return _shrink(image, size)
 
 
 class ArrayFrames(Frames):
@@ -248,14 +424,25 @@ class ArrayFrames(Frames):
 def open_frames(
     source: Frames | str | Path | np.ndarray | Sequence[str | Path] | Sequence[np.ndarray],
 ) -> Frames:
-    """Open a video file, a folder or list of images (a folder is read in order of names), or arrays."""
+    """Open the frames of one video.
+
+    Args:
+        source: a video file; a folder of images, read in the order of `natural_key`; a list of images in
+            their order; or ``uint8`` RGB arrays. Hidden files are passed over, see `is_hidden`
+
+    Raises:
+        ColorTrackError: if the source is empty or cannot be read
+    """
     if isinstance(source, Frames):
         return source
     if isinstance(source, (str, Path)):
         path = Path(source)
-        if path.is_dir():
-            return ImageSequence(sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES))
-        return VideoFile(path)
+        if not path.is_dir():
+            return VideoFile(path)
+        images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(p)]
+        if not images:
+            raise ColorTrackError(f"{path} contains no images; choose a folder of images, or a video file")
+        return ImageSequence(sorted(images, key=natural_key))
     if isinstance(source, np.ndarray):
         return ArrayFrames(source)
     if source and all(isinstance(item, (str, Path)) for item in source):
@@ -263,40 +450,34 @@ def open_frames(
     return ArrayFrames(source)  # type: ignore[arg-type]
 
 
-def probe(path: str | Path, count_frames: bool = False) -> VideoInfo:
-    """Read what a video file says about itself.
-
-    Args:
-        path: the file
-        count_frames: decode everything and count, instead of believing the header (which may be wrong)
+def probe(path: str | Path) -> VideoInfo:
+    """Read the properties of a video file. Frames are counted by their packets, mostly without decoding.
 
     Raises:
-        ColorTrackError: if the file cannot be opened, has no video, or not one frame decodes
+        ColorTrackError: see `VideoFile`
     """
-    info, _ = _inspect(Path(path))
-    if not count_frames:
-        return info if info.frame_count else VideoFile(path).info  # some containers do not say
-    with _open(Path(path)) as (container, stream):
-        return replace(info, frame_count=sum(1 for _ in _decoded(container, stream)))
+    return VideoFile(path).info
 
 
 def write_video(
     path: str | Path, frames: Iterable[np.ndarray], frame_rate: float, crf: int = 16
 ) -> VideoInfo:
-    """Write H.264 (yuv420p, playable in browsers); the file appears under its name only when complete.
+    """Write an H.264 video (yuv420p) that browsers can play.
+
+    The file appears under its name only when it is complete; an error leaves no file behind.
 
     Args:
-        path: an .mp4 file; its folder is made where it is missing
-        frames: ``uint8`` RGB ``[H, W, 3]``, all of one size. H.264 needs even sizes: an odd one is padded by
+        path: an .mp4 file; missing folders are created
+        frames: ``uint8`` RGB ``[H, W, 3]``, all of one size. H.264 needs even sizes: an odd size is padded by
             repeating the last row or column
-        frame_rate: frames per second
+        frame_rate: frames per second, at most 1,000
         crf: x264's quality, 0 (lossless) to 51
 
     Returns:
-        What was written, at the encoded size
+        Properties of the written video, at the encoded size
 
     Raises:
-        ColorTrackError: if there is no frame, or one has another size or type
+        ColorTrackError: if there is no frame, frames differ in size or type, or the file cannot be written
     """
     with VideoWriter(path, frame_rate, crf) as writer:
         for frame in frames:
@@ -310,43 +491,46 @@ class VideoWriter:
         with VideoWriter(path, 25) as writer:
             writer.write(frame)
 
-    An error inside the block, or a block without a frame, leaves no file.
+    An error inside the block, or a block without a frame, leaves no file behind.
 
     Args:
         path, frame_rate, crf: see `write_video`
+
+    Attributes:
+        info: properties of the written video; set when the block ends
     """
 
-    info: VideoInfo  # what was written; after the block
+    info: VideoInfo
 
     def __init__(self, path: str | Path, frame_rate: float, crf: int = 16) -> None:
         self.path = Path(path)
-        if not frame_rate > 0:
-            raise ColorTrackError(f"the frame rate of {self.path} must be positive, not {frame_rate}")
+        if not 1 / MAX_FRAME_RATE <= frame_rate <= MAX_FRAME_RATE:
+            raise ColorTrackError(
+                f"the frame rate of {self.path} must be positive and at most {MAX_FRAME_RATE}, "
+                f"but is {frame_rate}"
+            )
         self._rate = Fraction(frame_rate).limit_denominator(1001)
         self._crf = crf
         self._shape: tuple[int, ...] = ()
         self._count = 0
 
     def __enter__(self) -> VideoWriter:
-        self._unfinished = self.path.with_name(f".{self.path.stem}.{uuid.uuid4().hex}.mp4")
-        try:
+        self._unfinished = self.path.with_name(f".{uuid.uuid4().hex}.mp4")
+        with self._naming_the_folder():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._container: Any = av.open(str(self._unfinished), "w", options={"movflags": "+faststart"})
-        except OSError as error:
-            raise ColorTrackError(
-                f"cannot write {self.path}: {error.strerror}; choose a folder that you may write to"
-            ) from error
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Add a frame."""
+        """Add a frame, ``uint8`` RGB ``[H, W, 3]``."""
         if not self._count:
             _check_frame(frame, 0, frame.shape)
             self._open_stream(frame.shape)
         _check_frame(frame, self._count, self._shape)
         padded = np.pad(frame, self._pad, mode="edge") if any(sum(self._pad, ())) else frame
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), "rgb24")
-        self._container.mux(self._stream.encode(picture))
+        with self._naming_the_folder():
+            self._container.mux(self._stream.encode(picture))
         self._count += 1
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
@@ -354,18 +538,30 @@ class VideoWriter:
             if error is None:
                 self._finish()
         finally:
-            self._container.close()
+            with suppress(OSError):  # the first error says more
+                self._container.close()
             self._unfinished.unlink(missing_ok=True)
 
     def _finish(self) -> None:
         if not self._count:
             raise ColorTrackError(f"no frames to write to {self.path}: a video needs at least one")
-        self._container.mux(self._stream.encode())
-        self._container.close()
-        os.replace(self._unfinished, self.path)
+        with self._naming_the_folder():
+            self._container.mux(self._stream.encode())
+            self._container.close()
+            os.replace(self._unfinished, self.path)
         duration = float(self._count / self._rate)
         size = self._stream.width, self._stream.height
         self.info = VideoInfo(*size, self._count, float(self._rate), duration, "h264")
+
+    @contextmanager
+    def _naming_the_folder(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ColorTrackError(
+                f"cannot write {self.path.name} to {self.path.parent} ({error.strerror}); "
+                "free some space there, or choose another folder that you may write to"
+            ) from error
 
     def _open_stream(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
@@ -373,9 +569,9 @@ class VideoWriter:
         stream = self._stream = self._container.add_stream("libx264", rate=self._rate)
         stream.height, stream.width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
         stream.pix_fmt = "yuv420p"
-        # veryfast takes 40 % of the default's time here, at the same size and quality
+        # veryfast takes 40% of the default's time at the same size and quality
         stream.options = {"crf": str(self._crf), "g": str(KEY_FRAME_INTERVAL), "preset": "veryfast"}
-        # what the conversion from RGB uses; players guess
+        # The values that the conversion from RGB uses; without them, players guess.
         stream.codec_context.colorspace = Colorspace.ITU601
         stream.codec_context.color_range = ColorRange.MPEG
 
@@ -390,16 +586,15 @@ def _check_frame(frame: np.ndarray, number: int, shape: tuple[int, ...]) -> None
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The file's container and first video stream; FFmpeg's errors become errors that name the file."""
-    if not path.is_file():
-        raise ColorTrackError(f"{path} is not a file: it is missing, or was moved")
+def _open(path: Path, threads: str = "AUTO", **options: str) -> Iterator[tuple[Any, Any]]:
+    """The file's container and the video stream that players show; errors name the file."""
+    _require_file(path)
     try:
-        with av.open(str(path), metadata_errors="replace") as container:  # titles in any encoding
-            if not container.streams.video:
-                raise ColorTrackError(f"{path} has no video stream")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
+        # Titles may be in any encoding.
+        with av.open(str(path), options=options, metadata_errors="replace") as container:
+            stream = _shown_stream(path, container)
+            stream.thread_type = threads
+            stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
             yield container, stream
     except av.error.FFmpegError as error:
         raise ColorTrackError(
@@ -407,50 +602,115 @@ def _open(path: Path) -> Iterator[tuple[Any, Any]]:
         ) from error
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
-    """All frames that decode, in the order of display: a damaged packet costs its frame, not the rest."""
-    for packet in _packets(container, stream):
-        with suppress(av.error.InvalidDataError):
-            yield from packet.decode()
+def _require_file(path: Path) -> None:
+    try:
+        if not path.is_file():
+            raise ColorTrackError(f"{path} is not a file: it is missing, or was moved")
+    except OSError as error:  # such as a name that is too long
+        raise ColorTrackError(f"{path} cannot be opened ({error.strerror}); rename or move it") from error
+
+
+def _shown_stream(path: Path, container: Any) -> Any:
+    """The video stream that players show: cover art and thumbnails are not the video."""
+    if container.format.name == "image2" or container.format.name.endswith("_pipe"):
+        raise ColorTrackError(f"{path} is a still image, not a video; choose a video, or a folder of images")
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        raise ColorTrackError(f"{path} has no video stream")
+    best = container.streams.best("video")
+    videos = [s for s in streams if s.codec_context.name not in PICTURE_CODECS] or streams
+    stream = max(videos, key=lambda s: (s.frames != 1, s == best))
+    _check_size(path, stream.codec_context.width, stream.codec_context.height)
+    return stream
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ColorTrackError(
+            f"{path} has {width} x {height} pixels, more than the limit of {MAX_PIXELS // 10**6} megapixels; "
+            "scale it down"
+        )
+
+
+def _decoded(packets: Iterable[av.Packet], stream: Any) -> Iterator[av.VideoFrame]:
+    """The shown frames in display order: a damaged packet costs only its own frame."""
+    for packet in packets:
+        if packet.size:
+            with suppress(av.error.InvalidDataError):
+                yield from packet.decode()
     with suppress(av.error.InvalidDataError):
         yield from stream.decode(None)
 
 
-def _packets(container: Any, stream: Any) -> Iterator[av.Packet]:
-    """The stream's packets without those that the container knows to be incomplete."""
-    return (packet for packet in container.demux(stream) if packet.size and not packet.is_corrupt)
+class _Orientation(NamedTuple):
+    """How a stored frame ``[H, W, 3]`` becomes upright: first transposed, then read in these steps."""
+
+    transposed: bool = False
+    step_y: int = 1
+    step_x: int = 1
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> _Orientation:
+        """Read the display matrix. Angles that are not right angles are ignored, as in browsers."""
+        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+        if matrix is None:
+            return cls()
+        # A pixel at (x, y) is shown at (a x + c y, b x + d y).
+        a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32, 9).tolist()
+        diagonal, other = max(abs(a), abs(d)), max(abs(b), abs(c))
+        if min(diagonal, other) > 0.0175 * max(diagonal, other):  # a degree
+            return cls()
+        y, x = (b, c) if other > diagonal else (d, a)
+        return cls(other > diagonal, -1 if y < 0 else 1, -1 if x < 0 else 1)
 
 
-def _inspect(path: Path) -> tuple[VideoInfo, int]:
-    """The header's information, and how many quarter turns counter-clockwise bring a frame upright."""
+def _inspect(path: Path) -> tuple[VideoInfo, _Orientation]:
+    """The header's information, and how frames become upright."""
     with _open(path) as (container, stream):
-        frame = next(_decoded(container, stream), None)
+        frame = next(_decoded(container.demux(stream), stream), None)
         if frame is None:
             raise ColorTrackError(f"{path} has no frame that can be decoded; re-encode it, or leave it out")
-        turns = round(frame.rotation / 90) % 4
-        width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+        orientation = _Orientation.of(frame)
+        size = (frame.height, frame.width) if orientation.transposed else (frame.width, frame.height)
         rate = float(stream.average_rate or stream.guessed_rate or 0)
-        count = stream.frames
-        if stream.duration:
-            duration = float(stream.duration * stream.time_base)
-        elif container.duration:
-            duration = container.duration / av.time_base
-        else:
-            duration = count / rate if rate else 0.0
-        return VideoInfo(width, height, count, rate, duration, stream.codec_context.name), turns
+        duration = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        duration = (
+            duration or (container.duration or 0) / av.time_base or (stream.frames / rate if rate else 0.0)
+        )
+        name = container.format.name.split(",")[0]
+        name = "webm" if path.suffix.lower() == ".webm" else {"mov": "mp4"}.get(name, name)
+        codec, pixels = stream.codec_context.name, frame.format.name
+        return VideoInfo(*size, stream.frames, rate, duration, codec, pixels, name), orientation
 
 
-def _to_rgb(frame: av.VideoFrame, size: tuple[int, int], turns: int) -> np.ndarray:
-    height, width = size[::-1] if turns % 2 else size
+def _to_rgb(frame: av.VideoFrame, size: tuple[int, int], orientation: _Orientation) -> np.ndarray:
+    height, width = size[::-1] if orientation.transposed else size
     rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation=SCALING)
-    return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), turns))
+    image = rgb.to_ndarray().swapaxes(0, 1) if orientation.transposed else rgb.to_ndarray()
+    return np.ascontiguousarray(image[:: orientation.step_y, :: orientation.step_x])
+
+
+def _in_threads(function: Callable[[Any], np.ndarray], items: Iterable) -> Iterator[np.ndarray]:
+    """Apply a function to items in threads, `READ_AHEAD` items ahead of the caller, and keep their order."""
+    with ThreadPoolExecutor(READ_AHEAD) as pool:
+        pending: deque[Future[np.ndarray]] = deque()
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > READ_AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def _read_image(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise ColorTrackError(f"{path} is missing")
-    data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on every system
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    _require_file(path)
+    try:
+        with Image.open(path) as header:  # does not decode yet
+            _check_size(path, *header.size)
+        data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on every system
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    except (OSError, Image.DecompressionBombError, cv2.error) as error:
+        raise ColorTrackError(f"{path} cannot be read as an image ({error})") from error
     if image is None:
         raise ColorTrackError(f"{path} cannot be read as an image")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

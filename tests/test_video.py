@@ -1,4 +1,8 @@
-from collections.abc import Iterator
+import os
+import struct
+import subprocess
+import zlib
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +20,10 @@ from fiftyone_colortrack.video import (
     ImageSequence,
     VideoFile,
     VideoWriter,
+    is_hidden,
+    natural_key,
     open_frames,
+    plays_in_browser,
     probe,
     write_video,
 )
@@ -35,12 +42,12 @@ def numbers(frames: Iterator[np.ndarray] | list[np.ndarray]) -> list[int]:
 
 
 def encode(
-    path: Path, frames: list[np.ndarray], codec: str = "libx264", pts=None, rotation=0, **options
+    path: Path, frames: list[np.ndarray], codec="libx264", pts=None, rotation=0, pixels="yuv420p", **options
 ) -> Path:
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options={"avoid_negative_ts": "disabled"} if pts else {}) as container:
         stream = container.add_stream(codec, rate=25, options=options)
         stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else pixels
         if rotation:
             stream.set_display_rotation(rotation)
         for i, frame in enumerate(frames):
@@ -55,11 +62,12 @@ def encode(
 def test_written_video_reads_back(tmp_path: Path) -> None:
     frames = numbered_frames(30)
     info = write_video(tmp_path / "new" / "v.mp4", frames, 29.97)
-    assert info == probe(tmp_path / "new" / "v.mp4") == probe(tmp_path / "new" / "v.mp4", count_frames=True)
+    assert info == probe(tmp_path / "new" / "v.mp4")
     assert (info.width, info.height, info.frame_count, info.codec) == (64, 48, 30, "h264")
     assert info.frame_rate == pytest.approx(29.97, abs=1e-3)
     read = VideoFile(tmp_path / "new" / "v.mp4")
     assert len(read) == 30
+    assert read.warnings == []
     error = np.abs(np.stack(list(read.read(range(30)))).astype(int) - np.stack(frames))
     assert error.mean() < 1.5
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["v.mp4"]
@@ -111,9 +119,18 @@ def test_every_container_reads_both_ways(
 
 
 def test_variable_frame_rate_counts_every_frame_once(tmp_path: Path) -> None:
-    path = encode(tmp_path / "v.mp4", numbered_frames(8), pts=[0, 1, 5, 6, 30, 31, 90, 92])
-    assert numbers(VideoFile(path).read(range(8))) == list(range(8))
-    assert numbers(VideoFile(path).read(range(7, -1, -1))) == list(range(7, -1, -1))
+    frames = VideoFile(encode(tmp_path / "v.mp4", numbered_frames(8), pts=[0, 1, 5, 6, 30, 31, 90, 92]))
+    assert numbers(frames.read(range(8))) == list(range(8))
+    assert numbers(frames.read(range(7, -1, -1))) == list(range(7, -1, -1))
+    (warning,) = frames.warnings
+    assert "frame rate varies" in warning
+
+
+def test_late_start_is_said(tmp_path: Path) -> None:
+    frames = VideoFile(encode(tmp_path / "v.mp4", numbered_frames(8), pts=range(5, 13)))
+    assert numbers(frames.read(range(8))) == list(range(8))
+    (warning,) = frames.warnings
+    assert "begins late" in warning
 
 
 def test_one_frame_video(tmp_path: Path) -> None:
@@ -151,12 +168,15 @@ def test_file_cut_short(tmp_path: Path) -> None:
     write_video(tmp_path / "whole.mp4", noise, 25)
     data = (tmp_path / "whole.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 2 // 3])
-    assert probe(tmp_path / "cut.mp4").frame_count == 40  # the header lies
-    really = probe(tmp_path / "cut.mp4", count_frames=True).frame_count
-    assert 20 <= really < 32
     frames = VideoFile(tmp_path / "cut.mp4")
-    assert len(frames) == really
-    assert frames.info.frame_count == len(frames)
+    assert frames.promised == 40
+    assert 20 <= len(frames) < 32
+    assert (
+        probe(tmp_path / "cut.mp4").frame_count == len(frames) == len(list(frames.read(range(len(frames)))))
+    )
+    (warning,) = frames.warnings
+    assert "40" in warning
+    assert str(len(frames)) in warning
     with pytest.raises(ColorTrackError, match=r"frame 39 of .*cut\.mp4 does not exist: it has \d+ frames"):
         list(frames.read(range(40)))
 
@@ -186,6 +206,112 @@ def test_not_a_video(tmp_path: Path, content: bytes | None, message: str) -> Non
         open_frames(path)
 
 
+def test_still_image_with_the_name_of_a_video(tmp_path: Path) -> None:
+    for suffix in (".png", ".jpg"):
+        cv2.imwrite(str(tmp_path / f"image{suffix}"), numbered_frames(1)[0])
+        path = (tmp_path / f"image{suffix}").rename(tmp_path / f"{suffix[1:]}.mp4")
+        with pytest.raises(ColorTrackError, match=rf"{path.name} is a still image"):
+            VideoFile(path)
+
+
+def test_names_that_cannot_be_opened(tmp_path: Path) -> None:
+    long = tmp_path / f"{'n' * 300}.mp4"
+    with pytest.raises(ColorTrackError, match=r"nnn\.mp4 cannot be opened"):
+        VideoFile(long)
+    with pytest.raises(ColorTrackError, match=r"cannot write nnn"):
+        write_video(long, numbered_frames(1), 25)
+    latin = tmp_path / b"caf\xe9.mp4".decode(errors="surrogateescape")
+    assert write_video(latin, numbered_frames(2), 25) == VideoFile(latin).info
+
+
+@pytest.mark.parametrize("hidden", [6, 10, 13])
+def test_edit_list(tmp_path: Path, hidden: int) -> None:
+    """Clips that were cut without encoding begin at a keyframe (10), or between two."""
+    times = [time - hidden for time in range(30)]
+    frames = VideoFile(encode(tmp_path / "v.mp4", numbered_frames(30), pts=times, g="10", bf="2"))
+    assert (len(frames), frames.info.frame_count, frames.promised) == (30 - hidden, 30 - hidden, 30)
+    assert numbers(frames.read(range(30 - hidden))) == list(range(hidden, 30))
+    assert numbers(frames.read(range(29 - hidden, -1, -1))) == list(range(29, hidden - 1, -1))
+    (warning,) = frames.warnings
+    assert f"hides {hidden} of its 30 frames" in warning
+    assert "edit list" in warning
+
+
+def test_concatenated_streams(tmp_path: Path) -> None:
+    """The packet at the joint is flagged as corrupt, and time starts again."""
+    frames = numbered_frames(40)
+    parts = [encode(tmp_path / f"{i}.ts", frames[20 * i : 20 * i + 20], g="10", bf="2") for i in range(2)]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert numbers(VideoFile(joined).read(range(40))) == list(range(40))
+    assert numbers(VideoFile(joined).read(range(39, -1, -1))) == list(range(39, -1, -1))
+
+
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_display_matrix(tmp_path: Path, turn: int, mirrored: bool) -> None:
+    """The matrix in the track header maps a stored pixel (x, y) to (a x + c y, b x + d y)."""
+    a, b, c, d = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[turn]
+    if mirrored:
+        a, c = -a, -c
+    path = encode(tmp_path / "v.mp4", numbered_frames(2))
+    data = bytearray(path.read_bytes())
+    header = data.find(b"tkhd") + 44
+    one = 1 << 16
+    data[header : header + 36] = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    upright = np.rot90(numbered_frames(1)[0], -turn // 90)  # `turn` is clockwise
+    upright = upright[:, ::-1] if mirrored else upright
+    frames = VideoFile(path)
+    assert (frames.height, frames.width) == upright.shape[:2]
+    assert np.abs(next(frames.read(range(1))).astype(int) - upright).mean() < 2
+    assert next(frames.read(range(1), short_side=24)).shape[:2] == (
+        upright.shape[0] // 2,
+        upright.shape[1] // 2,
+    )
+
+
+def test_angle_that_is_not_right_is_ignored_as_in_browsers(tmp_path: Path) -> None:
+    path = encode(tmp_path / "v.mp4", numbered_frames(1), rotation=30)
+    assert np.abs(next(VideoFile(path).read(range(1))).astype(int) - numbered_frames(1)[0]).mean() < 2
+
+
+def test_browsers_show_what_they_can_decode(tmp_path: Path) -> None:
+    frames = numbered_frames(1)
+    for name, codec, pixels, plays in [
+        ("v.mp4", "libx264", "yuv420p", True),
+        ("v.mov", "libx264", "yuv420p", True),
+        ("v.webm", "libvpx-vp9", "yuv420p", True),
+        ("ten_bits.mp4", "libx264", "yuv420p10le", False),
+        ("whole_chroma.mp4", "libx264", "yuv444p", False),
+        ("v.mkv", "libx264", "yuv420p", False),
+        ("v.avi", "libx264", "yuv420p", False),
+        ("old.mp4", "mpeg4", "yuv420p", False),
+    ]:
+        assert (
+            plays_in_browser(VideoFile(encode(tmp_path / name, frames, codec, pixels=pixels)).info) == plays
+        )
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_huge_frames_are_refused_by_their_header(tmp_path: Path) -> None:
+    video = encode(tmp_path / "v.mp4", numbered_frames(1), "mjpeg")
+    jpeg = video.read_bytes().replace(struct.pack(">HH", 48, 64), struct.pack(">HH", 12_000, 12_000))
+    both = jpeg.replace(struct.pack(">HH", 64, 48), struct.pack(">HH", 12_000, 12_000))
+    for data, message in ((both, r"v\.mp4 has 12000 x 12000 pixels"), (jpeg, r"v\.mp4")):
+        video.write_bytes(data)
+        with pytest.raises(ColorTrackError, match=message):
+            VideoFile(video)
+    image = tmp_path / "1.png"
+    cv2.imwrite(str(image), numbered_frames(1)[0])
+    data = bytearray(image.read_bytes())
+    data[16:24] = struct.pack(">II", 12_000, 9_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    image.write_bytes(data)
+    with pytest.raises(ColorTrackError, match=r"1\.png has 12000 x 9000 pixels"):
+        open_frames(tmp_path)
+
+
 def test_sound_only(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.wav"), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
@@ -210,10 +336,47 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_video(tmp_path / "v.mp4", [*numbered_frames(1), np.zeros((10, 10, 3), np.uint8)], 25)
     with pytest.raises(ColorTrackError, match="at least one"):
         write_video(tmp_path / "v.mp4", [], 25)
-    with pytest.raises(ColorTrackError, match="frame rate"):
-        write_video(tmp_path / "v.mp4", numbered_frames(1), 0)
+    for rate in (0, -1, 1e-6, 1e6, float("nan"), float("inf")):
+        with pytest.raises(ColorTrackError, match="frame rate"):
+            write_video(tmp_path / "v.mp4", numbered_frames(1), rate)
     assert (tmp_path / "v.mp4").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """A function that mounts a file system with given options; only root can."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options: str) -> Path:
+        subprocess.run(["umount", folder], capture_output=True)
+        command = ["mount", "-t", "tmpfs", "-o", options, "colortrack", folder]
+        if os.name != "posix" or os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("only root can mount a file system")
+        return folder
+
+    yield mount
+    if os.name == "posix":
+        subprocess.run(["umount", folder], capture_output=True)
+
+
+def test_full_or_read_only_disk(tmp_path: Path, small_disk: Callable[[str], Path]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (20, 96, 128, 3), np.uint8)
+    write_video(tmp_path / "whole.mp4", noise, 25)
+    size = (tmp_path / "whole.mp4").stat().st_size
+    for space in (4096, size // 2, size - 8192, size + 8192):
+        folder = small_disk(f"size={space}")
+        if space > size:
+            write_video(folder / "v.mp4", noise, 25)
+            assert len(VideoFile(folder / "v.mp4")) == 20
+        else:
+            with pytest.raises(ColorTrackError, match=str(folder)):
+                write_video(folder / "v.mp4", noise, 25)
+            assert list(folder.iterdir()) == []
+    folder = small_disk("ro")
+    with pytest.raises(ColorTrackError, match=str(folder)):
+        write_video(folder / "new" / "v.mp4", noise, 25)
 
 
 def write_images(folder: Path, frames: list[np.ndarray]) -> list[Path]:
@@ -233,13 +396,35 @@ def test_image_sequence(tmp_path: Path) -> None:
     assert next(sequence.read(range(1), short_side=24)).shape == (24, 32, 3)
 
 
+def test_numbers_without_leading_zeros_are_read_in_their_order(tmp_path: Path) -> None:
+    for i, frame in enumerate(numbered_frames(12), start=1):
+        cv2.imwrite(str(tmp_path / f"frame_{i}.png"), frame)
+    assert numbers(open_frames(tmp_path).read(range(12))) == list(range(12))
+    names = ["a", "a1b2", "a1b10", "a2", "a10", "a010", "b"]
+    assert sorted(reversed(names), key=natural_key) == ["a", "a1b2", "a1b10", "a2", "a010", "a10", "b"]
+
+
+def test_hidden_files_are_passed_over(tmp_path: Path) -> None:
+    paths = write_images(tmp_path, numbered_frames(3))
+    hidden = [tmp_path / name for name in ("._00000.png", ".DS_Store", "Thumbs.db", "desktop.ini")]
+    for path in hidden:
+        path.write_bytes(b"\0\5\26\7" + bytes(60))
+    for source in (tmp_path, [*hidden, *paths]):
+        assert numbers(open_frames(source).read(range(2, -1, -1))) == [2, 1, 0]
+    for path in paths:
+        path.unlink()
+    with pytest.raises(ColorTrackError, match=f"{tmp_path.name} contains no images"):
+        open_frames(tmp_path)
+    assert not is_hidden("/home/me/.cache/v.mp4")
+
+
 def test_image_sequence_names_the_bad_file(tmp_path: Path) -> None:
     paths = write_images(tmp_path, numbered_frames(4))
     cv2.imwrite(str(paths[1]), np.zeros((20, 30, 3), np.uint8))
     paths[2].write_bytes(b"not an image")
     paths[3].unlink()
     sequence = open_frames(paths)
-    for i, message in enumerate(["is 30 x 20, but", "cannot be read as an image", "is missing"], start=1):
+    for i, message in enumerate(["is 30 x 20, but", "cannot be read as an image", "is not a file"], start=1):
         with pytest.raises(ColorTrackError, match=rf"{paths[i].name} {message}"):
             list(sequence.read(range(i, i + 1)))
     with pytest.raises(ColorTrackError, match="at least one image"):

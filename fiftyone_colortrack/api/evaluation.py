@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Generator
 from typing import Any
 
 import fiftyone as fo
@@ -14,10 +13,10 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.utils.eval.detection import DetectionResults
 
 from fiftyone_colortrack.api.propagation import check_videos
-from fiftyone_colortrack.api.report import Clock, Progress, drain
 from fiftyone_colortrack.api.scores import BoxScorer, MaskScorer, PointScorer, Scorer, VideoScores
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import field_name, labelled_frames, seed_fields
+from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +32,8 @@ def evaluate_tracks(
     gt_field: str,
     eval_key: str,
     *,
-    progress: Callable[[Progress], None] | None = None,
-    **options: Any,
+    overwrite: bool = False,
+    progress: bool | ProgressCallback | None = None,
 ) -> DetectionResults:
     """Score tracks against ground truth; the scores are shown in the App's Model Evaluation panel.
 
@@ -50,8 +49,8 @@ def evaluate_tracks(
         pred_field: frame field of detections or key points
         gt_field: frame field of the same type; frames without labels are not scored
         eval_key: name of the evaluation
-        progress: called after every video
-        options: `overwrite`: replace an evaluation of that name
+        overwrite: replace an evaluation of that name
+        progress: see `propagate`
 
     Returns:
         FiftyOne's results; `custom_metrics` holds the scores
@@ -59,18 +58,12 @@ def evaluate_tracks(
     Raises:
         ColorTrackError: if the fields cannot be compared, or nothing could be scored
     """
-    return drain(evaluate_iter(view, pred_field, gt_field, eval_key, **options), progress)
-
-
-def evaluate_iter(
-    view: SampleCollection, pred_field: str, gt_field: str, eval_key: str, *, overwrite: bool = False
-) -> Generator[Progress, None, DetectionResults]:
-    """`evaluate_tracks` as a generator of its progress; it returns the results."""
     check_compared(view, pred_field, gt_field)
     check_eval_key(view._root_dataset, eval_key, overwrite)
     pred, gt = field_name(pred_field), field_name(gt_field)
     scorer = _make_scorer(view, pred, gt)
-    scores = yield from _score_videos(view, scorer, pred, gt)
+    with progress_bar(progress, "Scoring") as update:
+        scores = _score_videos(view, scorer, pred, gt, update)
     rows = _rows(scorer)
     dataset = view._root_dataset
     if eval_key in dataset.list_evaluations():
@@ -105,7 +98,7 @@ def add_scores(view: SampleCollection, results: DetectionResults) -> None:
     """Score the fields that `evaluate_detections` compared, and add the scores to its results."""
     pred, gt = field_name(results.config.pred_field), field_name(results.config.gt_field)
     scorer = _make_scorer(view, pred, gt)
-    scores = drain(_score_videos(view, scorer, pred, gt))
+    scores = _score_videos(view, scorer, pred, gt, lambda *_: None)
     _attach(view._root_dataset, results, _rows(scorer), scores)
 
 
@@ -162,14 +155,12 @@ def _make_scorer(view: SampleCollection, pred: str, gt: str) -> Scorer:
 
 
 def _score_videos(
-    view: SampleCollection, scorer: Scorer, pred: str, gt: str
-) -> Generator[Progress, None, dict[str, VideoScores]]:
+    view: SampleCollection, scorer: Scorer, pred: str, gt: str, update: ProgressCallback
+) -> dict[str, VideoScores]:
     """Scores by sample id."""
     samples = view.select_fields([f"frames.{pred}", f"frames.{gt}"])
-    paths, lengths = view.values(["filepath", F("frames").length()])
-    clock = Clock([(os.path.basename(path), length) for path, length in zip(paths, lengths, strict=True)])
     scores, reason = {}, "there is none"
-    for sample, length in zip(samples, lengths, strict=True):
+    for number, sample in enumerate(samples, 1):
         try:
             scores[sample.id] = scorer.add(sample)
         except ColorTrackError as error:
@@ -178,8 +169,7 @@ def _score_videos(
         else:
             for warning in scores[sample.id].warnings:
                 logger.warning("%s: %s", sample.filepath, warning)
-        yield clock.step(length, length)
-        clock.finish_video()
+        update(number, len(samples), os.path.basename(sample.filepath))
     if not scores:
         raise ColorTrackError(f"no video can be scored: {reason}")
     return scores

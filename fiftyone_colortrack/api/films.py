@@ -1,4 +1,7 @@
-"""What the network sees, as films in a dataset of their own: colours, embeddings, and all side by side."""
+"""Videos of what the network sees: predicted colors, embeddings, and a grid of everything.
+
+Videos of a dataset become a dataset of their own. Importing this module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -18,34 +21,66 @@ import numpy as np
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 
+from fiftyone_colortrack import pictures
 from fiftyone_colortrack.api.plan import video_length
-from fiftyone_colortrack.api.propagation import OnError, check_videos
-from fiftyone_colortrack.api.report import Clock, Progress, Status, VideoResult, drain
+from fiftyone_colortrack.api.report import Status, plural
 from fiftyone_colortrack.datasets import ENCODED
 from fiftyone_colortrack.datasets.video_dataset import video_sample
-from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import field_name, open_video, run_field, seed_fields
+from fiftyone_colortrack.errors import ColorTrackError, OnError
+from fiftyone_colortrack.fields import (
+    check_videos,
+    confidence_field,
+    field_name,
+    find_skeleton,
+    open_video,
+    run_field,
+    seed_fields,
+)
 from fiftyone_colortrack.fields.shapes import Size, box_in_pixels, paint, points_in_pixels, split
 from fiftyone_colortrack.model.weights import fingerprint
-from fiftyone_colortrack.pictures import draw_boxes, draw_masks, draw_points
-from fiftyone_colortrack.tracking.config import TrackerConfig
-from fiftyone_colortrack.video import Frames, VideoFile, VideoInfo, VideoWriter
+from fiftyone_colortrack.progress import ProgressCallback, progress_bar
+from fiftyone_colortrack.tracking.config import BASELINES, TrackerConfig
+from fiftyone_colortrack.video import Frames, VideoFile, VideoWriter, open_frames
 
 if TYPE_CHECKING:
     import torch
 
-    from fiftyone_colortrack.films import EmbeddingBasis
     from fiftyone_colortrack.model.colorizer import Embedder
 
 logger = logging.getLogger(__name__)
 
+FilmKind = Literal["colors", "embedding", "overview"]
 Basis = Literal["video", "dataset"]
-Picture = tuple[np.ndarray, Mapping[str, float]]
-"""A frame of a film (uint8 RGB), and what was measured in it."""
 
 FILM_FIELDS = ("source_id", "source", "film", "settings")
-INFO = "films"  # key of `dataset.info`: name of the dataset of its films
-BASIS_VIDEOS = 24  # from so many videos a dataset's basis is fitted
+INFO = "films"  # key of `dataset.info`: the name of the dataset of its rendered videos
+BASIS_VIDEOS = 24  # a basis that videos share is fitted to this many of them
+IMAGE_FRAME_RATE = 24.0  # of folders of images
+
+
+@dataclass(frozen=True)
+class FilmResult:
+    """What became of one video.
+
+    Attributes:
+        sample_id: of the source video, None for a file
+        filepath: of the source video
+        status: "done", "skipped" (rendered earlier), or "failed"
+        path: the rendered video, None if it failed
+        frames: number of frames rendered
+        seconds: that took
+        reason: why it failed
+        measures: of predicted colors, the mean over the video, see `colorize`
+    """
+
+    sample_id: str | None
+    filepath: str
+    status: Status
+    path: Path | None = None
+    frames: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -53,430 +88,463 @@ class FilmReport:
     """What a run did.
 
     Attributes:
-        dataset: name of the dataset of films; each film has `source_id`, the id of its video
-        videos: one result each, in the order of the view
+        dataset: the dataset of rendered videos; `source_id` is the id of a sample's source. None for files
+        videos: one result per video, in order
         seconds: of the whole run
-        stopped: whether the run was stopped before its last video
+        stopped: whether the run stopped before its last video
     """
 
-    dataset: str
-    videos: list[VideoResult] = field(default_factory=list)
+    dataset: fo.Dataset | None = None
+    videos: list[FilmResult] = field(default_factory=list)
     seconds: float = 0.0
     stopped: bool = False
 
-    def with_status(self, status: Status) -> list[VideoResult]:
-        """The videos that were done or skipped, or failed."""
+    def with_status(self, status: Status) -> list[FilmResult]:
+        """The videos that are done, were skipped, or failed."""
         return [video for video in self.videos if video.status == status]
 
     def __str__(self) -> str:
-        done, skipped, failed = (len(self.with_status(status)) for status in get_args(Status))
-        text = f"{done} film{'' if done == 1 else 's'} in {self.seconds:.0f} s"
-        text += f", in the dataset {self.dataset}" if done or skipped else ""
-        text += f"; {skipped} there already" if skipped else ""
+        done, skipped, failed = (len(self.with_status(status)) for status in ("done", "skipped", "failed"))
+        text = f"{plural(done, 'video')} rendered in {self.seconds:.0f} s"
+        text += f", in the dataset {self.dataset.name}" if self.dataset is not None else ""
+        text += f"; {skipped} were there already" if skipped else ""
         text += f"; {failed} failed" if failed else ""
         return text + ("; stopped early" if self.stopped else "")
 
 
 def colorize(
-    view: SampleCollection,
-    out_dir: str | Path | None = None,
+    samples: SampleCollection | str | Path | Sequence[str | Path],
     *,
-    progress: Callable[[Progress], None] | None = None,
-    **options: Any,
+    model: str | Embedder = "fast",
+    config: TrackerConfig | Mapping[str, Any] | None = None,
+    device: str | torch.device | None = None,
+    out_dir: str | Path | None = None,
+    name: str | None = None,
+    overwrite: bool = False,
+    on_error: OnError = "skip",
+    progress: bool | ProgressCallback | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> FilmReport:
-    """Show each video's first frame in colour, the others in grey, and predict their colours.
+    """Predict the colors of each video from its first frame, and measure the error.
 
         report = colorize(dataset)
-        films = fo.load_dataset(report.dataset)
+        report.dataset.first().color_distance
 
-    Each film is written as H.264 and becomes a sample of a dataset of films. Its frames but the first have
-    the fields `color_top1` and `color_distance`, see `ColorError`, and those of the first frame's colours,
-    unmoved: `still_top1` and `still_distance`. The sample has their means.
+    Frames of the rendered videos, except the first, have the fields `color_top1` and `color_distance`, see
+    `metrics.ColorError`; and, for the first frame's colors left in place, `still_top1` and `still_distance`.
+    Samples have their means. A rendered video appears when all its frames are written.
 
     Args:
-        view: videos
-        out_dir: folder of the films; by default the folder `colortrack-videos` beside each video
-        progress: called after every frame
-        options: see `films_iter`
+        samples: a dataset or view of videos, a dataset's name, or video files (or folders of images)
+        model: name or file of a model, a loaded model, or a baseline
+        config: settings of the tracker
+        device: torch device, such as "cpu" or "cuda:1"; by default the best available
+        out_dir: folder of the rendered videos; by default `colortrack-videos` beside each video
+        name: of the dataset of rendered videos; by default that of the last run, or the source's name with
+            `-films` appended
+        overwrite: render videos again that an earlier run finished with the same settings
+        on_error: "skip" a video that fails and go on with the next one, or "raise" its error
+        progress: whether to show a progress bar, or a function to call with (done, total, message)
+        stop: called between frames; the run stops when it returns True, without the video in hand
 
     Returns:
-        What was done, skipped and failed
+        The rendered videos, and the source videos that were skipped or failed
 
     Raises:
-        ColorTrackError: if the samples are no videos, the model does not exist, or the name of the dataset of
-            films is taken; with `on_error="raise"` also if a video fails
+        ColorTrackError: if the samples are not videos, the model does not exist, or the name is taken
     """
-    return drain(films_iter(view, "colors", out_dir, **options), progress)
+    job = _Job(samples, "colors", model, config, device, out_dir, name, overwrite, on_error)
+    return job.run(progress, stop)
 
 
 def embed(
-    view: SampleCollection,
-    out_dir: str | Path | None = None,
+    samples: SampleCollection | str | Path | Sequence[str | Path],
     *,
     basis: Basis = "video",
-    progress: Callable[[Progress], None] | None = None,
-    **options: Any,
+    model: str | Embedder = "fast",
+    config: TrackerConfig | Mapping[str, Any] | None = None,
+    device: str | torch.device | None = None,
+    out_dir: str | Path | None = None,
+    name: str | None = None,
+    overwrite: bool = False,
+    on_error: OnError = "skip",
+    progress: bool | ProgressCallback | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> FilmReport:
-    """Show the embeddings of each video in false colours: three principal components as red, green and blue.
+    """Show the embeddings of each video in false colors: three principal components as red, green, and blue.
 
     Args:
-        view, out_dir, progress, options: see `colorize`
-        basis: `video`: each has principal components of its own; `dataset`: all have the same, fitted to
-            videos of the first view and used again since, so that a colour means the same in all films
+        samples: a dataset or view of videos, a dataset's name, or video files (or folders of images)
+        basis: "video": each video has its own principal components, which shows most of it; "dataset": all
+            share those of the first run, so that a color means the same in all videos
+        model: name or file of a model, or a loaded model
+        config: settings of the tracker: `input_size` counts
+        device: torch device, such as "cpu" or "cuda:1"; by default the best available
+        out_dir: folder of the rendered videos; by default `colortrack-videos` beside each video
+        name: of the dataset of rendered videos, see `colorize`
+        overwrite: render videos again that an earlier run finished with the same settings
+        on_error: "skip" a video that fails and go on with the next one, or "raise" its error
+        progress: whether to show a progress bar, or a function to call with (done, total, message)
+        stop: called between frames; the run stops when it returns True, without the video in hand
 
     Returns:
-        What was done, skipped and failed
+        The rendered videos, and the source videos that were skipped or failed
 
     Raises:
         ColorTrackError: see `colorize`
     """
-    return drain(films_iter(view, "embedding", out_dir, basis=basis, **options), progress)
+    job = _Job(samples, "embedding", model, config, device, out_dir, name, overwrite, on_error)
+    if basis not in get_args(Basis):
+        raise ColorTrackError(f"basis is {basis!r}; choose one of {', '.join(get_args(Basis))}")
+    return replace(job, shared=basis == "dataset").run(progress, stop)
 
 
 def film(
-    view: SampleCollection,
-    tracks: str | None = None,
-    out_dir: str | Path | None = None,
+    samples: SampleCollection | str | Path | Sequence[str | Path],
+    label_field: str | None = None,
     *,
-    progress: Callable[[Progress], None] | None = None,
-    **options: Any,
-) -> FilmReport:
-    """Show each video, its tracks, its predicted colours and its embeddings side by side.
-
-    Args:
-        view, out_dir, progress, options: see `colorize`
-        tracks: frame field with detections, key points or segmentations; without it there is no such column
-
-    Returns:
-        What was done, skipped and failed
-
-    Raises:
-        ColorTrackError: see `colorize`; also if there are no such tracks
-    """
-    return drain(films_iter(view, "overview", out_dir, tracks=tracks, **options), progress)
-
-
-FilmKind = Literal["colors", "embedding", "overview"]
-
-
-def films_iter(
-    view: SampleCollection,
-    kind: FilmKind,
-    out_dir: str | Path | None = None,
-    *,
+    mask: str | Path | None = None,
+    confidence: bool = False,
     model: str | Embedder = "fast",
-    basis: Basis = "video",
-    tracks: str | None = None,
-    config: TrackerConfig | None = None,
+    config: TrackerConfig | Mapping[str, Any] | None = None,
     device: str | torch.device | None = None,
-    films_dataset: str | None = None,
+    out_dir: str | Path | None = None,
+    name: str | None = None,
     overwrite: bool = False,
     on_error: OnError = "skip",
+    progress: bool | ProgressCallback | None = None,
     stop: Callable[[], bool] | None = None,
-) -> Generator[Progress, None, FilmReport]:
-    """`colorize`, `embed` or `film` as a generator of its progress; it returns the report.
-
-    A film appears when all its frames are written. Films that an earlier run finished with the same settings
-    are left alone.
+) -> FilmReport:
+    """Show each video, its tracks, its predicted colors, and its embeddings in a 2 x 2 grid.
 
     Args:
-        view, out_dir: see `colorize`
-        kind: of the films
-        model: see `propagate_iter`; embeddings need a network, no baseline
-        basis: see `embed`
-        tracks: see `film`
-        config: the tracker's settings
-        device: torch device; default: the best one there is
-        films_dataset: name of the dataset of films; by default that of the last run, at first the name of the
-            view's dataset with `-films` behind it
-        overwrite: make films again that are there
-        on_error: `skip` a video that fails and go on with the next, or `raise`
-        stop: asked between frames whether to stop; the film in hand is then left out
+        samples: a dataset or view of videos, a dataset's name, or video files (or folders of images)
+        label_field: frame field of the tracks to draw: detections, keypoints, or segmentations
+        mask: of a video file: a PNG with the objects' ids in the first frame, which are tracked
+        confidence: write the tracker's confidence into each frame
+        model: name or file of a model, or a loaded model
+        config: settings of the tracker
+        device: torch device, such as "cpu" or "cuda:1"; by default the best available
+        out_dir: folder of the rendered videos; by default `colortrack-videos` beside each video
+        name: of the dataset of rendered videos, see `colorize`
+        overwrite: render videos again that an earlier run finished with the same settings
+        on_error: "skip" a video that fails and go on with the next one, or "raise" its error
+        progress: whether to show a progress bar, or a function to call with (done, total, message)
+        stop: called between frames; the run stops when it returns True, without the video in hand
+
+    Returns:
+        The rendered videos, and the source videos that were skipped or failed
+
+    Raises:
+        ColorTrackError: see `colorize`; also if the field has no tracks
     """
-    check_videos(view)
-    if kind not in get_args(FilmKind):
-        raise ColorTrackError(f"kind is {kind!r}; choose one of {', '.join(get_args(FilmKind))}")
-    if basis not in get_args(Basis):
-        raise ColorTrackError(f"basis is {basis!r}; choose one of {', '.join(get_args(Basis))}")
-    if tracks is not None and field_name(tracks) not in seed_fields(view):
-        known = ", ".join(f"frames.{name}" for name in seed_fields(view)) or "none yet"
-        raise ColorTrackError(f"{tracks} has no tracks to draw; fields that have: {known}")
-    films = _FilmDataset(view._root_dataset, films_dataset)
-    settings = _Settings(kind, model, basis, tracks and field_name(tracks), config or TrackerConfig(), device)
-    job = _Job(view, films, settings, Path(out_dir) if out_dir else None, overwrite, on_error)
-    return job.run(stop or (lambda: False))
+    job = _Job(samples, "overview", model, config, device, out_dir, name, overwrite, on_error)
+    label_field = label_field and field_name(label_field)
+    if label_field and (job.view is None or label_field not in seed_fields(job.view)):
+        known = ", ".join(f"frames.{field}" for field in (seed_fields(job.view) if job.view else ()))
+        raise ColorTrackError(
+            f"frames.{label_field} has no tracks to draw; fields that have some: {known or 'none yet'}"
+        )
+    if mask and job.view is not None:
+        raise ColorTrackError(
+            "a mask is for video files; for a dataset, choose a field of tracks (label_field)"
+        )
+    return replace(job, label_field=label_field, mask=mask, confidence=confidence).run(progress, stop)
+
+
+class _Stopped(Exception):  # noqa: N818, not an error
+    pass
 
 
 @dataclass(frozen=True)
-class _Settings:
-    kind: FilmKind
-    model: str | Embedder
-    basis: Basis
-    tracks: str | None
-    config: TrackerConfig
-    device: str | torch.device | None
+class _Source:
+    """A video to render; `settings` is all that the result depends on."""
 
-    def describe(self, **more: object) -> str:
-        """All that a film depends on but its video."""
-        name = self.model if isinstance(self.model, str) else self.model.name
-        model = {"model": name, "fingerprint": self._fingerprint}
-        return json.dumps({"film": self.kind, **model, **asdict(self.config), **more}, sort_keys=True)
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        return fingerprint(self.model)
-
-
-@dataclass(frozen=True)
-class _Film:
-    """A film to make, of the video of a sample."""
-
-    sample_id: str
-    source: str
+    id: str | None
+    path: str
     length: int
     settings: str
-
-    def path(self, out_dir: Path | None, kind: FilmKind) -> Path:
-        source = Path(self.source).resolve()
-        digest = hashlib.sha256(f"{source} {self.settings}".encode()).hexdigest()[:8]
-        return (out_dir or source.parent / ENCODED) / f"{source.stem}-{kind}-{digest}.mp4"
-
-
-class _Stopped(Exception):  # noqa: N818, a person's wish
-    pass
 
 
 @dataclass
 class _Job:
-    view: SampleCollection
-    films: _FilmDataset
-    settings: _Settings
-    out_dir: Path | None
+    """One run: its videos, and how they are rendered."""
+
+    samples: SampleCollection | str | Path | Sequence[str | Path]
+    kind: FilmKind
+    model: str | Embedder
+    config: Any
+    device: str | torch.device | None
+    out_dir: str | Path | None
+    name: str | None
     overwrite: bool
     on_error: OnError
-    basis: EmbeddingBasis | None = None
+    label_field: str | None = None
+    mask: str | Path | None = None
+    confidence: bool = False
+    shared: bool = False
+    basis: pictures.EmbeddingBasis | None = None
 
-    def run(self, stop: Callable[[], bool]) -> Generator[Progress, None, FilmReport]:
+    def __post_init__(self) -> None:
+        self.config = TrackerConfig.from_value(self.config)
+        self.files, self.view = _files_or_view(self.samples)
+        if self.view is not None:
+            source = self.view._root_dataset
+            self.name = self.name or source.info.get(INFO) or f"{source.name}-films"
+            if fo.dataset_exists(self.name) and self._dataset().info.get("films_of") != str(source._doc.id):
+                raise ColorTrackError(
+                    f"a dataset {self.name!r} exists that holds no rendered videos of {source.name}; "
+                    "choose another name (name)"
+                )
+
+    def run(self, progress: bool | ProgressCallback | None, stop: Callable[[], bool] | None) -> FilmReport:
+        from fiftyone_colortrack.model import load_model
+
         started = time.perf_counter()
-        self._load_model()
-        films = self._plan()
-        there = set() if self.overwrite else self.films.finished(films)
-        report = FilmReport(self.films.name)
-        for film in there:
-            report.videos.append(VideoResult(film.sample_id, film.source, "skipped", reason="there already"))
-        todo = [film for film in films if film not in there]
-        clock = Clock([(os.path.basename(film.source), film.length) for film in todo])
-        for film in todo:
-            try:
-                report.videos.append((yield from self._make(film, clock, stop)))
-            except _Stopped:
-                report.stopped = True
-                break
-            except Exception as error:
-                if self.on_error == "raise":
-                    raise
-                report.videos.append(_failure(film, error))
-            clock.finish_video()
+        if isinstance(self.model, str) and self.model not in BASELINES:
+            self.model = load_model(self.model, self.device)
+        elif isinstance(self.model, str) and self.kind != "colors":
+            raise ColorTrackError(f"{self.model} has no embeddings; choose a network, such as fast")
+        if self.shared:
+            self.basis = self._shared_basis()
+        report, done, sources = FilmReport(), 0, self._sources()
+        total = sum(source.length for source in sources)
+        with progress_bar(progress, "Rendering") as update:
+            for source in sources:
+                tick = partial(_tick, update, stop, done, total, os.path.basename(source.path))
+                try:
+                    result = self._render(source, tick)
+                except _Stopped:
+                    report.stopped = True
+                    break
+                except Exception as error:
+                    if self.on_error == "raise":
+                        raise
+                    known = isinstance(error, ColorTrackError)
+                    reason = str(error) if known else f"{type(error).__name__}: {error}"
+                    logger.warning("Skipped %s: %s", source.path, reason, exc_info=not known)
+                    result = FilmResult(source.id, source.path, "failed", reason=reason)
+                report.videos.append(result)
+                done += source.length
+        if self.view is not None and fo.dataset_exists(self.name):
+            report.dataset = self._dataset()
         report.seconds = time.perf_counter() - started
         return report
 
-    def _load_model(self) -> None:
-        """Load the model once for all videos, and its basis where they share one."""
-        from fiftyone_colortrack.model import load_model
-        from fiftyone_colortrack.tracking import BASELINES
-
-        settings = self.settings
-        if isinstance(settings.model, str) and settings.model not in BASELINES:
-            self.settings = replace(settings, model=load_model(settings.model, settings.device))
-        elif isinstance(settings.model, str) and settings.kind != "colors":
-            raise ColorTrackError(f"{settings.model} has no embeddings; choose a network, like fast")
-        if settings.kind == "embedding" and settings.basis == "dataset":
-            self.basis = self._shared_basis()
-
-    def _plan(self) -> list[_Film]:
-        """A film for every video of the view."""
-        tracks, more = self.settings.tracks, {}
-        if self.settings.kind == "embedding":
-            axes = b"" if self.basis is None else self.basis.axes.cpu().numpy().tobytes()
-            more["basis"] = hashlib.sha256(axes).hexdigest()[:8] if axes else None
-        if self.settings.kind == "overview":
-            more["tracks"] = tracks
-        mark = run_field(tracks) if tracks else None
-        ids, sources, lengths = self.view.values(["id", "filepath", "metadata.total_frame_count"])
+    def _sources(self) -> list[_Source]:
+        settings: dict[str, Any] = {
+            "film": self.kind,
+            "model": self.model if isinstance(self.model, str) else self.model.name,
+            "fingerprint": fingerprint(self.model),
+            **asdict(self.config),
+        }
+        if self.basis is not None:
+            settings["basis"] = hashlib.sha256(self.basis.axes.tobytes()).hexdigest()[:8]
+        if self.kind == "overview":
+            settings |= {"tracks": self.label_field, "confidence": self.confidence}
+        if self.view is None:
+            return [_Source(None, str(file), _length(file), "") for file in self.files]
+        mark = run_field(self.label_field) if self.label_field else ""
+        ids, paths, lengths = self.view.values(["id", "filepath", "metadata.total_frame_count"])
         runs = self.view.values(mark) if mark and self.view.has_sample_field(mark) else [None] * len(ids)
         return [
-            _Film(id, source, length or video_length(source), self.settings.describe(**more, run=run))
-            for id, source, length, run in zip(ids, sources, lengths, runs, strict=True)
+            _Source(
+                id, path, length or video_length(path), json.dumps(settings | {"run": run}, sort_keys=True)
+            )
+            for id, path, length, run in zip(ids, paths, lengths, runs, strict=True)
         ]
 
-    def _make(
-        self, film: _Film, clock: Clock, stop: Callable[[], bool]
-    ) -> Generator[Progress, None, VideoResult]:
-        started = time.perf_counter()
-        sample = self.view._root_dataset[film.sample_id]
-        frames, canvas = open_video(sample)
-        path = film.path(self.out_dir, self.settings.kind)
-        measured = []
-        with VideoWriter(path, VideoFile(film.source).info.frame_rate) as writer:
+    def _path(self, source: _Source) -> Path:
+        file = Path(source.path).resolve()
+        digest = hashlib.sha256(f"{file} {source.settings}".encode()).hexdigest()[:8]
+        mark = f"-{digest}" if source.id else ""
+        return Path(self.out_dir or file.parent / ENCODED) / f"{file.stem}-{self.kind}{mark}.mp4"
+
+    def _render(self, source: _Source, tick: Callable[[int], None]) -> FilmResult:
+        """Write one video, unless an earlier run has, and add it to the dataset."""
+        path, started = self._path(source), time.perf_counter()
+        if source.id and not self.overwrite and self._finished(source):
+            return FilmResult(source.id, source.path, "skipped", path)
+        sample = self.view._root_dataset[source.id] if self.view is not None else None
+        frames, canvas = open_video(sample) if sample is not None else (open_frames(source.path), None)
+        file = Path(source.path)
+        rate = IMAGE_FRAME_RATE if file.is_dir() else VideoFile(file).info.frame_rate
+        measured: list[Mapping[str, float]] = []
+        with VideoWriter(path, rate) as writer:
             for picture, measures in self._pictures(sample, frames, canvas):
                 writer.write(picture)
                 measured.append(measures)
-                yield clock.step(len(measured), len(frames))
-                if stop():
-                    raise _Stopped
-        self.films.add(film, self.settings.kind, path, writer.info, measured)
+                tick(len(measured))
+        means = pictures.mean_measures(measured)
+        if source.id:
+            made = video_sample(path, writer.info, tags=[self.kind], **means)
+            made.update_fields(
+                dict(zip(FILM_FIELDS, (source.id, source.path, self.kind, source.settings), strict=True))
+            )
+            for number, measures in enumerate(measured, 1):
+                if measures:
+                    made.frames[number] = fo.Frame(**measures)
+            dataset = self._dataset()
+            dataset.delete_samples(self._earlier(dataset, source))
+            dataset.add_sample(made)
         seconds = time.perf_counter() - started
-        return VideoResult(film.sample_id, film.source, "done", len(measured), seconds)
+        return FilmResult(source.id, source.path, "done", path, len(measured), seconds, measures=means)
 
-    def _pictures(self, sample: fo.Sample, frames: Frames, canvas: Size) -> Iterator[Picture]:
-        from fiftyone_colortrack import films
-
-        settings = self.settings
-        if settings.kind == "colors":
-            model, config, device = settings.model, settings.config, settings.device
-            for colored in films.colorize(frames, model=model, config=config, device=device):
+    def _pictures(
+        self, sample: fo.Sample | None, frames: Frames, canvas: Size | None
+    ) -> Iterator[tuple[np.ndarray, Mapping[str, float]]]:
+        """The frames to write, with what was measured in them."""
+        model, config = self.model, self.config
+        if self.kind == "colors":
+            for colored in pictures.colorize_frames(frames, model=model, config=config, device=self.device):
                 yield colored.image, colored.measures
             return
-        assert not isinstance(settings.model, str)
-        if settings.kind == "embedding":
-            pictures = films.embedding_film(frames, settings.model, self.basis, settings.config)
+        assert not isinstance(model, str)
+        if self.kind == "embedding":
+            rendered = pictures.embed_frames(frames, model, self.basis, config)
         else:
-            tracks = draw_tracks(sample, settings.tracks, frames, canvas) if settings.tracks else None
-            pictures = films.overview(frames, tracks, settings.model, config=settings.config)
-        for picture in pictures:
+            tracks = None
+            if sample is not None and canvas and self.label_field:
+                tracks = draw_tracks(sample, self.label_field, frames, canvas, self.confidence)
+            elif self.mask:
+                from fiftyone_colortrack.datasets.davis import read_mask
+
+                tracks = pictures.track_masks(frames, read_mask(Path(self.mask)), model, config)
+            rendered = pictures.overview(frames, tracks, model, config)
+        for picture in rendered:
             yield picture, {}
 
-    def _shared_basis(self) -> EmbeddingBasis:
-        """The basis of the dataset of films; fitted to some videos of the view where there is none yet."""
-        import torch
-
-        from fiftyone_colortrack.films import EmbeddingBasis, sample_embeddings
-
-        assert not isinstance(self.settings.model, str)
-        key = self.settings.describe()
-        stored = None if self.overwrite else self.films.basis(key)
-        if stored is not None:
-            device = self.settings.model.device
-            return EmbeddingBasis(**{name: torch.tensor(v, device=device) for name, v in stored.items()})
-        chosen = self.view.values("id")
-        chosen = chosen[:: -(-len(chosen) // BASIS_VIDEOS) or 1]
-        samples = []
-        for sample in self.view._root_dataset.select(chosen):
-            try:
-                frames, _ = open_video(sample)
-                samples.append(sample_embeddings(frames, self.settings.model, self.settings.config))
-            except ColorTrackError as error:
-                logger.warning("Left out of the basis: %s", error)
-        if not samples:
-            raise ColorTrackError(
-                "no video of the view can be read, so that there is no basis for embeddings"
-            )
-        basis = EmbeddingBasis.fit(torch.cat(samples))
-        self.films.store_basis(key, {f.name: getattr(basis, f.name).tolist() for f in fields(basis)})
+    def _shared_basis(self) -> pictures.EmbeddingBasis:
+        """The basis stored with the rendered videos; else a new one, fitted to some of the videos."""
+        assert not isinstance(self.model, str)
+        if self.view is None:
+            return pictures.fit_basis((open_frames(file) for file in self.files), self.model, self.config)
+        key = json.dumps({"fingerprint": fingerprint(self.model), **asdict(self.config)}, sort_keys=True)
+        bases = self._dataset().info["bases"]
+        if key in bases and not self.overwrite:
+            stored = {name: np.array(values, np.float32) for name, values in bases[key].items()}
+            return pictures.EmbeddingBasis(**stored)
+        ids = self.view.values("id")
+        chosen = self.view._root_dataset.select(ids[:: -(-len(ids) // BASIS_VIDEOS) or 1])
+        basis = pictures.fit_basis(_readable(chosen), self.model, self.config)
+        dataset = self._dataset()
+        dataset.info["bases"] = {**bases, key: {name: v.tolist() for name, v in vars(basis).items()}}
+        dataset.save()
         return basis
 
-
-class _FilmDataset:
-    """The dataset of the films of a dataset; made when its first film is there."""
-
-    def __init__(self, source: fo.Dataset, name: str | None) -> None:
-        self._source = source
-        self.name = name or source.info.get(INFO) or f"{source.name}-films"
-        if fo.dataset_exists(self.name) and self._dataset.info.get("films_of") != self._source_id:
-            raise ColorTrackError(
-                f"a dataset {self.name!r} exists that holds no films of {source.name}; choose another name"
-            )
-
-    def finished(self, films: Sequence[_Film]) -> set[_Film]:
-        """Those of the films that are there, with all frames that were written."""
+    def _finished(self, source: _Source) -> bool:
+        """Whether the dataset has this video, and the file has all frames that were written."""
         if not fo.dataset_exists(self.name):
-            return set()
-        columns = self._dataset.values(["source_id", "settings", "filepath", "metadata.total_frame_count"])
-        there = {(source, settings): file for source, settings, *file in zip(*columns, strict=True)}
-        return {
-            film
-            for film in films
-            if (file := there.get((film.sample_id, film.settings))) and video_length(file[0]) == file[1]
-        }
+            return False
+        files = self._earlier(self._dataset(), source).values(["filepath", "metadata.total_frame_count"])
+        return any(video_length(path) == count for path, count in zip(*files, strict=True))
 
-    def add(
-        self,
-        film: _Film,
-        kind: FilmKind,
-        path: Path,
-        info: VideoInfo,
-        measured: Sequence[Mapping[str, float]],
-    ) -> None:
-        """Add a film, in place of the earlier one with the same settings."""
-        from fiftyone_colortrack.films import mean_measures
+    def _earlier(self, dataset: fo.Dataset, source: _Source) -> SampleCollection:
+        return dataset.match((F("source_id") == source.id) & (F("settings") == source.settings))
 
-        dataset = self._dataset if fo.dataset_exists(self.name) else self._create()
-        same = dataset.match((F("source_id") == film.sample_id) & (F("settings") == film.settings))
-        dataset.delete_samples(same)
-        values = (film.sample_id, film.source, kind, film.settings)
-        sample = video_sample(path, info, tags=[kind], **dict(zip(FILM_FIELDS, values, strict=True)))
-        sample.update_fields(mean_measures(measured))
-        for number, measures in enumerate(measured, 1):
-            if measures:
-                sample.frames[number] = fo.Frame(**measures)
-        dataset.add_sample(sample)
-
-    def basis(self, key: str) -> dict[str, Any] | None:
-        return self._dataset.info["bases"].get(key) if fo.dataset_exists(self.name) else None
-
-    def store_basis(self, key: str, values: dict[str, Any]) -> None:
-        dataset = self._dataset if fo.dataset_exists(self.name) else self._create()
-        dataset.info["bases"] = {**dataset.info["bases"], key: values}
-        dataset.save()
-
-    @property
     def _dataset(self) -> fo.Dataset:
-        return fo.load_dataset(self.name)
-
-    @property
-    def _source_id(self) -> str:
-        return str(self._source._doc.id)
-
-    def _create(self) -> fo.Dataset:
-        dataset = fo.Dataset(self.name, persistent=self._source.persistent)
+        """The dataset of rendered videos, which is created when it is first needed."""
+        if fo.dataset_exists(self.name):
+            return fo.load_dataset(self.name)
+        assert self.view is not None
+        source = self.view._root_dataset
+        dataset = fo.Dataset(self.name, persistent=source.persistent)
         dataset.media_type = fo.core.media.VIDEO
-        dataset.info = {"films_of": self._source_id, "source": self._source.name, "bases": {}}
+        dataset.info = {"films_of": str(source._doc.id), "source": source.name, "bases": {}}
         for name in FILM_FIELDS:
             dataset.add_sample_field(name, fo.StringField)
         dataset.save()
-        self._source.info[INFO] = self.name
-        self._source.save()
+        source.info[INFO] = self.name
+        source.save()
         return dataset
 
 
-def draw_tracks(sample: fo.Sample, path: str, frames: Frames, canvas: Size) -> Iterator[np.ndarray]:
-    """The frames of a video with the labels of a frame field drawn in, uint8 RGB [H, W, 3]; for the arguments
-    see `open_video`.
+def _tick(
+    update: ProgressCallback,
+    stop: Callable[[], bool] | None,
+    done: int,
+    total: int,
+    name: str,
+    frame: int,
+) -> None:
+    update(done + frame, total, name)
+    if stop is not None and stop():
+        raise _Stopped
+
+
+def draw_tracks(
+    sample: fo.Sample, label_field: str, frames: Frames, canvas: Size, confidence: bool = False
+) -> Iterator[np.ndarray]:
+    """Draw the labels of a frame field over each frame of a video.
+
+    Args:
+        sample: the video
+        label_field: the frame field: detections, keypoints with their skeleton, or segmentations
+        frames: of the video, see `fields.open_video`
+        canvas: what the labels refer to, see `fields.open_video`
+        confidence: write the tracker's confidence into each frame
+
+    Returns:
+        `uint8` RGB `[H, W, 3]`, one per frame
     """
-    name = field_name(path)
+    name = field_name(label_field)
     targets = sample.dataset.get_mask_targets(f"frames.{name}")
+    skeleton = find_skeleton(sample.dataset, name)
+    edges = skeleton.edges if skeleton else ()
+    score = confidence_field(name)
     numbers = set(sample.frames)
     for number, picture in enumerate(frames.read(range(len(frames))), 1):
         labels = split(sample.frames[number][name], targets) if number in numbers else []
-        yield _draw(picture, labels, canvas)
+        picture = _draw(picture, labels, canvas, edges)
+        if confidence and number in numbers and sample.frames[number].has_field(score):
+            value = sample.frames[number][score]
+            picture = pictures.caption(
+                picture, "" if value is None else f"{value:.0%} confident", bottom=True
+            )
+        yield picture
 
 
-def _draw(picture: np.ndarray, labels: Sequence[fo.Label], canvas: Size) -> np.ndarray:
+def _draw(
+    picture: np.ndarray, labels: Sequence[fo.Label], canvas: Size, edges: Sequence[Sequence[int]]
+) -> np.ndarray:
     height, width = picture.shape[:2]
     numbers = [label.index if label.index and label.index > 0 else 1 for label in labels]
     masks = [i for i, label in enumerate(labels) if isinstance(label, fo.Detection) and label.has_mask]
     id_map = paint([labels[i] for i in masks], [numbers[i] for i in masks], canvas)
-    picture = draw_masks(picture, id_map[:height, :width])
+    picture = pictures.draw_masks(picture, id_map[:height, :width])
     for number, label in zip(numbers, labels, strict=True):
         if isinstance(label, fo.Keypoint):
-            picture = draw_points(picture, {number: points_in_pixels(label, canvas)})
+            picture = pictures.draw_points(picture, {number: points_in_pixels(label, canvas)}, edges)
         elif not label.has_mask and (box := box_in_pixels(label, canvas)) is not None:
-            picture = draw_boxes(picture, {number: box})
+            picture = pictures.draw_boxes(picture, {number: box})
     return picture
 
 
-def _failure(film: _Film, error: Exception) -> VideoResult:
-    known = isinstance(error, ColorTrackError)
-    reason = str(error) if known else f"{type(error).__name__}: {error}"
-    logger.warning("No film of %s: %s", film.source, reason, exc_info=not known)
-    return VideoResult(film.sample_id, film.source, "failed", reason=reason)
+def _files_or_view(
+    samples: SampleCollection | str | Path | Sequence[str | Path],
+) -> tuple[list[Path], SampleCollection | None]:
+    """Video files, or the videos of a dataset; one name is a file's if there is one, and else a dataset's."""
+    if isinstance(samples, SampleCollection):
+        return [], check_videos(samples)
+    files = [Path(samples)] if isinstance(samples, (str, Path)) else [Path(file) for file in samples]
+    if len(files) == 1 and not files[0].exists():
+        return [], check_videos(str(files[0]))
+    if len({file.stem for file in files}) < len(files):
+        raise ColorTrackError("two of the videos have the same name; render them one by one (out_dir)")
+    return files, None
+
+
+def _length(file: Path) -> int:
+    """Number of frames, 0 if the video cannot be read: rendering it says why."""
+    try:
+        return len(open_frames(file))
+    except ColorTrackError:
+        return 0
+
+
+def _readable(samples: Iterable[fo.Sample]) -> Iterator[Frames]:
+    for sample in samples:
+        try:
+            yield open_video(sample)[0]
+        except ColorTrackError as error:
+            logger.warning("Left out of the basis: %s", error)

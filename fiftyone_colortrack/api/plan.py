@@ -10,16 +10,21 @@ from fiftyone.core.collections import SampleCollection
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
-    DrawnObjects,
+    DrawnLabels,
     OutputKind,
-    SeedFrames,
+    Part,
+    SeedRules,
     TrackRecord,
     digest,
     field_name,
-    labelled_frames,
+    find_corrections,
+    frame_path,
+    is_tracks,
     read_drawn,
     record_field,
     run_field,
+    seed_frames,
+    whole,
 )
 from fiftyone_colortrack.model.weights import fingerprint
 from fiftyone_colortrack.tracking.config import Direction, TrackerConfig
@@ -32,9 +37,13 @@ if TYPE_CHECKING:
     from fiftyone_colortrack.model.colorizer import Embedder
 
 
+Ranges = tuple[tuple[str, tuple[tuple[int, int], ...]], ...]
+"""Per video id, first and last frames (from 1) that a view of clips shows; empty for whole videos."""
+
+
 @dataclass(frozen=True)
 class Settings:
-    """All that tracks are made with, but for the seeds; see `propagate_iter`."""
+    """All that tracks are made with, except for the seeds; see `propagate`."""
 
     model: str | Embedder = "fast"
     direction: Direction = "both"
@@ -60,23 +69,18 @@ class PlannedVideo:
         filepath: of the video
         frames: to track; 0 if that is unknown
         reason: why the video is left alone; empty if it is not
-        labelled: whether it has labels to start from
-        earlier: record of the tracks that are kept where their seeds have not changed
-        other: whether another model or other settings made its earlier tracks
+        labeled: whether it has labels to start from
+        other: key of the run that made its earlier tracks with another model or other settings
+        corrections: number of labels in the output field that a person drew, changed, or deleted
     """
 
     id: str
     filepath: str
     frames: int = 0
     reason: str = ""
-    labelled: bool = True
-    earlier: TrackRecord | None = None
-    other: bool = False
-
-    @property
-    def anew(self) -> bool:
-        """Whether none of its earlier tracks is kept."""
-        return self.other and not self.reason
+    labeled: bool = True
+    other: str = ""
+    corrections: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,66 +91,111 @@ class FoundVideo:
         id: of the sample
         filepath: of the video
         length: number of frames; 0 if that is unknown
-        seed_field: that the labels to start from are in
-        labelled: whether it has such labels
-        run: that finished its tracks; None if there is none, or if they are to be replaced
-        earlier: record of these tracks
-        drawn: what a person labelled in it, where there is such a record to compare it with
+        labeled: whether it has labels to start from
+        run: that finished its tracks
+        earlier: what was tracked before in the same scope; None if nothing, or if that is to be replaced
+        drawn: what a person labeled in it, where there are earlier tracks to compare it with
+        damaged: numbers (from 1) of frames in which FiftyOne's App interpolated boxes
+        corrections: see `PlannedVideo`
     """
 
     id: str
     filepath: str
     length: int
-    seed_field: str
-    labelled: bool
-    run: str | None
-    earlier: TrackRecord | None
-    drawn: DrawnObjects | None
-
-    def plan(self, settings: Settings) -> PlannedVideo:
-        """What `propagate_iter` does with it."""
-        frames, reason, other = self.length, "", False
-        if not self.labelled:
-            reason = f"frames.{self.seed_field} has no labels to start from"
-        elif self.drawn and self.earlier:
-            other = self.earlier.settings != settings.digest(self.drawn.kind)
-            if TrackRecord.digest_of(self.drawn.digests) == self.earlier.seeds:
-                reason = f"finished by run {self.run}"
-            else:
-                length = self.length or video_length(self.filepath)
-                frames = _frames_to_track(self.drawn, length, settings, self.earlier)
-        return PlannedVideo(self.id, self.filepath, frames, reason, self.labelled, self.earlier, other)
+    labeled: bool
+    run: str | None = None
+    earlier: Part | None = None
+    drawn: DrawnLabels | None = None
+    damaged: frozenset[int] = frozenset()
+    corrections: int = 0
 
 
 def find_videos(
-    view: SampleCollection,
+    samples: SampleCollection,
     seed_field: str,
-    out_field: str,
-    seeds: SeedFrames,
+    label_field: str,
+    rules: SeedRules,
+    ranges: Ranges,
     skip_existing: bool,
-    fill_boxes: bool,
 ) -> list[FoundVideo]:
-    """What there is to plan with, found without opening the videos; see `propagate_iter` and `read_seeds`."""
-    source = seed_samples(view, seed_field, out_field)
-    labelled = labelled_frames(source, seed_field, seeds)
-    finished = _finished(view, out_field) if skip_existing else {}
-    continued = [id for id in finished if labelled[id]]
-    drawn = (
-        read_drawn(source.select(continued), seed_field, seeds, fill_boxes=fill_boxes) if continued else {}
-    )
+    """What there is to plan with, found without opening the videos.
+
+    Args:
+        samples: videos
+        seed_field: name of the field to start from
+        label_field: name of the field to write to
+        rules: which labels to start from
+        ranges: frames to track, per video id; see `scope_of`
+        skip_existing: see `propagate`
+    """
+    source = seed_samples(samples, seed_field, label_field)
+    corrections = find_corrections(samples, label_field)
+    changed = find_corrections(source, seed_field) if rules.which == "keyframes" else {}
+    labeled = seed_frames(source, seed_field, rules, changed)
+    earlier = _earlier(samples, label_field, rules, ranges) if skip_existing else {}
+    continued = [id for id, (_, part) in earlier.items() if labeled[id] and part]
+    drawn = read_drawn(source.select(continued), seed_field, rules) if continued else {}
     found = []
-    columns = view.values(["id", "filepath", "metadata.total_frame_count"])
-    for id, path, length in zip(*columns, strict=True):
-        run, earlier = finished.get(id, (None, None))
-        seeded = field_name(seed_field), bool(labelled[id])
-        found.append(FoundVideo(id, path, length or 0, *seeded, run, earlier, drawn.get(id)))
+    for id, path, length in zip(
+        *samples.values(["id", "filepath", "metadata.total_frame_count"]), strict=True
+    ):
+        run, part = earlier.get(id, (None, None))
+        changes = corrections.get(id)
+        damaged = frozenset(changes.interpolated) if changes and skip_existing else frozenset()
+        facts = run, part, drawn.get(id), damaged, len(changes) if changes else 0
+        found.append(FoundVideo(id, path, length or 0, bool(labeled[id]), *facts))
     return found
 
 
-def seed_samples(view: SampleCollection, seed_field: str, out_field: str) -> SampleCollection:
-    """Where the seeds are read: in place no label that the view hides may get lost."""
-    in_place = field_name(seed_field) == field_name(out_field)
-    return view._root_dataset.select(view.values("id")) if in_place else view
+def plan_video(video: FoundVideo, seed_field: str, label_field: str, settings: Settings) -> PlannedVideo:
+    """What `propagate` does with a video."""
+    frames, reason, other = video.length, "", ""
+    part, drawn = video.earlier, video.drawn
+    if not video.labeled:
+        reason = f"{frame_path(seed_field)} has no labels to start from"
+    elif part is not None and part.done is None and _continued_in_place(part, seed_field, label_field):
+        reason = f"finished by run {video.run}, which continued these tracks from their keyframes"
+    elif part is not None and drawn is not None:
+        if part.settings != settings.digest(drawn.kind):
+            other = part.run
+        if part.done is None and Part.digest_of(drawn.digests) == part.seeds and not video.damaged:
+            reason = f"finished by run {video.run}"
+        else:
+            frames = _frames_to_track(video, settings)
+    return PlannedVideo(video.id, video.filepath, frames, reason, video.labeled, other, video.corrections)
+
+
+def _continued_in_place(part: Part, seed_field: str, label_field: str) -> bool:
+    own = frame_path(label_field)
+    return part.seed_field == own != frame_path(seed_field)
+
+
+def _frames_to_track(video: FoundVideo, settings: Settings) -> int:
+    drawn, part = video.drawn, video.earlier
+    assert drawn is not None
+    assert part is not None
+    length = video.length or video_length(video.filepath)
+    segments = plan_segments(
+        drawn.ids, length, settings.direction, settings.config.labeled, gone=drawn.gone, cuts=part.cuts
+    )
+    now = Part.of("", "", settings.digest(drawn.kind), drawn.digests, segments)
+    todo = now.todo(segments, part)
+    if part.done is not None:
+        return sum(frame + 1 not in part.done for segment in todo for frame in segment.frames)
+    todo += [s for s in segments if s not in todo and any(n - 1 in s.frames for n in video.damaged)]
+    return sum(len(segment.frames) for segment in todo)
+
+
+def seed_samples(samples: SampleCollection, seed_field: str, label_field: str) -> SampleCollection:
+    """Where the seeds are read: in place, no label that the view hides may get lost."""
+    in_place = field_name(seed_field) == field_name(label_field)
+    return whole(samples._root_dataset).select(samples.values("id")) if in_place else samples
+
+
+def scope_of(rules: SeedRules, ranges: tuple[tuple[int, int], ...] | None) -> str:
+    """What a run is limited to: "all", or a digest of objects and frames."""
+    limited = rules.objects, ranges or rules.frames
+    return "all" if limited == (None, None) else digest(*limited)[:12]
 
 
 def video_length(filepath: str) -> int:
@@ -157,19 +206,21 @@ def video_length(filepath: str) -> int:
         return 0
 
 
-def _finished(view: SampleCollection, out_field: str) -> dict[str, tuple[str, TrackRecord | None]]:
-    """The run that finished each video, and the record of its tracks."""
-    fields = [run_field(out_field), record_field(out_field)]
-    if not all(view.has_sample_field(name) for name in fields):
+def _earlier(
+    samples: SampleCollection,
+    label_field: str,
+    rules: SeedRules,
+    ranges: Ranges,
+) -> dict[str, tuple[str | None, Part | None]]:
+    """The run that finished each video, and what was tracked before in this scope: where its labels are."""
+    name = field_name(label_field)
+    if not is_tracks(samples, name) or name not in samples.get_frame_field_schema():
         return {}
-    return {
-        id: (run, record and TrackRecord.from_dict(record))
-        for id, run, record in zip(*view.values(["id", *fields]), strict=True)
-        if run is not None
-    }
-
-
-def _frames_to_track(drawn: DrawnObjects, length: int, settings: Settings, earlier: TrackRecord) -> int:
-    segments = plan_segments(drawn.ids, length, settings.direction, settings.config.labeled)
-    record = TrackRecord.of(settings.digest(drawn.kind), drawn.digests, segments)
-    return sum(len(segment.frames) for segment in record.changed(segments, earlier))
+    there = set(whole(samples._root_dataset).exists(frame_path(name)).values("id"))
+    earlier = {}
+    for id, run, values in zip(*samples.values(["id", run_field(name), record_field(name)]), strict=True):
+        record = TrackRecord.from_dict(values)
+        part = record.parts.get(scope_of(rules, dict(ranges).get(id)))
+        if part is not None and id in there:
+            earlier[id] = run, part
+    return earlier

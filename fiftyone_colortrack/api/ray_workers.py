@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import math
 import os
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
 
+from fiftyone_colortrack.api.job import Job
 from fiftyone_colortrack.api.plan import PlannedVideo
-from fiftyone_colortrack.api.propagation import Job, video_clock
-from fiftyone_colortrack.api.report import Progress, VideoResult
+from fiftyone_colortrack.api.report import Clock, VideoResult
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -29,87 +33,91 @@ SECONDS_TO_STOP = 30.0  # after which workers that do not answer, or never start
 
 
 class Worker:
-    """An actor that tracks one video at a time, in turns: between two of them it can be told to stop."""
+    """An actor that tracks one video at a time in a thread, and tells between turns where it is."""
 
     def __init__(self, job: dict[str, Any], run_key: str) -> None:
         self._values, self._run_key = job, run_key
         self._job: Job | None = None
+        self._thread = ThreadPoolExecutor(1)
+        self._at = 0, 0
 
     def ready(self) -> bool:
         """Answers when Ray has found room for it: only then it gets a video."""
         return True
 
-    def start(self, video: PlannedVideo) -> Progress | VideoResult:
+    def start(self, video: PlannedVideo) -> tuple[int, int] | VideoResult:
         """Begin a video: the first turn."""
         self._job = self._job or Job.from_dict(self._values)
         self._job.model  # noqa: B018  # where it cannot be loaded, no video can be tracked
-        self._steps = self._job.track(video, self._run_key, video_clock([video]), lambda: False)
+        self._at, self._stop = (0, video.frames), threading.Event()
+        self._video = self._thread.submit(
+            self._job.track, video, self._run_key, lambda *at: setattr(self, "_at", at), self._stop.is_set
+        )
         return self.go_on()
 
-    def go_on(self) -> Progress | VideoResult:
-        """One more turn: where the video is, or its result when it is written."""
-        end = time.monotonic() + SECONDS_A_TURN
-        while True:
-            try:
-                progress = next(self._steps)
-            except StopIteration as finished:
-                return finished.value
-            if time.monotonic() > end:
-                return progress
+    def go_on(self, stop: bool = False) -> tuple[int, int] | VideoResult | None:
+        """One more turn: the frame and number of frames, or the result when the video has ended."""
+        if stop:
+            self._stop.set()
+        try:
+            return self._video.result(None if stop else SECONDS_A_TURN)
+        except FutureTimeoutError:
+            return self._at
 
 
-class RayWorkers:
-    """Shares videos among the workers of a Ray cluster: a `Track`.
+def track_with_ray(
+    job: Job,
+    videos: Sequence[PlannedVideo],
+    run_key: str,
+    update: ProgressCallback,
+    stop: Callable[[], bool],
+) -> list[VideoResult]:
+    """Share videos among the workers of a Ray cluster.
 
-    The cluster is the one that this process is connected to, else that of RAY_ADDRESS, else this machine,
+    The cluster is the one that this process is connected to, else the one in RAY_ADDRESS, else this machine
     for as long as the run lasts.
 
     Raises:
         ColorTrackError: if Ray is not installed, or its cluster cannot be joined
     """
-
-    def __init__(self) -> None:
-        try:
-            import ray  # noqa: F401
-        except ImportError as error:
-            raise ColorTrackError(
-                "executor 'ray' needs Ray, which is not installed: pip install 'fiftyone-colortrack[ray]'"
-            ) from error
-
-    def __call__(
-        self, job: Job, videos: Sequence[PlannedVideo], run_key: str, stop: Callable[[], bool]
-    ) -> Generator[Progress, None, list[VideoResult]]:
+    try:
         import ray
-
-        connected = ray.is_initialized()
-        if not connected:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            try:
-                ray.init(logging_level=logging.WARNING)
-            except ConnectionError as error:
-                raise ColorTrackError(
-                    f"Ray's cluster at {os.environ.get('RAY_ADDRESS')} cannot be joined: {error}; see "
-                    "whether it runs (`ray status`), and has the same token as this machine"
-                ) from error
+    except ImportError as error:
+        raise ColorTrackError(
+            "executor 'ray' needs Ray, which is not installed: pip install 'fiftyone-colortrack[ray]'"
+        ) from error
+    connected = ray.is_initialized()
+    if not connected:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
-            return (yield from _Run(job, videos, run_key).steps(stop))
-        finally:
-            if not connected:
-                ray.shutdown()
+            ray.init(logging_level=logging.WARNING)
+        except ConnectionError as error:
+            raise ColorTrackError(
+                f"Ray's cluster at {os.environ.get('RAY_ADDRESS')} cannot be joined: {error}; check whether "
+                "it runs (`ray status`), and has the same token as this machine"
+            ) from error
+    try:
+        return _Run(job, videos, run_key, update).track(stop)
+    finally:
+        if not connected:
+            ray.shutdown()
 
 
 class _Run:
-    def __init__(self, job: Job, videos: Sequence[PlannedVideo], run_key: str) -> None:
+    def __init__(
+        self, job: Job, videos: Sequence[PlannedVideo], run_key: str, update: ProgressCallback
+    ) -> None:
         self._job, self._videos, self._run_key = job, videos, run_key
         self._values = job.to_dict()
         self._takes, self._slots = self._resources()
-        self._clock = video_clock(videos)
+        names = [os.path.basename(video.filepath) for video in videos]
+        self._clock = Clock(names, [video.frames for video in videos], update)
         self._waiting = deque(range(len(videos)))
         self._lost = [0] * len(videos)  # workers, while they tracked each video
         self._turns: dict[ObjectRef, tuple[ActorHandle, int | None]] = {}  # under way: worker and video
         self._results: list[VideoResult] = []
 
-    def steps(self, stop: Callable[[], bool]) -> Generator[Progress, None, list[VideoResult]]:
+    def track(self, stop: Callable[[], bool]) -> list[VideoResult]:
         import ray
 
         try:
@@ -127,10 +135,9 @@ class _Run:
                 for turn in ended:
                     actor, video = self._turns.pop(turn)
                     step = self._outcome(turn, actor, video)
-                    if isinstance(step, Progress) and video is not None:
-                        yield self._clock.step(step.frame, step.frames, video)
-                        if not stopped:
-                            self._turns[actor.go_on.remote()] = actor, video
+                    if isinstance(step, tuple) and video is not None:
+                        self._clock.step(video, *step)
+                        self._turns[actor.go_on.remote(stopped)] = actor, video
                     elif self._waiting and not stopped:
                         self._start(actor) if step else self._hire()
         finally:
@@ -143,7 +150,7 @@ class _Run:
 
     def _outcome(
         self, turn: ObjectRef, actor: ActorHandle, video: int | None
-    ) -> Progress | VideoResult | bool | None:
+    ) -> tuple[int, int] | VideoResult | bool | None:
         """What a turn came to; None if its worker was lost."""
         import ray
 
@@ -186,7 +193,7 @@ class _Run:
 
     def _finish(self, video: int, result: VideoResult) -> None:
         self._results.append(result)
-        self._clock.finish_video(video)
+        self._clock.finish(video)
 
     def _lose(self, index: int, error: Exception) -> None:
         """See that a video whose worker was lost is done, once."""

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 from fiftyone_colortrack.fields.schema import failed_tag
+from fiftyone_colortrack.progress import ProgressCallback
 
-S = TypeVar("S")
-T = TypeVar("T")
-Status = Literal["done", "skipped", "failed"]
+Status = Literal["done", "stopped", "skipped", "failed"]
 
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What became of one video: `reason` says why it was skipped or failed, `frames` counts those written."""
+    """What became of one video.
+
+    Attributes:
+        sample_id: of the video
+        filepath: of the video
+        status: `stopped` videos keep the labels that were tracked; a run with `skip_existing` finishes them
+        frames: number of frames written
+        seconds: that it took
+        reason: why it was skipped or failed
+        warnings: what was left out or guessed
+        cuts: numbers (from 1) of the first frames of new shots
+        kept: number of labels that a person drew, changed, or deleted, and that stayed as they are
+        replaced: number of such labels that `overwrite` replaced
+    """
 
     sample_id: str
     filepath: str
@@ -26,6 +38,9 @@ class VideoResult:
     seconds: float = 0.0
     reason: str = ""
     warnings: tuple[str, ...] = ()
+    cuts: tuple[int, ...] = ()
+    kept: int = 0
+    replaced: int = 0
 
 
 @dataclass
@@ -34,22 +49,22 @@ class PropagationReport:
 
     Attributes:
         run_key: of the run's record, see `dataset.get_run_info`; None where there was nothing to track
-        out_field: the frame field that the tracks are in
+        label_field: the frame field that the tracks are in, such as `frames.tracks`
         videos: one result each, in the order of the view
-        notes: on the run as a whole, such as that videos were tracked anew, and why
+        notes: on the run as a whole, such as that videos were tracked from scratch, and why
         seconds: of the whole run
         stopped: whether the run was stopped before its last video
     """
 
     run_key: str | None
-    out_field: str
+    label_field: str
     videos: list[VideoResult] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     stopped: bool = False
 
     def with_status(self, status: Status) -> list[VideoResult]:
-        """The videos that were done or skipped, or failed."""
+        """The videos that were done, stopped, skipped, or failed."""
         return [video for video in self.videos if video.status == status]
 
     @property
@@ -60,98 +75,63 @@ class PropagationReport:
     @property
     def warnings(self) -> list[str]:
         """The notes, and all warnings, each with its video."""
-        of_videos = [f"{os.path.basename(v.filepath)}: {text}" for v in self.videos for text in v.warnings]
-        return self.notes + of_videos
+        texts = list(self.notes)
+        for count, what in (
+            (sum(video.kept for video in self.videos), "stayed as they are"),
+            (sum(video.replaced for video in self.videos), "were replaced"),
+        ):
+            if count:
+                texts.append(f"{plural(count, 'label')} that a person drew, changed, or deleted {what}")
+        for video in self.videos:
+            name = os.path.basename(video.filepath)
+            if video.cuts:
+                texts.append(f"{name}: new shots begin at frames {', '.join(map(str, video.cuts))}")
+            texts += [f"{name}: {text}" for text in video.warnings]
+        return texts
 
     def __str__(self) -> str:
-        done, skipped, failed = (self.with_status(status) for status in get_args(Status))
+        done, stopped, skipped, failed = (self.with_status(status) for status in get_args(Status))
         text = (
             f"{plural(len(done), 'video')} ({plural(self.frames, 'frame')}) tracked in {self.seconds:.0f} s"
         )
         text = f"Stopped: {text}" if self.stopped else text
-        text += f", written to frames.{self.out_field}" if done else ""
+        text += f", written to {self.label_field}" if done or stopped else ""
+        text += f"; {len(stopped)} tracked in part" if stopped else ""
         text += f"; {len(skipped)} skipped" if skipped else ""
-        return text + (f"; {len(failed)} failed, tagged {failed_tag(self.out_field)}" if failed else "")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is: frame `frame` of `frames` of video `video` of `videos` (all from 1) was just tracked.
-
-    Attributes:
-        done: frames tracked so far, in all videos
-        total: frames to track, in all videos
-        fps: frames per second so far
-        seconds_left: estimated, at this speed
-    """
-
-    video: int
-    videos: int
-    name: str
-    frame: int
-    frames: int
-    done: int
-    total: int
-    fps: float
-
-    @property
-    def seconds_left(self) -> float:
-        return max(self.total - self.done, 0) / self.fps if self.fps else 0.0
-
-    @property
-    def fraction(self) -> float:
-        return min(self.done / self.total, 1.0) if self.total else 0.0
-
-    def __str__(self) -> str:
-        text = f"{self.name}: frame {self.frame} of {self.frames}"
-        text = f"video {self.video} of {self.videos}, {text}" if self.videos > 1 else text
-        return f"{text}, {self.fps:.1f} frames/s, {duration(self.seconds_left)} left" if self.fps else text
+        return text + (f"; {len(failed)} failed, tagged {failed_tag(self.label_field)}" if failed else "")
 
 
 class Clock:
-    """Counts frames and time over the videos of a run.
+    """Counts frames and time over the videos of a run, and tells a progress callback.
 
     Args:
-        videos: name and number of frames of each; the number may be a guess
+        names: of the videos
+        lengths: number of frames of each; may be a guess
+        update: the callback, see `progress_bar`
     """
 
-    def __init__(self, videos: Sequence[tuple[str, int]]) -> None:
-        self._names = [name for name, _ in videos]
-        self._lengths = [length for _, length in videos]
-        self._tracked = [0] * len(videos)  # frames, in each video
-        self._finished = [False] * len(videos)
+    def __init__(self, names: Sequence[str], lengths: Sequence[int], update: ProgressCallback) -> None:
+        self._names, self._lengths, self._update = names, list(lengths), update
+        self._tracked = [0] * len(names)  # frames, in each video
+        self._finished = [False] * len(names)
         self._started = time.perf_counter()
 
-    def step(self, frame: int, frames: int, video: int | None = None) -> Progress:
-        """The progress after `frame` of `frames` of a video, by default the first unfinished one."""
-        video = self._finished.index(False) if video is None else video
+    def step(self, video: int, frame: int, frames: int) -> None:
+        """Frame `frame` of `frames` of a video (its index) was just tracked."""
         self._tracked[video], self._lengths[video] = frame, frames
         columns = zip(self._lengths, self._tracked, self._finished, strict=True)
-        return Progress(
-            video=video + 1,
-            videos=len(self._names),
-            name=self._names[video],
-            frame=frame,
-            frames=frames,
-            done=sum(length if finished else tracked for length, tracked, finished in columns),
-            total=sum(self._lengths),
-            fps=sum(self._tracked) / (time.perf_counter() - self._started),
-        )
+        done = sum(length if finished else tracked for length, tracked, finished in columns)
+        total = max(sum(self._lengths), done)
+        fps = sum(self._tracked) / (time.perf_counter() - self._started)
+        text = f"{self._names[video]}: frame {frame} of {frames}"
+        text = f"video {video + 1} of {len(self._names)}, {text}" if len(self._names) > 1 else text
+        if fps:
+            text += f", {fps:.1f} frames/s, {duration((total - done) / fps)} left"
+        self._update(done, total, text)
 
-    def finish_video(self, video: int | None = None) -> None:
-        """Count a video as done, by default the first one that is not, whether or not it was tracked."""
-        self._finished[self._finished.index(False) if video is None else video] = True
-
-
-def drain(steps: Generator[S, None, T], progress: Callable[[S], None] | None = None) -> T:
-    """Go through all steps, showing each to `progress`; returns what they return."""
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value
-        if progress is not None:
-            progress(step)
+    def finish(self, video: int) -> None:
+        """Count a video as done, whether or not it was tracked."""
+        self._finished[video] = True
 
 
 def plural(count: int, noun: str) -> str:
@@ -160,6 +140,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
+    """`5 s`, `2 min 05 s`, `1 h 02 min`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+import fiftyone as fo
 from bson import ObjectId
 from fiftyone.factory.repo_factory import RepositoryFactory
 from fiftyone.factory.repos import DelegatedOperationDocument
@@ -17,12 +18,12 @@ from fiftyone.operators.delegated import DelegatedOperationService
 from fiftyone.operators.executor import ExecutionResult, ExecutionRunState
 from pymongo.errors import PyMongoError
 
+from fiftyone_colortrack.api.job import Job
 from fiftyone_colortrack.api.plan import PlannedVideo
-from fiftyone_colortrack.api.propagation import Job, track_here
-from fiftyone_colortrack.api.report import Progress, VideoResult
-from fiftyone_colortrack.api.stop import dataset_store, request_stop
+from fiftyone_colortrack.api.report import VideoResult
+from fiftyone_colortrack.api.stop import request_stop
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import TrackRecord
+from fiftyone_colortrack.progress import ProgressCallback
 
 logger = logging.getLogger(__name__)
 
@@ -48,39 +49,39 @@ def split(videos: Sequence[PlannedVideo], count: int) -> list[list[PlannedVideo]
     return [[videos[index] for index in sorted(shard)] for shard in shards]
 
 
-class Shards:
-    """Shares videos among shards that any `fiftyone delegated launch` takes: a `Track`.
+def track_shards(
+    job: Job,
+    count: int,
+    videos: Sequence[PlannedVideo],
+    run_key: str,
+    update: ProgressCallback,
+    stop: Callable[[], bool],
+) -> list[VideoResult]:
+    """Share videos among at most `count` shards that any `fiftyone delegated launch` takes.
 
-    While it lasts it follows the shards, and queues those again whose worker is lost. Where it is closed
+    While it lasts it follows the shards, and queues those again whose worker is lost. If this process ends
     before, they go on.
     """
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def __call__(
-        self, job: Job, videos: Sequence[PlannedVideo], run_key: str, stop: Callable[[], bool]
-    ) -> Generator[Progress, None, list[VideoResult]]:
-        parts = split(videos, self._count)
-        shards = [_Shard(job, part, run_key, f"{i} of {len(parts)}") for i, part in enumerate(parts, 1)]
-        started = time.perf_counter()
-        total = sum(video.frames for video in videos)
-        while True:
+    parts = split(videos, count)
+    shards = [_Shard(job, part, run_key, f"{i} of {len(parts)}") for i, part in enumerate(parts, 1)]
+    started = time.perf_counter()
+    total = sum(video.frames for video in videos)
+    while True:
+        for shard in shards:
+            shard.poll()
+        done = round(sum(shard.fraction * shard.frames for shard in shards))
+        fps = done / (time.perf_counter() - started)
+        update(done, total, f"{_state(shards)}, {fps:.1f} frames/s")
+        results = [result for shard in shards for result in shard.results]
+        failed = [result for result in results if result.status == "failed"] * (job.on_error == "raise")
+        if all(shard.ended for shard in shards):
+            if failed:
+                raise ColorTrackError(failed[0].reason)
+            return results
+        if failed or stop():
             for shard in shards:
-                shard.poll()
-            done = round(sum(shard.fraction * shard.frames for shard in shards))
-            fps = done / (time.perf_counter() - started)
-            yield Progress(1, 1, _state(shards), done, total, done, total, fps)
-            results = [result for shard in shards for result in shard.results]
-            failed = [result for result in results if result.status == "failed"] * (job.on_error == "raise")
-            if all(shard.ended for shard in shards):
-                if failed:
-                    raise ColorTrackError(failed[0].reason)
-                return results
-            if failed or stop():
-                for shard in shards:
-                    shard.stop()
-            time.sleep(SECONDS_BETWEEN_POLLS)
+                shard.stop()
+        time.sleep(SECONDS_BETWEEN_POLLS)
 
 
 def _state(shards: Sequence[_Shard]) -> str:
@@ -101,7 +102,7 @@ class _Shard:
         self.ended = False
         self._lost = 0  # workers
         self._stopping = False
-        self._title = title = f"Propagate frames.{job.seed_field} to {job.out_field}, shard {number}"
+        self._title = title = f"Propagate frames.{job.seed_field} to frames.{job.label_field}, shard {number}"
         planned = [asdict(video) for video in videos]
         params = {"title": title, "job": job.to_dict(), "run_key": run_key, "videos": planned}
         request = {"dataset_name": job.dataset.name, "params": params, "delegated": True}
@@ -121,7 +122,8 @@ class _Shard:
             self.fraction = operation.status.progress or 0.0
         if operation.run_state == ExecutionRunState.COMPLETED:
             results = operation.result.result["videos"]
-            self._end("", [VideoResult(**{**r, "warnings": tuple(r["warnings"])}) for r in results])
+            tuples = [{name: tuple(r[name]) for name in ("warnings", "cuts")} for r in results]
+            self._end("", [VideoResult(**{**r, **t}) for r, t in zip(results, tuples, strict=True)])
         elif operation.run_state == ExecutionRunState.FAILED:
             error = operation.result.error if operation.result else "somebody ended it"
             self._end(f"its delegated operation {self._id} failed: {error.strip().splitlines()[-1]}")
@@ -136,7 +138,7 @@ class _Shard:
         if self._set_failed("stopped", ExecutionRunState.QUEUED):
             self._end("")
         else:
-            request_stop(dataset_store(self._job.dataset), str(self._id))
+            request_stop(str(self._id))
 
     def _follow(self, operation: DelegatedOperationDocument) -> None:
         self._id, self.waiting = operation.id, True
@@ -178,14 +180,14 @@ class _Shard:
 
 
 def track_shard(
-    params: Mapping[str, Any], stop: Callable[[], bool]
-) -> Generator[Progress, None, list[VideoResult]]:
-    """The work of one delegated operation."""
-    videos = []
-    for values in params["videos"]:
-        earlier = values["earlier"] and TrackRecord.from_dict(values["earlier"])
-        videos.append(PlannedVideo(**{**values, "earlier": earlier}))
-    return track_here(Job.from_dict(params["job"]), videos, params["run_key"], stop)
+    dataset: fo.Dataset,
+    params: Mapping[str, Any],
+    update: ProgressCallback,
+    stop: Callable[[], bool],
+) -> list[VideoResult]:
+    """The work of one delegated operation, on the dataset that it was queued for."""
+    videos = [PlannedVideo(**values) for values in params["videos"]]
+    return Job.from_dict(params["job"], dataset).track_all(videos, params["run_key"], update, stop)
 
 
 @contextmanager

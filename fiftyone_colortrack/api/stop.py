@@ -1,15 +1,21 @@
-"""Runs that people can stop, from wherever the run's dataset is open."""
+"""Work in progress on a dataset: listed, followed, and stopped from anywhere."""
 
 from __future__ import annotations
 
 import secrets
+import threading
 import time
+from typing import NamedTuple
 
 import fiftyone as fo
+import fiftyone.core.odm as foo
 from fiftyone.operators.store import ExecutionStore
+from pymongo.collection import Collection
+from pymongo.errors import PyMongoError
 
-SECONDS_BETWEEN_POLLS = 0.5
-RUN_EXPIRES = 24 * 3600
+SECONDS_BETWEEN_BEATS = 0.5
+SECONDS_WITHOUT_BEAT = 15
+"""After which work counts as dead: its process was killed."""
 
 
 def dataset_store(dataset: fo.Dataset) -> ExecutionStore:
@@ -17,46 +23,89 @@ def dataset_store(dataset: fo.Dataset) -> ExecutionStore:
     return ExecutionStore.create("colortrack", dataset._doc.id)
 
 
-class StopSignal:
-    """Whether a person asked a run to stop; while the run lasts it is listed by `running`.
+class RunningWork(NamedTuple):
+    """Work in progress.
 
-    Args:
-        store: the dataset's store of this plugin
-        title: of the run, as people read it
-        id: of the run; by default a new one
+    Attributes:
+        id: see `request_stop`
+        title: what is done
+        message: where it is, in words
+        fraction: share that is done
     """
 
-    def __init__(self, store: ExecutionStore, title: str, id: str | None = None) -> None:
-        self._store = store
+    id: str
+    title: str
+    message: str
+    fraction: float
+
+
+class StopSignal:
+    """Lists work as running while it lasts, and tells whether a person asked to stop it.
+
+        with StopSignal(dataset, "Training") as stop:
+            train(..., stop=stop)
+
+    Args:
+        dataset: that is worked on; None for work that makes a new one
+        title: of the work, as people read it
+        id: of the work; by default a new one
+    """
+
+    def __init__(self, dataset: fo.Dataset | None, title: str, id: str | None = None) -> None:
         self.id = id or secrets.token_hex(4)
-        self._stopped = False
-        self._polled = time.monotonic()
-        store.set(f"running:{self.id}", title, ttl=RUN_EXPIRES)
+        self._stopped = threading.Event()
+        self._ended = threading.Event()
+        self._progress = {"message": "", "fraction": 0.0}
+        facts = {"dataset": dataset and dataset._doc.id, "title": title, **self._progress}
+        _running().replace_one({"_id": self.id}, facts, upsert=True)
+        self._beat_once()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
 
     def __call__(self) -> bool:
-        if not self._stopped and time.monotonic() - self._polled > SECONDS_BETWEEN_POLLS:
-            self._polled = time.monotonic()
-            self._stopped = self._store.get(f"stop:{self.id}") is not None
-        return self._stopped
+        return self._stopped.is_set()
 
     def request(self) -> None:
         """Stop at the next opportunity."""
-        self._stopped = True
+        self._stopped.set()
+
+    def update(self, done: int, total: int, message: str) -> None:
+        """Tell where the work is: a progress callback."""
+        self._progress = {"message": message, "fraction": done / total if total else 0.0}
 
     def __enter__(self) -> StopSignal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._store.delete(f"running:{self.id}")
-        self._store.delete(f"stop:{self.id}")
+        self._ended.set()
+        self._thread.join()
+        _running().delete_one({"_id": self.id})
+
+    def _beat(self) -> None:
+        while not self._ended.wait(SECONDS_BETWEEN_BEATS):
+            try:
+                self._beat_once()
+            except PyMongoError:
+                time.sleep(SECONDS_BETWEEN_BEATS)
+
+    def _beat_once(self) -> None:
+        now = {"$set": {"seen": "$$NOW", **{key: {"$literal": v} for key, v in self._progress.items()}}}
+        document = _running().find_one_and_update({"_id": self.id}, [now])
+        if document and document.get("stop"):
+            self._stopped.set()
 
 
-def running(store: ExecutionStore) -> dict[str, str]:
-    """The runs on a dataset that can be stopped, and their titles."""
-    keys = [key for key in store.list_keys() if key.startswith("running:")]
-    return {key.removeprefix("running:"): store.get(key) for key in keys}
+def running(dataset: fo.Dataset) -> list[RunningWork]:
+    """The work in progress on a dataset, oldest first. Work of killed processes leaves the list by itself."""
+    alive = {"$expr": {"$gt": ["$seen", {"$subtract": ["$$NOW", 1000 * SECONDS_WITHOUT_BEAT]}]}}
+    found = _running().find({"dataset": dataset._doc.id, **alive})
+    return [RunningWork(d["_id"], d["title"], d["message"], d["fraction"]) for d in found]
 
 
-def request_stop(store: ExecutionStore, id: str) -> None:
-    """Ask a run of `running` to stop; it does so after the frame in hand."""
-    store.set(f"stop:{id}", True, ttl=RUN_EXPIRES)
+def request_stop(id: str) -> None:
+    """Ask work in progress to stop; it does so after the frame or step in hand."""
+    _running().update_one({"_id": id}, {"$set": {"stop": True}})
+
+
+def _running() -> Collection:
+    return foo.get_db_conn()["colortrack.running"]

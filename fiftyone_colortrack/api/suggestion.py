@@ -1,67 +1,130 @@
-"""Which frame of a video to label next."""
+"""Which frames of a video to label: the first one, and those that improve its tracks most."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import fiftyone as fo
 import numpy as np
 from fiftyone.core.collections import SampleCollection
 
-from fiftyone_colortrack.api.propagation import check_videos
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import confidence_field, field_name, labelled_frames, seed_fields
+from fiftyone_colortrack.fields import (
+    check_videos,
+    confidence_field,
+    field_name,
+    labelled_frames,
+    open_video,
+    seed_fields,
+)
+from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 from fiftyone_colortrack.tracking.labels import LOST
 from fiftyone_colortrack.tracking.suggest import suggest_frames
+
+if TYPE_CHECKING:
+    from fiftyone_colortrack.model.colorizer import Embedder
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A frame to label: its number, from 1, and how confident the tracker is in it, in [0, 1]."""
+    """A frame to label.
 
+    Attributes:
+        filepath: of the video
+        frame_number: of the frame, from 1
+        confidence: of the tracker in this frame, 0 to 1; None where nothing is tracked yet
+    """
+
+    filepath: str
     frame_number: int
-    confidence: float
+    confidence: float | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why this frame."""
+        if self.confidence is None:
+            return "the other frames are most like it"
+        return f"the tracker's confidence here is {self.confidence:.0%}"
 
 
-def suggest(view: SampleCollection, tracks: str, count: int = 1) -> dict[str, list[Suggestion]]:
-    """Choose the frames of each video whose labelling should help the tracks most, see `suggest_frames`.
+def suggest(
+    samples: SampleCollection | str,
+    label_field: str | None = None,
+    *,
+    count: int = 1,
+    model: str | Embedder = "fast",
+    progress: bool | ProgressCallback | None = None,
+) -> dict[str, list[Suggestion]]:
+    """Choose the frames of each video whose labels should help the tracker most.
 
+    In a video with tracks, these are frames beside those that the tracker doubts, see
+    `tracking.suggest.suggest_frames`. In a video without tracks, they are the frames from which the tracker can
+    follow the rest of the video best, see `tracking.suggest.rank_first_frames`.
+
+        suggestions = suggest(dataset)
         suggestions = suggest(dataset, "frames.tracks", count=3)
 
     Args:
-        view: videos
-        tracks: frame field that `propagate` wrote; its labels with `keyframe=True` are a person's, and the
-            frame field `<tracks>_confidence` tells how confident the tracker is
-        count: how many frames
+        samples: a dataset or view of videos, or a dataset's name
+        label_field: frame field that `propagate` wrote. Its labels with `keyframe=True` are yours, and the frame
+            field `<label_field>_confidence` has the tracker's confidence. None: there are no tracks yet
+        count: number of frames to suggest per video
+        model: name or file of a model, or a loaded model, for videos without tracks
+        progress: whether to show a progress bar, or a function to call with (done, total, message)
 
     Returns:
-        {sample id: suggestions, the most useful first}; nothing for videos without tracks
+        {sample id: suggestions}, the most useful frame first; fewer than `count` where all frames are labeled
 
     Raises:
-        ColorTrackError: if the field was not written by `propagate`
+        ColorTrackError: if `propagate` did not write the field
     """
-    check_videos(view)
-    name = field_name(tracks)
-    if name not in seed_fields(view) or not view.has_frame_field(confidence_field(name)):
+    videos = check_videos(samples)
+    found: dict[str, list[Suggestion]] = {}
+    if label_field is not None:
+        found = _by_confidence(videos, field_name(label_field), count)
+    todo = [id for id in videos.values("id") if id not in found]
+    with progress_bar(progress, "Reading videos") as update:
+        for done, id in enumerate(todo, 1):
+            sample = videos[id]
+            found[id] = _first_frames(sample, model, count)
+            update(done, len(todo), os.path.basename(sample.filepath))
+    return {id: found[id] for id in videos.values("id")}
+
+
+def _by_confidence(samples: SampleCollection, name: str, count: int) -> dict[str, list[Suggestion]]:
+    """Suggestions for the videos that have tracks."""
+    score = confidence_field(name)
+    if name not in seed_fields(samples) or not samples.has_frame_field(score):
         raise ColorTrackError(
-            f"frames.{name} has no tracks with confidences; propagate labels, and choose the tracks"
+            f"frames.{name} has no tracks with confidences; choose a field that propagate wrote (label_field)"
         )
-    fields = ["id", "metadata.total_frame_count", "frames.frame_number", f"frames.{confidence_field(name)}"]
-    keyframes = labelled_frames(view, name, "keyframes")
-    return {
-        id: _suggest(length or 0, dict(zip(numbers or [], values or [], strict=True)), keyframes[id], count)
-        for id, length, numbers, values in zip(*view.values(fields), strict=True)
-    }
+    fields = ["id", "filepath", "metadata.total_frame_count", "frames.frame_number", f"frames.{score}"]
+    keyframes = labelled_frames(samples, name, "keyframes")
+    found = {}
+    for id, path, length, numbers, values in zip(*samples.values(fields), strict=True):
+        pairs = zip(numbers or [], values or [], strict=True)
+        known = {number: value for number, value in pairs if value is not None}
+        if known:
+            found[id] = _doubtful(path, length or 0, known, keyframes[id], count)
+    return found
 
 
-def _suggest(
-    length: int, confidences: Mapping[int, float | None], keyframes: Sequence[int], count: int
+def _doubtful(
+    path: str, length: int, known: Mapping[int, float], keyframes: Sequence[int], count: int
 ) -> list[Suggestion]:
-    """Suggestions for one video, from the confidence in each of its frames, by number."""
-    known = {number: value for number, value in confidences.items() if value is not None}
-    if not known:
-        return []
+    """Suggestions for one video, from the confidence in its frames, by number."""
     confidence = np.full(max(length, *known), LOST)
     confidence[[number - 1 for number in known]] = list(known.values())
     chosen = suggest_frames(confidence, [number - 1 for number in keyframes], count)
-    return [Suggestion(frame + 1, float(confidence[frame])) for frame in chosen]
+    return [Suggestion(path, frame + 1, float(confidence[frame])) for frame in chosen]
+
+
+def _first_frames(sample: fo.Sample, model: str | Embedder, count: int) -> list[Suggestion]:
+    from fiftyone_colortrack.tracking.suggest import rank_first_frames
+
+    frames, _ = open_video(sample)
+    ranked = rank_first_frames(frames, model=model)
+    return [Suggestion(sample.filepath, frame + 1) for frame in ranked[:count]]

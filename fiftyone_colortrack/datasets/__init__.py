@@ -1,34 +1,76 @@
-"""Datasets: DAVIS, JHMDB, BADJA, Kinetics and rendered scenes, as lists of files and as FiftyOne datasets.
+"""Datasets: DAVIS, JHMDB, Kinetics, and rendered scenes, as lists of files and as FiftyOne datasets.
 
-The ``read_*`` functions never import FiftyOne, the ``load_*`` functions do when they are called.
+The `read_*` functions need no FiftyOne; the `load_*` functions import it when you call them.
 """
 
+import re
+from itertools import pairwise
 from pathlib import Path
 
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.video import IMAGE_SUFFIXES, is_hidden, natural_key
 
 ENCODED = "colortrack-videos"
-"""The folder, beside a dataset's own, with the videos that loaders encode."""
+"""The folder, inside a dataset's own, for videos that loaders encode."""
 
 
 def find_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    """Files below a folder, to any depth, in order, but for the videos that loaders have encoded there."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    return sorted(path for path in found if ENCODED not in path.relative_to(folder).parts)
+    """Files with these suffixes below a folder, sorted.
+
+    Hidden files and the videos that loaders have encoded are left out.
+    """
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    return sorted(
+        folder / path
+        for path in found
+        if ENCODED not in path.parts and not any(is_hidden(Path(part)) for part in path.parts)
+    )
 
 
-def numbered_images(folder: Path, suffix: str, first: int) -> list[Path]:
-    """The images of a video that are named by five digits; a ColorTrackError if there is a gap."""
-    images = sorted(folder.glob(f"*{suffix}"))
-    for number, image in enumerate(images, start=first):
-        name = f"{number:05}{suffix}"
-        if image.name != name:
-            raise ColorTrackError(f"{folder / name} is missing: the frames of {folder.name} have a gap")
+def list_images(folder: Path) -> list[Path]:
+    """Images of a folder in the order of their numbers, without hidden files; empty if there is no folder.
+
+    Raises:
+        ColorTrackError: if the folder cannot be read
+    """
+    if not folder.is_dir():
+        return []
+    try:
+        paths = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    except OSError as error:
+        raise ColorTrackError(f"{folder} cannot be read: {error.strerror}") from error
+    return sorted((path for path in paths if not is_hidden(path)), key=natural_key)
+
+
+def list_frames(folder: Path) -> list[Path]:
+    """The frames of a video: `list_images` of a folder whose files are numbered without a gap.
+
+    Numbers may start anywhere and may have a constant step.
+
+    Raises:
+        ColorTrackError: if the folder cannot be read, or a frame is missing or there twice
+    """
+    images = list_images(folder)
+    found = [re.search(r"\d+$", path.stem) for path in images]
+    numbers = [int(match[0]) for match in found if match]
+    if len(numbers) < 3 or len(numbers) < len(images):
+        return images
+    step = min(after - before for before, after in pairwise(numbers))
+    for (before, after), path in zip(pairwise(numbers), images[1:], strict=True):
+        if after == before:
+            raise ColorTrackError(
+                f"{folder} has two images for frame {after}; remove {path.name} or the other"
+            )
+        if step > 0 and after != before + step:
+            raise ColorTrackError(
+                f"{folder} has a gap: frame {before + step} is missing before {path.name}; "
+                "restore it, or number the frames without gaps"
+            )
     return images
 
 
 def read_text(path: Path) -> str:
-    """The text of a file; a ColorTrackError if it cannot be read."""
+    """The text of a UTF-8 file; a ColorTrackError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

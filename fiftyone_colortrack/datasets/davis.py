@@ -1,11 +1,16 @@
-"""DAVIS 2016 and 2017, in the layout of the official archives."""
+"""DAVIS 2016 and 2017, and folders in their layout.
+
+Masks number the objects of a frame, or show one object in white; `DavisSequence.read_mask` says how that is
+told.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -13,19 +18,24 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from fiftyone_colortrack.datasets import numbered_images, read_text
-from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.video import ImageSequence
+from fiftyone_colortrack.datasets import list_frames, list_images, read_text
+from fiftyone_colortrack.errors import ColorTrackError, OnError
+from fiftyone_colortrack.progress import ProgressCallback
+from fiftyone_colortrack.video import ImageSequence, is_hidden
 
 if TYPE_CHECKING:
     import fiftyone as fo
 
-    from fiftyone_colortrack.datasets.video_dataset import OnError, Progress
-
 VOID = 255
-"""The value, in masks of DAVIS 2017, of pixels that are not to be scored."""
-RESOLUTION = "480p"
+"""The number in masks of pixels that are not scored."""
+RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
+"""Names of the folders with frames and masks; a sequence is read from the first one that has it."""
+MASK_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff"})
+MOST_OBJECTS = 100
+"""More numbers than this in one mask are levels of gray."""
 FRAME_RATE = 24
+WEB_PALETTE = Image.new("RGB", (1, 1)).convert("P").getpalette("RGB") or []
+"""The palette of images that Pillow has converted from colors."""
 ATTRIBUTES = {
     "AC": "appearance change",
     "BC": "background clutter",
@@ -44,64 +54,77 @@ ATTRIBUTES = {
     "SC": "shape complexity",
     "SV": "scale variation",
 }
-"""What is hard about a video, by the codes that the dataset uses (Perazzi et al., CVPR 2016)."""
+"""Difficulties of videos, by the codes that the dataset uses (Perazzi et al., CVPR 2016)."""
 _INFO_FILES = ("Annotations/db_info.yml", "db_info.yml", "db_info.yaml", "data/db_info.yaml")
+_WHITES = {255, 65535}  # of 8 and 16 bits
 
 
 @dataclass(frozen=True)
 class DavisSequence:
     """One video of DAVIS.
 
-    Args:
-        name: like ``bear``
-        frames: the JPEG files
-        masks: the PNG file of every frame, None where the dataset has no annotation
-        split: ``train``, ``val``, ``test-dev`` or ``test-challenge``
-        year: 2016 (one object, id 1) or 2017 (ids as in the palette, `VOID`)
-        attributes: where the dataset has them, codes of what is hard about it, like ``OCC`` for occlusion
-        categories: where the dataset has them, object id -> class
+    Attributes:
+        name: such as ``bear``
+        frames: the image files
+        masks: the mask file of each frame; None for frames without annotation
+        split: the list with the sequence, such as ``train`` or ``val``; None if there are no lists
+        year: 2016 (one object) or 2017
+        attributes: codes of difficulties, such as ``OCC`` for occlusion, if the dataset has them
+        categories: object id -> class, if the dataset has them
     """
 
     name: str
     frames: tuple[Path, ...]
     masks: tuple[Path | None, ...]
-    split: str
+    split: str | None
     year: int
     attributes: tuple[str, ...] = ()
     categories: Mapping[int, str] = field(default_factory=dict)
 
     def read_mask(self, index: int) -> np.ndarray | None:
-        """Object ids of a frame, ``uint8`` ``[H, W]``, `VOID` where not known; None without annotation.
+        """Read the object ids of a frame.
+
+        A palette image has ids as its indices, other images as levels of gray; 255 is `VOID`. But white is
+        object 1 if all masks of the sequence are black and white, or if it is DAVIS 2016 and they have no
+        palette.
+
+        Args:
+            index: the frame, counted from 0
+
+        Returns:
+            ``uint8`` ``[H, W]``, or ``int32`` if ids exceed 255; None for frames without annotation
 
         Raises:
-            ColorTrackError: if the file cannot be read, or is not of its frame's size
+            ColorTrackError: if the file cannot be read, differs from its frame in size, or its ids are lost
         """
         path = self.masks[index]
         if path is None:
             return None
-        ids = read_mask(path, self.year)
-        with open_image(self.frames[index]) as frame:
-            width, height = frame.size
-        if ids.shape != (height, width):
-            raise ColorTrackError(
-                f"{path} is {ids.shape[1]} x {ids.shape[0]}, "
-                f"but its frame {self.frames[index]} is {width} x {height}"
-            )
-        return ids
+        with open_image(self.frames[index]) as frame, open_image(path) as mask:
+            if mask.size != frame.size:
+                raise ColorTrackError(
+                    f"{path} is {mask.width} x {mask.height}, but its frame {self.frames[index]} is "
+                    f"{frame.width} x {frame.height}; save masks at the size of the frames"
+                )
+        return _object_ids(path, *_read_numbers(path), self._shows_white)
+
+    @cached_property
+    def _shows_white(self) -> bool:
+        return _show_white((_read_numbers(path) for path in self.masks if path is not None), self.year)
 
 
 def read_davis(
     root: str | Path, split: str | None = None, sequences: Sequence[str] | None = None
 ) -> list[DavisSequence]:
-    """List the sequences of a DAVIS folder; their files exist, but are not opened yet.
+    """List the sequences of a DAVIS folder. Their files exist, but are not read yet.
 
     Args:
-        root: the folder with ``JPEGImages``, ``Annotations`` and ``ImageSets``
-        split: the name of a list in ``ImageSets``, like ``val``; all if not given
-        sequences: names; all if not given
+        root: the folder with ``JPEGImages``, ``Annotations``, and ``ImageSets``, which may be missing
+        split: the name of a list in ``ImageSets``, such as ``val``; all sequences if not given
+        sequences: names of sequences; all if not given
 
     Raises:
-        ColorTrackError: if the folder is not DAVIS, or a split, sequence or file is missing
+        ColorTrackError: if the folder is not DAVIS, or a split, sequence, or file is missing
     """
     folder = DavisFolder(root, split)
     return [folder.sequence(name) for name in folder.select(sequences)]
@@ -114,58 +137,50 @@ def load_davis(
     split: str | None = None,
     sequences: Sequence[str] | None = None,
     video_dir: str | Path | None = None,
+    overwrite: bool = False,
     on_error: OnError = "raise",
     persistent: bool = False,
-    overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: bool | ProgressCallback | None = None,
 ) -> fo.Dataset:
     """Load a DAVIS folder as a FiftyOne video dataset.
 
-    Every frame has the path of its JPEG in ``filepath`` and its masks as detections in ``ground_truth``, with
-    the object's id as ``index`` and one ``instance`` for all detections of an object. Samples are tagged with
-    their split; ``attributes`` lists what is hard about a video, where the dataset says so.
+        dataset = load_davis("DAVIS", split="val", sequences=["bear"])
+
+    Each frame has its image in ``filepath`` and its masks as detections in ``ground_truth``. Detections of
+    one object share ``index``, the object's id, and ``instance``. Samples have their split as a tag, their
+    name in ``sequence``, and the video's difficulties in ``attributes``, if the dataset has them.
 
     Args:
         root: see `read_davis`
-        name: of the dataset; ``davis-2016`` or ``davis-2017`` if not given, with a number where that exists
+        name: the dataset's name; by default ``davis-2016`` or ``davis-2017``, with a number if that is taken
         split: see `read_davis`
         sequences: see `read_davis`
-        video_dir: where the encoded videos go, which are used again the next time; if not given,
-            ``root/colortrack-videos``, or FiftyOne's folder for datasets where ``root`` cannot be written
-        on_error: ``raise``, or ``skip`` sequences with missing or bad files: ``dataset.info["skipped"]`` then
-            says which and why
+        video_dir: the folder for encoded videos, which are used again the next time; by default
+            ``root/colortrack-videos``, or FiftyOne's folder for datasets if ``root`` is read-only
+        overwrite: replace a dataset of this name when the new one is complete
+        on_error: "raise", or "skip" sequences that fail; ``dataset.info["skipped"]`` then has their errors
         persistent: keep the dataset when the database shuts down
-        overwrite: replace a dataset of that name once this one is complete
-        progress: called with the number of videos done, of all, and the last one's name
+        progress: a callback, or whether to show a bar; FiftyOne's setting if not given
+
+    Returns:
+        The dataset
 
     Raises:
-        ColorTrackError: if something is missing or cannot be read; no dataset is left behind
+        ColorTrackError: if the name is taken, or something is missing or cannot be read; no dataset is left
     """
-    from fiftyone_colortrack.datasets.video_dataset import build_dataset, unused_name
+    from fiftyone_colortrack.datasets.video_dataset import (
+        add_videos,
+        build_dataset,
+        unused_name,
+        video_folder,
+    )
 
     folder = DavisFolder(root, split)
-    name = name or unused_name(f"davis-{folder.year}")
-    with build_dataset(name, persistent, overwrite) as dataset:
-        add_davis(dataset, folder, sequences, video_dir, on_error, progress)
+    names, videos = folder.select(sequences), video_folder(folder.root, video_dir)
+    with build_dataset(name or unused_name(f"davis-{folder.year}"), persistent, overwrite) as dataset:
+        dataset.info |= {"source": f"DAVIS {folder.year}", "root": str(folder.root.resolve())}
+        add_videos(dataset, names, lambda name: _sample(folder.sequence(name), videos), on_error, progress)
     return dataset
-
-
-def add_davis(
-    dataset: fo.Dataset,
-    folder: DavisFolder,
-    sequences: Sequence[str] | None = None,
-    video_dir: str | Path | None = None,
-    on_error: OnError = "raise",
-    progress: Progress | None = None,
-) -> None:
-    """Add sequences to a dataset; for the arguments see `load_davis`."""
-    from fiftyone_colortrack.datasets.video_dataset import add_videos, video_folder
-
-    videos = video_folder(folder.root, video_dir)
-    dataset.info |= {"source": f"DAVIS {folder.year}", "root": str(folder.root.resolve())}
-    dataset.save()
-    names = folder.select(sequences)
-    add_videos(dataset, names, lambda name: _sample(folder.sequence(name), videos), on_error, progress)
 
 
 def _sample(sequence: DavisSequence, videos: Path) -> fo.Sample:
@@ -173,51 +188,102 @@ def _sample(sequence: DavisSequence, videos: Path) -> fo.Sample:
 
     from fiftyone_colortrack.datasets.video_dataset import Instances, encode_once, video_sample
 
-    path = videos / f"{sequence.name}.mp4"
-    info = encode_once(path, ImageSequence(sequence.frames), FRAME_RATE)
-    sample = video_sample(path, info, tags=[sequence.split], sequence=sequence.name)
+    frames = ImageSequence(sequence.frames)
+    path, info = encode_once(videos, sequence.name, sequence.frames, frames, FRAME_RATE)
+    tags = [sequence.split] if sequence.split else []
+    sample = video_sample(path, info, tags=tags, sequence=sequence.name)
     if sequence.attributes:
         sample["attributes"] = list(sequence.attributes)
     instances = Instances(sequence.categories)
+    labels = 0
     for number, image in enumerate(sequence.frames, start=1):
         frame = fo.Frame(filepath=str(image.resolve()))
         ids = sequence.read_mask(number - 1)
         if ids is not None:
             frame["ground_truth"] = instances.detections(np.where(ids == VOID, 0, ids), info)
+            labels += len(frame["ground_truth"].detections)
         sample.frames[number] = frame
+    if not labels and any(sequence.masks):
+        raise ColorTrackError(
+            f"no mask of sequence {sequence.name} has an object, for example "
+            f"{next(filter(None, sequence.masks))}; save the objects as numbers from 1, or remove the masks"
+        )
     return sample
 
 
-def read_mask(path: Path, year: int) -> np.ndarray:
-    """Object ids in an annotation, ``uint8`` ``[H, W]``.
-
-    In DAVIS 2016 all that is white is object 1 (some files have an alpha channel, which means nothing); in
-    DAVIS 2017 the ids are the indices into the palette.
+def read_mask(path: Path) -> np.ndarray:
+    """Read the object ids of a single mask as `DavisSequence.read_mask` does.
 
     Raises:
-        ColorTrackError: if the file cannot be read, or has colours without a palette
+        ColorTrackError: if the file cannot be read, or its ids are lost
     """
+    numbers = _read_numbers(path)
+    return _object_ids(path, *numbers, _show_white([numbers], 2017))
+
+
+def _show_white(masks: Iterable[tuple[np.ndarray, bool]], year: int) -> bool:
+    """Whether masks show one object in white instead of numbering objects."""
+    for numbers, has_palette in masks:
+        used = set(np.unique(numbers).tolist()) - {0}
+        if year == 2016 and not has_palette and used & _WHITES:
+            return True  # the edges may be gray
+        if used - _WHITES:
+            return False
+    return True
+
+
+def _object_ids(path: Path, numbers: np.ndarray, has_palette: bool, shows_white: bool) -> np.ndarray:
+    largest = int(numbers.max(initial=0))
+    if shows_white:
+        return (numbers > (127 if largest <= 255 else 32767)).astype(np.uint8)
+    levels = len(np.unique(numbers))
+    if levels > MOST_OBJECTS:
+        raise ColorTrackError(
+            f"{path} has {levels} different numbers, so it is a picture or has smooth edges; "
+            "save object ids without smoothing, or one object in black and white"
+        )
+    return np.where(numbers == 65535, VOID, numbers).astype(np.uint8 if largest in range(256) else np.int32)
+
+
+def _read_numbers(path: Path) -> tuple[np.ndarray, bool]:
+    """The numbers in a mask, integers ``[H, W]``, 0 for the background; and whether they index a palette."""
     with open_image(path) as image:
-        indexed = image.mode == "P"
-        if year == 2017 and image.mode not in ("P", "L"):
-            raise ColorTrackError(
-                f"{path} has no palette (its mode is {image.mode}): the object ids are lost; unpack it again"
-            )
-        values = np.asarray(image if image.mode != "1" else image.convert("L"))
-    if year == 2017:
-        return values
-    band = values if values.ndim == 2 else values[..., 0]
-    return (band > (0 if indexed else 127)).astype(np.uint8)
+        mode = image.mode
+        numbers = np.array(image.convert("L") if mode == "1" else image)
+        if mode == "P":
+            _check_palette(path, numbers, image.getpalette("RGB") or [])
+    if (mode in ("RGB", "RGBA") and (numbers[..., :3] == numbers[..., :1]).all()) or mode == "LA":
+        numbers = numbers[..., 0]
+    if numbers.ndim != 2 or mode == "F":
+        raise ColorTrackError(
+            f"{path} is a color image without a palette, so the object ids are lost; "
+            "save masks with a palette, or object ids as levels of gray"
+        )
+    return numbers, mode == "P"
+
+
+def _check_palette(path: Path, numbers: np.ndarray, palette: list[int]) -> None:
+    """Raise a ColorTrackError if the palette was made from colors, so that its indices are not object ids."""
+    used = np.unique(numbers).tolist()
+    colors, web = ([p[3 * i : 3 * i + 3] for i in used] for p in (palette, WEB_PALETTE))
+    is_moved = used[0] == 0 and any(colors[0]) and [0, 0, 0] in colors
+    is_dithered = len(used) > 2 and colors == web
+    if is_moved or is_dithered:
+        raise ColorTrackError(
+            f"{path} was converted from colors to a palette, so the object ids are lost; "
+            "save object ids as palette indices, with 0 for the background"
+        )
 
 
 class DavisFolder:
-    """The lists in a DAVIS folder, read once; its sequences are looked up one by one.
+    """The lists of a DAVIS folder, read once; its sequences are looked up one by one.
 
-    It is DAVIS 2017 if it has ``ImageSets/2017``, DAVIS 2016 if it has ``ImageSets/480p``.
+    It is DAVIS 2017 unless its lists are in ``ImageSets/480p`` or ``ImageSets/1080p``. Without lists, every
+    folder of images is a sequence.
 
     Args:
-        root: the folder with ``JPEGImages``, ``Annotations`` and ``ImageSets``
-        split: the name of a list; all if not given
+        root: see `read_davis`
+        split: see `read_davis`
 
     Raises:
         ColorTrackError: if the folder is not DAVIS, or has no such list
@@ -228,18 +294,21 @@ class DavisFolder:
         self.year, lists = _find_lists(self.root)
         self.splits = list(lists)
         if split is not None and split not in lists:
-            raise ColorTrackError(f"{self.root} has no split {split!r}; there are: {', '.join(lists)}")
-        # A sequence belongs to the first list that names it, and trainval comes behind train and val.
-        self._entries: dict[str, tuple[str, list[tuple[Path, Path | None]]]] = {}
+            known = ", ".join(lists) or "no lists in ImageSets"
+            raise ColorTrackError(f"{self.root} has no split {split!r}; there are: {known}")
+        # A sequence belongs to the first list that names it, and trainval comes after train and val.
+        self._entries: dict[str, tuple[str | None, list[str]]] = {}
         for name, path in sorted(lists.items(), key=lambda item: (item[0] == "trainval", item[0])):
-            for sequence, pairs in self._read_list(path).items():
-                self._entries.setdefault(sequence, (name, pairs))
+            for sequence, frames in self._read_list(path).items():
+                self._entries.setdefault(sequence, (name, frames))
+        if not lists:
+            self._entries = {name: (None, []) for name in self._find_sequences()}
         self.names = list(self._entries if split is None else self._read_list(lists[split]))
         self._attributes = _read_attributes(self.root)
         self._categories = _read_categories(self.root)
 
     def select(self, sequences: Sequence[str] | None) -> list[str]:
-        """The given names, or all; a name that is not in the lists is an error."""
+        """The given names, or all; a name that is not in the lists raises a ColorTrackError."""
         for name in sequences or ():
             if name not in self.names:
                 raise ColorTrackError(
@@ -251,71 +320,71 @@ class DavisFolder:
         """Look up the files of a sequence.
 
         Raises:
-            ColorTrackError: if files are missing
+            ColorTrackError: if frames or all masks are missing
         """
-        split, pairs = self._entries[name]
-        pairs = pairs or self._find_pairs(name, annotated=not split.startswith("test"))
-        for path in (path for pair in pairs for path in pair if path is not None):
-            if not path.is_file():
-                raise ColorTrackError(f"{path} is missing: sequence {name} of {self.root} is not complete")
-        frames, masks = zip(*pairs, strict=True)
-        return DavisSequence(
-            name,
-            frames,
-            masks,
-            split,
-            self.year,
-            self._attributes.get(name, ()),
-            self._categories.get(name, {}),
-        )
+        split, listed = self._entries[name]
+        places = [self.root / "JPEGImages" / resolution / name for resolution in RESOLUTIONS]
+        images = next((place for place in places if place.is_dir()), places[0])
+        frames = {frame.stem: frame for frame in list_frames(images)}
+        missing = [stem for stem in listed if stem not in frames]
+        if missing or not frames:
+            raise ColorTrackError(
+                f"{images / missing[0] if missing else images} is missing or empty: restore the frames of "
+                f"sequence {name}, or remove it from the lists of {self.root}"
+            )
+        annotations = self.root / "Annotations" / images.parent.name / name
+        masks = {path.stem: path for path in list_images(annotations)}
+        for stem, path in masks.items():
+            if path.suffix.lower() not in MASK_SUFFIXES:
+                raise ColorTrackError(f"{path}: {path.suffix} files lose object ids; save masks as PNG")
+            if stem not in frames:
+                raise ColorTrackError(f"{path} has no frame {images / stem}; give masks the names of frames")
+        if not masks and not (split or "").startswith("test") and (self.root / "Annotations").is_dir():
+            raise ColorTrackError(
+                f"sequence {name} has no masks in {annotations}; restore them, or remove it from the lists"
+            )
+        attributes, categories = self._attributes.get(name, ()), self._categories.get(name, {})
+        found = tuple(frames.values()), tuple(map(masks.get, frames))
+        return DavisSequence(name, *found, split, self.year, attributes, categories)
 
-    def _read_list(self, path: Path) -> dict[str, list[tuple[Path, Path | None]]]:
-        """Sequence -> pairs of frame and mask (2016), or nothing (2017: the list has names only)."""
-        entries: dict[str, list[tuple[Path, Path | None]]] = {}
+    def _read_list(self, path: Path) -> dict[str, list[str]]:
+        """Sequence -> names of its frames (2016), or nothing (2017, whose lists have only sequences)."""
+        entries: dict[str, list[str]] = {}
         for number, line in enumerate(read_text(path).splitlines(), start=1):
             words = line.split()
             if not words:
                 continue
-            if self.year == 2017:
-                valid = len(words) == 1 and PurePosixPath(words[0]).name == words[0] != ".."
-            else:
-                valid = len(words) <= 2 and all(_is_inside(word) for word in words)
-            if not valid:
+            parts = PurePosixPath(words[0].lstrip("/")).parts
+            is_valid = len(words) == len(parts) == 1 if self.year == 2017 else len(parts) > 2 >= len(words)
+            if not is_valid or ".." in parts or any(len(part.encode()) > 255 for part in parts):
                 raise ColorTrackError(
                     f"{path}, line {number}: {line[:200]!r} is not a line of DAVIS {self.year}"
                 )
             if self.year == 2017:
-                entries[words[0]] = []
+                entries[parts[0]] = []
             else:
-                frame, *mask = (self.root / word.lstrip("/") for word in words)
-                entries.setdefault(frame.parent.name, []).append((frame, mask[0] if mask else None))
+                entries.setdefault(parts[-2], []).append(PurePosixPath(parts[-1]).stem)
         return entries
 
-    def _find_pairs(self, name: str, annotated: bool) -> list[tuple[Path, Path | None]]:
-        images = self.root / "JPEGImages" / RESOLUTION / name
-        annotations = self.root / "Annotations" / RESOLUTION / name
-        frames = numbered_images(images, ".jpg", first=0)
-        if not frames:
-            raise ColorTrackError(f"{images} has no frames: sequence {name} of {self.root} is not complete")
-        masks = [annotations / f"{frame.stem}.png" for frame in frames]
-        # Test sets have a mask for the first frame only.
-        return [(f, m if annotated or m.is_file() else None) for f, m in zip(frames, masks, strict=True)]
+    def _find_sequences(self) -> list[str]:
+        """Names of the folders with images."""
+        images = self.root / "JPEGImages"
+        folders = (path for name in RESOLUTIONS for path in sorted((images / name).glob("*")))
+        return list(dict.fromkeys(path.name for path in folders if list_images(path)))
 
 
 def _find_lists(root: Path) -> tuple[int, dict[str, Path]]:
-    for year, folder in ((2017, "2017"), (2016, RESOLUTION)):
-        lists = {path.stem: path for path in sorted((root / "ImageSets" / folder).glob("*.txt"))}
+    for folder in ("2017", *RESOLUTIONS):
+        found = sorted((root / "ImageSets" / folder).glob("*.txt"))
+        lists = {path.stem: path for path in found if not is_hidden(path)}
         if lists:
-            return year, lists
-    hint = f"; use {root / 'DAVIS'}" if (root / "DAVIS" / "ImageSets").is_dir() else ""
+            return 2017 if folder == "2017" else 2016, lists
+    if any((root / "JPEGImages" / resolution).is_dir() for resolution in RESOLUTIONS):
+        return 2017, {}
+    hint = f"; use {root / 'DAVIS'}" if (root / "DAVIS" / "JPEGImages").is_dir() else ""
     raise ColorTrackError(
-        f"{root} is not a DAVIS folder: there are no lists in ImageSets/2017 or ImageSets/{RESOLUTION}{hint}"
-    )
-
-
-def _is_inside(word: str) -> bool:
-    return (
-        word.lstrip("/").startswith(("JPEGImages/", "Annotations/")) and ".." not in PurePosixPath(word).parts
+        f"{root} is not a DAVIS folder: it has neither lists in ImageSets/2017 or ImageSets/480p nor frames "
+        f"in JPEGImages/480p{hint}"
     )
 
 
@@ -327,9 +396,7 @@ def _read_attributes(root: Path) -> dict[str, tuple[str, ...]]:
             listed = yaml.safe_load(read_text(path))["sequences"]
             return {entry["name"]: tuple(map(str, entry.get("attributes") or ())) for entry in listed}
         except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-            raise ColorTrackError(
-                f"{path} is not DAVIS's list of sequences and attributes: {error}"
-            ) from error
+            raise ColorTrackError(f"{path} is not a list of sequences and attributes: {error}") from error
     return {}
 
 
@@ -341,16 +408,16 @@ def _read_categories(root: Path) -> dict[str, dict[int, str]]:
         listed = json.loads(read_text(path))
         return {name: {int(i): str(label) for i, label in ids.items()} for name, ids in listed.items()}
     except (ValueError, AttributeError) as error:
-        raise ColorTrackError(f"{path} is not DAVIS's list of object classes: {error}") from error
+        raise ColorTrackError(f"{path} is not a list of object classes: {error}") from error
 
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """An image that is open; what Pillow raises on a bad file becomes an error that names it."""
+    """Open an image; Pillow's errors about bad files become errors that name the file."""
     try:
         with Image.open(path) as image:
             yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, ColorTrackError):
             raise
-        raise ColorTrackError(f"{path} cannot be read as an image: {error}") from error
+        raise ColorTrackError(f"{path} cannot be read as an image ({error}); restore or remove it") from error

@@ -1,17 +1,13 @@
-"""Official archives: fetched once, resumed where they broke off, checked, and unpacked inside the folder."""
+"""Official archives: downloaded once, checked, and unpacked safely."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import http.client
+import filecmp
 import shutil
 import stat
 import tarfile
-import urllib.error
-import urllib.request
+import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -20,22 +16,20 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 
-ATTEMPTS = 5
+ATTEMPTS = 3
 CHUNK = 2**20
 TIMEOUT = 60  # seconds without a byte
-
-Progress = Callable[[int, int, str], None]
-"""Called after every chunk with the bytes done, the bytes of the archive, and its name."""
 
 
 @dataclass(frozen=True)
 class Archive:
     """A file to download.
 
-    Args:
-        url: where it is
-        digests: ``algorithm:hexadecimal``, one of which its content must have
+    Attributes:
+        url: its address
+        digests: ``algorithm:hexadecimal``; the file must have one of them
     """
 
     url: str
@@ -50,10 +44,10 @@ class Archive:
 class Source:
     """A dataset's archives.
 
-    Args:
+    Attributes:
         archives: all of them
-        root: the dataset's folder in what they unpack to
-        page: where a person can read about it, and download it
+        root: the dataset's folder after unpacking
+        page: a web page where people can read about the dataset and download it
     """
 
     archives: tuple[Archive, ...]
@@ -97,165 +91,190 @@ SOURCES = {
 }
 
 
-def download(name: str, folder: str | Path, progress: Progress | None = None) -> Path:
-    """Download and unpack a dataset. What is there already is not fetched or unpacked again.
+def download(name: str, folder: str | Path, progress: bool | ProgressCallback | None = None) -> Path:
+    """Download and unpack a dataset. Archives that were unpacked before are not downloaded again.
 
     Args:
         name: one of `SOURCES`
-        folder: where to; an archive that somebody put there by hand is taken instead of downloading it
-        progress: see `Progress`
+        folder: the folder to download to; an archive that you have put there is used instead of downloading
+            it
+        progress: a callback that counts bytes, or whether to show a bar; FiftyOne's setting if not given
 
     Returns:
         The dataset's folder, for `load_davis` or `load_jhmdb`
 
     Raises:
-        ColorTrackError: if something cannot be downloaded (the message says what to put where), is not what
-            it should be, or would be unpacked outside of the folder
+        ColorTrackError: if another process is downloading to the folder, an archive cannot be downloaded (the
+            message says how to do it by hand), has another checksum, or cannot be unpacked safely
     """
+    from filelock import FileLock, Timeout
+
     if name not in SOURCES:
         raise ColorTrackError(f"there is no download of {name!r}, only of {', '.join(SOURCES)}")
     source, folder = SOURCES[name], Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for archive in source.archives:
-        mark = folder / f".{archive.name}.unpacked"
-        if not mark.exists():
-            _provide(archive, folder, source.page, progress)
-            mark.touch()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            FileLock(folder / ".download.lock", timeout=0),
+            progress_bar(progress, f"Downloading {name}") as update,
+        ):
+            for archive in source.archives:
+                mark = folder / f".{archive.name}.unpacked"
+                if not mark.exists():
+                    _provide(archive, folder, source.page, update)
+                    mark.touch()
+    except Timeout as error:
+        raise ColorTrackError(
+            f"another process is downloading to {folder}; wait until it is done, or choose another folder"
+        ) from error
+    except OSError as error:
+        raise ColorTrackError(
+            f"{folder} cannot be written to ({error.strerror or error}); choose another folder"
+        ) from error
     return folder / source.root
 
 
-def _provide(archive: Archive, folder: Path, page: str, progress: Progress | None) -> None:
-    path = folder / archive.name
-    if path.is_file():  # somebody put it there
-        if not _is_official(path, archive):
+def _provide(archive: Archive, folder: Path, page: str, update: ProgressCallback) -> None:
+    """Unpack an archive that is in the folder, or else download, unpack, and delete it."""
+    given = folder / archive.name
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
+        path = given if given.is_file() else Path(temporary) / archive.name
+        if path is not given:
+            _fetch(archive, path, folder, page, update)
+        if not any(_has_digest(path, digest) for digest in archive.digests):
             raise ColorTrackError(
-                f"{path} does not have the checksum of the official archive "
-                f"({' or '.join(archive.digests)}): delete it to download it again; "
-                "or, if you trust it, unpack it and load the folder"
+                f"{path if path is given else archive.url} does not have the checksum of the official "
+                f"archive ({' or '.join(archive.digests)}); delete it and download it again, for example "
+                f"from {page}"
             )
         unpack(path, folder)
-        return
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    import pooch
+
+    algorithm, _, value = digest.partition(":")
+    return pooch.file_hash(str(path), alg=algorithm) == value
+
+
+def _fetch(archive: Archive, path: Path, folder: Path, page: str, update: ProgressCallback) -> None:
+    import pooch
+    from requests import RequestException
+
+    bar = _Bytes(archive.name, update)
+    files = {path.name: None}, {path.name: archive.url}
+    fetcher = pooch.create(path.parent, "", registry=files[0], urls=files[1], retry_if_failed=ATTEMPTS - 1)
+    pooch.get_logger().setLevel("WARNING")
     try:
-        _fetch(archive, path, progress)
-    except (OSError, http.client.HTTPException) as error:
+        fetcher.fetch(path.name, downloader=pooch.HTTPDownloader(bar, chunk_size=CHUNK, timeout=TIMEOUT))
+    except (RequestException, ValueError) as error:
         raise ColorTrackError(
             f"{archive.url} cannot be downloaded ({error}). Without a network: get {archive.name} from "
             f"{page}, put it into {folder}, and do this again; or load a folder that you have"
         ) from error
-    unpack(path, folder)
-    path.unlink()
+
+
+class _Bytes:
+    """Pooch's progress bar, as a progress callback."""
+
+    total = 0
+
+    def __init__(self, name: str, update: ProgressCallback) -> None:
+        self._name, self._callback, self._done = name, update, 0
+
+    def update(self, count: int) -> None:
+        self._done += count
+        self._callback(min(self._done, self.total or self._done), self.total, self._name)
+
+    def reset(self) -> None:
+        self._done = 0
+
+    def close(self) -> None:
+        pass
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack a zip or tar archive: its files and folders, no links or devices, all inside the folder.
+    """Unpack a zip or tar archive completely, or leave nothing of it.
+
+    Only files and folders are unpacked, and only inside the folder. Files that exist already are kept if they
+    have the same content.
 
     Raises:
-        ColorTrackError: before anything of it is written, if a member would land outside or is a link; or if
-            the archive is damaged
+        ColorTrackError: if the archive is damaged or encrypted, uses an unknown method, has links or members
+            of one name, leads out of the folder, holds more than it states, or differs from existing files
     """
-    try:
-        with _members(path) as members:
-            targets = [_inside(folder, name, path) for name, _ in members]
-            for target, (_, open_member) in zip(targets, members, strict=True):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with open_member() as content, target.open("wb") as file:
-                    shutil.copyfileobj(content, file, CHUNK)
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise ColorTrackError(f"{path} is damaged ({error}); delete it and download it again") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as temporary:
+        unpacked = Path(temporary)
+        try:
+            with _members(path) as members:
+                _check(path, members, folder)
+                for name, size, open_member in members:
+                    (unpacked / name).parent.mkdir(parents=True, exist_ok=True)
+                    with open_member() as content, (unpacked / name).open("xb") as file:
+                        shutil.copyfileobj(content, file, CHUNK)
+                    if (unpacked / name).stat().st_size != size:
+                        raise ColorTrackError(
+                            f"{path}: {name!r} does not have the size that it states; get it again"
+                        )
+        except ColorTrackError:
+            raise
+        except Exception as error:  # each compression method has its own
+            if isinstance(error, OSError) and error.errno:
+                problem = f"cannot be unpacked to {folder} ({error.strerror}); free disk space there"
+            else:
+                problem = f"is damaged, encrypted, or compressed in an unknown way ({error}); get it again"
+            raise ColorTrackError(f"{path} {problem}") from error
+        for name, *_ in members:
+            target = folder / name
+            if target.exists() and not (target.is_file() and filecmp.cmp(unpacked / name, target, False)):
+                raise ColorTrackError(
+                    f"{target} exists, and differs from the file in {path}; move it, or choose another folder"
+                )
+        for name, *_ in members:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (unpacked / name).replace(folder / name)
 
 
-_Member = tuple[str, Callable[[], AbstractContextManager[IO[bytes]]]]
+_Member = tuple[str, int, Callable[[], AbstractContextManager[IO[bytes]]]]
+
+
+def _check(path: Path, members: list[_Member], folder: Path) -> None:
+    """Raise a ColorTrackError if names are unsafe or ambiguous, or the files do not fit on the disk."""
+    seen: set[str] = set()
+    for name, _, _ in members:
+        for pure in (PurePosixPath(name), PureWindowsPath(name)):
+            if pure.is_absolute() or pure.drive or ".." in pure.parts:
+                raise ColorTrackError(f"{path}: {name!r} leads out of the folder; it is not unpacked")
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):  # through a link that was there
+            raise ColorTrackError(f"{path}: {name!r} leads out of {folder}; it is not unpacked")
+        if str(PurePosixPath(name)).casefold() in seen:
+            raise ColorTrackError(f"{path} has {name!r} twice; unpack it yourself, and load the folder")
+        seen.add(str(PurePosixPath(name)).casefold())
+    if sum(size for _, size, _ in members) > shutil.disk_usage(folder).free:
+        raise ColorTrackError(f"{path} needs more space than {folder} has; free disk space")
 
 
 @contextmanager
 def _members(path: Path) -> Iterator[list[_Member]]:
-    """The files in an archive: name, and how to open it."""
+    """The files in an archive: name, stated size, and a function that opens it."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
             for info in infos:
                 if stat.S_ISLNK(info.external_attr >> 16):
-                    raise ColorTrackError(f"{path}: {info.filename!r} is a link; it is not unpacked")
-            yield [(info.filename, partial(archive.open, info)) for info in infos]
+                    raise ColorTrackError(f"{path}: {info.filename!r} is a link, which is not unpacked")
+            yield [(info.filename, info.file_size, partial(archive.open, info)) for info in infos]
         return
     with tarfile.open(path) as tar:
         files = [info for info in tar.getmembers() if not info.isdir()]
         for file in files:
             if not file.isreg():
-                raise ColorTrackError(f"{path}: {file.name!r} is a link or a device; it is not unpacked")
-        yield [(file.name, partial(_extract, tar, file)) for file in files]
+                raise ColorTrackError(f"{path}: {file.name!r} is a link or a device, which is not unpacked")
+        yield [(file.name, file.size, partial(_extract, tar, file)) for file in files]
 
 
 def _extract(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
     content = tar.extractfile(info)
     assert content is not None  # it is a regular file
     return content
-
-
-def _inside(folder: Path, name: str, archive: Path) -> Path:
-    for pure in (PurePosixPath(name), PureWindowsPath(name)):
-        if pure.is_absolute() or pure.drive or ".." in pure.parts:
-            raise ColorTrackError(f"{archive}: {name!r} leads out of the folder; it is not unpacked")
-    target = folder / name
-    if not target.resolve().is_relative_to(folder.resolve()):  # through a link that was there before
-        raise ColorTrackError(f"{archive}: {name!r} leads out of {folder}; it is not unpacked")
-    return target
-
-
-def _fetch(archive: Archive, path: Path, progress: Progress | None) -> None:
-    """Download to the path, going on from what an earlier try left in ``<name>.part``."""
-    part = path.with_name(f"{path.name}.part")
-    for attempt in range(ATTEMPTS):
-        try:
-            if _fetch_rest(archive, part, progress):
-                break
-        except urllib.error.HTTPError:
-            raise
-        except (OSError, http.client.HTTPException):
-            if attempt == ATTEMPTS - 1:
-                raise
-    else:
-        raise OSError(f"the connection broke off {ATTEMPTS} times; what came is kept")
-    if not _is_official(part, archive):
-        part.unlink()
-        raise ColorTrackError(
-            f"{archive.url} does not have the checksum of the official archive "
-            f"({' or '.join(archive.digests)}), so it was deleted; download it again"
-        )
-    part.rename(path)
-
-
-def _fetch_rest(archive: Archive, part: Path, progress: Progress | None) -> bool:
-    """One request for what is missing; whether the file is complete then."""
-    offset = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(archive.url, headers={"Range": f"bytes={offset}-"} if offset else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is missing
-            return True
-        raise
-    with response:
-        if response.status != 206:  # the server sends it from the start
-            offset = 0
-        length = response.headers.get("Content-Length")
-        total = offset + int(length) if length else 0
-        with part.open("ab" if offset else "wb") as file:
-            while chunk := response.read(CHUNK):
-                file.write(chunk)
-                offset += len(chunk)
-                if progress:
-                    progress(offset, total, archive.name)
-    return offset >= total
-
-
-def _is_official(path: Path, archive: Archive) -> bool:
-    for digest in archive.digests:
-        algorithm, expected = digest.split(":")
-        computed = hashlib.new(algorithm, usedforsecurity=False)
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                computed.update(chunk)
-        if computed.hexdigest() == expected:
-            return True
-    return False

@@ -1,7 +1,8 @@
-"""JHMDB, people with 15 joints in every frame, in the layout of the official archives."""
+"""JHMDB: people with 15 joints in every frame, in the layout of the official archives."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,48 +10,36 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fiftyone_colortrack.datasets import numbered_images, read_text
-from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.video import Frames, open_frames
+from fiftyone_colortrack.datasets import list_frames, read_text
+from fiftyone_colortrack.errors import ColorTrackError, OnError
+from fiftyone_colortrack.progress import ProgressCallback
+from fiftyone_colortrack.video import IMAGE_SUFFIXES, Frames, is_hidden, open_frames
 
 if TYPE_CHECKING:
     import fiftyone as fo
 
-    from fiftyone_colortrack.datasets.video_dataset import OnError, Progress
-
 JOINTS = (
-    "neck",
-    "belly",
-    "face",
-    "right shoulder",
-    "left shoulder",
-    "right hip",
-    "left hip",
-    "right elbow",
-    "left elbow",
-    "right knee",
-    "left knee",
-    "right wrist",
-    "left wrist",
-    "right ankle",
-    "left ankle",
+    *("neck", "belly", "face", "right shoulder", "left shoulder", "right hip", "left hip", "right elbow"),
+    *("left elbow", "right knee", "left knee", "right wrist", "left wrist", "right ankle", "left ankle"),
 )
 LIMBS = ((2, 0, 1), (0, 3, 7, 11), (0, 4, 8, 12), (1, 5, 9, 13), (1, 6, 10, 14))
-"""The skeleton: lines through joints, by their place in `JOINTS`."""
+"""The skeleton: chains of joints, as indices into `JOINTS`."""
 FRAME_RATE = 30
+MOST_ELEMENTS = 2**28
+"""A larger MATLAB matrix, or a file of more bytes, is refused unread; a clip's masks have 2**22."""
 
 
 @dataclass(frozen=True)
 class JhmdbClip:
     """One clip of JHMDB.
 
-    Args:
-        name: of the clip
+    Attributes:
+        name: the clip's name
         action: its class
         frames: its images in ``Rename_Images``, or its one file in ``ReCompress_Videos``
-        joints: the file with the positions of its joints
-        mask: the file with its puppet masks, None where the dataset has none
-        splits: ``split1-train`` or ``split1-test``, and so on; empty where the dataset has no lists
+        joints: the file with its joints
+        mask: the file with its puppet masks; None if the dataset has none
+        splits: such as ``split1-train``; empty if the dataset has no lists
     """
 
     name: str
@@ -62,13 +51,17 @@ class JhmdbClip:
 
     @property
     def source(self) -> Path | list[Path]:
-        """What `video.open_frames` takes: the images, or the video file."""
-        return list(self.frames) if self.frames[0].suffix == ".png" else self.frames[0]
+        """The images or the video file, for `video.open_frames`."""
+        return list(self.frames) if self.has_images else self.frames[0]
+
+    @property
+    def has_images(self) -> bool:
+        return self.frames[0].suffix.lower() in IMAGE_SUFFIXES
 
     def read_joints(self) -> np.ndarray:
-        """(x, y) of `JOINTS` in pixels, ``[T, 15, 2]``.
+        """Read the (x, y) of `JOINTS` in pixels, ``[T, 15, 2]``.
 
-        The file calls the centre of the first pixel (1, 1), this package calls it (0.5, 0.5).
+        The center of the first pixel is (1, 1) in the file, and (0.5, 0.5) here.
 
         Raises:
             ColorTrackError: if the file cannot be read, or does not hold 15 joints
@@ -85,7 +78,7 @@ class JhmdbClip:
         return positions.transpose(2, 1, 0).astype(float) - 0.5  # T x 15 x 2
 
     def read_masks(self) -> np.ndarray | None:
-        """Puppet masks, bool ``[T, H, W]``; None where the dataset has none.
+        """Read the puppet masks, bool ``[T, H, W]``; None if the dataset has none.
 
         Raises:
             ColorTrackError: if the file cannot be read, or does not hold masks
@@ -101,16 +94,16 @@ class JhmdbClip:
 def read_jhmdb(
     root: str | Path, split: str | None = None, clips: Sequence[str] | None = None
 ) -> list[JhmdbClip]:
-    """List the clips of a JHMDB folder; their files exist, but are not opened yet.
+    """List the clips of a JHMDB folder. Their files exist, but are not read yet.
 
     Args:
         root: the folder with ``joint_positions``, ``splits``, and ``Rename_Images`` or ``ReCompress_Videos``;
-            ``puppet_mask`` is used where it is there
+            it may have ``puppet_mask``
         split: ``split1-train``, ``split1-test``, and so on to 3; all clips if not given
-        clips: names; all if not given
+        clips: names of clips; all if not given
 
     Raises:
-        ColorTrackError: if the folder is not JHMDB, or a split, clip or file is missing
+        ColorTrackError: if the folder is not JHMDB, or a split, clip, or file is missing
     """
     folder = JhmdbFolder(root, split)
     return [folder.clip(name) for name in folder.select(clips)]
@@ -123,64 +116,59 @@ def load_jhmdb(
     split: str | None = None,
     clips: Sequence[str] | None = None,
     video_dir: str | Path | None = None,
+    overwrite: bool = False,
     on_error: OnError = "raise",
     persistent: bool = False,
-    overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: bool | ProgressCallback | None = None,
 ) -> fo.Dataset:
     """Load a JHMDB folder as a FiftyOne video dataset.
 
-    Samples have the ``action`` as a classification and their splits as tags; their frames have ``keypoints``
-    with the skeleton, ``boxes`` (around the puppet mask, or the joints where there is none) and, where the
-    dataset has them, ``masks``, and the path of their image in ``filepath``.
+        dataset = load_jhmdb("JHMDB", split="split1-test")
+
+    Samples have the ``action`` as a classification, their splits as tags, and their name in ``clip``. Frames
+    have ``keypoints`` with the skeleton, ``boxes`` around the puppet mask, or around the joints if there is
+    none, ``masks`` if the dataset has them, and their image in ``filepath``.
 
     Args:
         root: see `read_jhmdb`
-        name: of the dataset; ``jhmdb`` if not given, with a number where that exists
-        split, clips: see `read_jhmdb`
-        video_dir: where the encoded videos go, which are used again the next time; if not given,
-            ``root/colortrack-videos``, or FiftyOne's folder for datasets where ``root`` cannot be written
-        on_error: ``raise``, or ``skip`` clips with missing or bad files: ``dataset.info["skipped"]`` then
-            says which and why
+        name: the dataset's name; by default ``jhmdb``, with a number if that is taken
+        split: see `read_jhmdb`
+        clips: see `read_jhmdb`
+        video_dir: the folder for encoded videos, which are used again the next time; by default
+            ``root/colortrack-videos``, or FiftyOne's folder for datasets if ``root`` is read-only
+        overwrite: replace a dataset of this name when the new one is complete
+        on_error: "raise", or "skip" clips that fail; ``dataset.info["skipped"]`` then has their errors
         persistent: keep the dataset when the database shuts down
-        overwrite: replace a dataset of that name once this one is complete
-        progress: called with the number of videos done, of all, and the last one's name
+        progress: a callback, or whether to show a bar; FiftyOne's setting if not given
+
+    Returns:
+        The dataset
 
     Raises:
-        ColorTrackError: if something is missing or cannot be read; no dataset is left behind
+        ColorTrackError: if the name is taken, or something is missing or cannot be read; no dataset is left
     """
-    from fiftyone_colortrack.datasets.video_dataset import build_dataset, unused_name
+    import fiftyone as fo
+
+    from fiftyone_colortrack.datasets.video_dataset import (
+        add_videos,
+        build_dataset,
+        unused_name,
+        video_folder,
+    )
+    from fiftyone_colortrack.fields import set_skeleton
 
     folder = JhmdbFolder(root, split)
+    names, videos = folder.select(clips), video_folder(folder.root, video_dir)
+    skeleton = fo.KeypointSkeleton(labels=list(JOINTS), edges=[list(limb) for limb in LIMBS])
     with build_dataset(name or unused_name("jhmdb"), persistent, overwrite) as dataset:
-        add_jhmdb(dataset, folder, clips, video_dir, on_error, progress)
+        dataset.info |= {"source": "JHMDB", "root": str(folder.root.resolve())}
+        set_skeleton(dataset, "keypoints", skeleton)
+        add_videos(dataset, names, lambda name: _sample(folder.clip(name), videos), on_error, progress)
     return dataset
 
 
-def add_jhmdb(
-    dataset: fo.Dataset,
-    folder: JhmdbFolder,
-    clips: Sequence[str] | None = None,
-    video_dir: str | Path | None = None,
-    on_error: OnError = "raise",
-    progress: Progress | None = None,
-) -> None:
-    """Add clips to a dataset; for the arguments see `load_jhmdb`."""
-    import fiftyone as fo
-
-    from fiftyone_colortrack.datasets.video_dataset import add_videos, video_folder
-    from fiftyone_colortrack.fields import set_skeleton
-
-    videos = video_folder(folder.root, video_dir)
-    skeleton = fo.KeypointSkeleton(labels=list(JOINTS), edges=[list(limb) for limb in LIMBS])
-    dataset.info |= {"source": "JHMDB", "root": str(folder.root.resolve())}
-    set_skeleton(dataset, "keypoints", skeleton)
-    names = folder.select(clips)
-    add_videos(dataset, names, lambda name: _sample(folder.clip(name), videos), on_error, progress)
-
-
 class JhmdbFolder:
-    """What clips a JHMDB folder has; their files are looked up one by one.
+    """The clips of a JHMDB folder; their files are looked up one by one.
 
     Args:
         root: see `read_jhmdb`
@@ -192,8 +180,9 @@ class JhmdbFolder:
 
     def __init__(self, root: str | Path, split: str | None = None) -> None:
         self.root = Path(root)
+        joints = sorted(self.root.glob("joint_positions/*/*/joint_positions.mat"))
         self._joints = {
-            p.parent.name: p for p in sorted(self.root.glob("joint_positions/*/*/joint_positions.mat"))
+            path.parent.name: path for path in joints if not any(map(is_hidden, path.parents[:2]))
         }
         if not self._joints:
             raise ColorTrackError(
@@ -209,7 +198,7 @@ class JhmdbFolder:
         self.names = [name for name in self._joints if split is None or split in self._splits.get(name, ())]
 
     def select(self, clips: Sequence[str] | None) -> list[str]:
-        """The given names, or all; a name that is not there is an error."""
+        """The given names, or all; a name that is not there raises a ColorTrackError."""
         for name in clips or ():
             if name not in self.names:
                 raise ColorTrackError(f"{self.root} has no clip {name!r} with joints")
@@ -226,10 +215,11 @@ class JhmdbFolder:
         images = self.root / "Rename_Images" / action / name
         video = self.root / "ReCompress_Videos" / action / f"{name}.avi"
         mask = self.root / "puppet_mask" / action / name / "puppet_mask.mat"
-        frames = tuple(numbered_images(images, ".png", first=1))
+        frames = tuple(list_frames(images))
         if not frames and not video.is_file():
             raise ColorTrackError(
-                f"{name} of {self.root} has neither images ({images}) nor a video ({video})"
+                f"clip {name} of {self.root} has neither images in {images} nor the video {video}; restore "
+                "them"
             )
         return JhmdbClip(
             name,
@@ -243,13 +233,15 @@ class JhmdbFolder:
     def _read_splits(self) -> dict[str, tuple[str, ...]]:
         splits: dict[str, tuple[str, ...]] = {}
         for path in sorted(self.root.glob("splits/*_test_split[123].txt")):
+            if is_hidden(path):
+                continue
             for number, line in enumerate(read_text(path).splitlines(), start=1):
                 words = line.split()
                 if not words:
                     continue
                 if len(words) != 2 or words[1] not in ("0", "1", "2") or not words[0].endswith(".avi"):
                     raise ColorTrackError(f"{path}, line {number}: {line[:200]!r} is not '<clip>.avi 1' or 2")
-                if words[1] != "0":  # 0: not used
+                if words[1] != "0":  # which is in neither
                     tag = f"split{path.stem[-1]}-{'train' if words[1] == '1' else 'test'}"
                     clip = words[0].removesuffix(".avi")
                     splits[clip] = (*splits.get(clip, ()), tag)
@@ -268,14 +260,13 @@ def _sample(clip: JhmdbClip, videos: Path) -> fo.Sample:
 
     joints, masks, frames = clip.read_joints(), clip.read_masks(), open_frames(clip.source)
     _check_fit(clip, joints, masks, frames)
-    path = videos / clip.action / f"{clip.name}.mp4"
-    info = encode_once(path, frames, FRAME_RATE)
+    path, info = encode_once(videos, clip.name, clip.frames, frames, FRAME_RATE)
     sample = video_sample(path, info, tags=list(clip.splits), clip=clip.name)
     sample["action"] = fo.Classification(label=clip.action)
     person = Instances({1: "person"})
     for t in range(len(frames)):
         frame = fo.Frame()
-        if len(clip.frames) > 1 or clip.frames[0].suffix == ".png":
+        if clip.has_images:
             frame["filepath"] = str(clip.frames[t].resolve())
         if t < len(joints):
             points = relative_points(joints[t], info)
@@ -312,12 +303,17 @@ def _box(joints: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
 
 
 def _read_matrix(path: Path, key: str) -> np.ndarray:
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
     try:
+        sizes = {name: math.prod(shape) for name, shape, _ in whosmat(path)}
+        if max(path.stat().st_size, sizes.get(key, 0)) > MOST_ELEMENTS:
+            raise ColorTrackError(f"{path} is too large for the labels of one clip; remove or replace it")
         matrix = loadmat(path, variable_names=[key])[key]
+    except ColorTrackError:
+        raise
     except KeyError as error:
-        raise ColorTrackError(f"{path} has no matrix {key!r}") from error
-    except Exception as error:  # scipy raises what it comes across in a damaged file
+        raise ColorTrackError(f"{path} has no matrix {key!r}; replace it with the official file") from error
+    except Exception as error:  # SciPy raises many kinds on damaged files
         raise ColorTrackError(f"{path} cannot be read as a MATLAB file: {error}") from error
     return np.asarray(matrix)

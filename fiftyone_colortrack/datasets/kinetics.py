@@ -1,8 +1,9 @@
-"""Kinetics, clips of human actions: from a folder in any of the usual layouts, or through FiftyOne's zoo."""
+"""Kinetics: clips of human actions, from a folder in any common layout, or from FiftyOne's zoo."""
 
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fiftyone_colortrack.datasets import find_files
-from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.video import VIDEO_SUFFIXES, VideoFile
+from fiftyone_colortrack.errors import ColorTrackError, OnError
+from fiftyone_colortrack.progress import ProgressCallback
+from fiftyone_colortrack.video import (
+    MAX_FRAME_RATE,
+    VIDEO_SUFFIXES,
+    VideoFile,
+    is_hidden,
+    plays_in_browser,
+)
 
 if TYPE_CHECKING:
     import fiftyone as fo
-
-    from fiftyone_colortrack.datasets.video_dataset import OnError, Progress
 
 ZOO_NAMES = ("kinetics-400", "kinetics-600", "kinetics-700", "kinetics-700-2020")
 SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
@@ -33,10 +39,10 @@ _Row = tuple[str | None, str | None]  # label and split
 class KineticsClip:
     """One clip of Kinetics.
 
-    Args:
+    Attributes:
         path: the video file
-        label: the action, None where neither a folder nor a list tells
-        split: ``train``, ``val`` or ``test``, None where nothing tells
+        label: the action; None if neither a folder nor a list tells it
+        split: ``train``, ``val``, or ``test``; None if unknown
     """
 
     path: Path
@@ -52,15 +58,16 @@ def read_kinetics(
 ) -> list[KineticsClip]:
     """List the videos of a folder, without opening them.
 
-    Labels and splits come from lists (``*.csv`` in the folder or in its ``annotations``, with the columns
-    ``label``, ``youtube_id``, ``time_start``, ``time_end`` and ``split``; a file is called after the id, or
-    after id, start and end), or else from folders: ``<split>/<label>/``, ``<label>/``, ``<split>/`` or none.
+    Labels and splits come from lists: ``*.csv`` in the folder or in its ``annotations``, with the columns
+    ``label``, ``youtube_id``, ``time_start``, ``time_end``, and ``split``. Files are named after the id, or
+    after id, start, and end. Files that no list names take them from their folders: ``<split>/<label>/``,
+    ``<label>/``, or ``<split>/``.
 
     Args:
         root: the folder
         split: only videos of this split
         classes: only videos with these labels
-        max_samples: at most so many videos
+        max_samples: at most this many videos
 
     Raises:
         ColorTrackError: if no video is left, or a list cannot be read
@@ -68,11 +75,12 @@ def read_kinetics(
     root = Path(root)
     if not root.is_dir():
         raise ColorTrackError(
-            f"{root} is not a folder, nor one of the zoo's datasets: {', '.join(ZOO_NAMES)}"
+            f"{root} is neither a folder nor one of the zoo's datasets: {', '.join(ZOO_NAMES)}"
         )
     rows: dict[_Key, _Row] = {}
     for path in sorted([*root.glob("*.csv"), *root.glob("annotations/*.csv")]):
-        rows.update(_read_rows(path))
+        if not is_hidden(path):
+            rows.update(_read_rows(path))
     clips = [_clip(root, path, rows) for path in find_files(root, VIDEO_SUFFIXES)]
     if not clips:
         raise ColorTrackError(f"{root} has no videos")
@@ -91,7 +99,7 @@ def read_kinetics(
 
 
 def _some(names: set[str | None]) -> str:
-    """Names for an error message: not hundreds of them."""
+    """The first of possibly hundreds of names, for an error message."""
     known = sorted(name for name in names if name is not None)
     return ", ".join([*known[:20], *(["..."] if len(known) > 20 else [])]) or "none"
 
@@ -104,32 +112,36 @@ def load_kinetics(
     classes: Sequence[str] | None = None,
     max_samples: int | None = None,
     video_dir: str | Path | None = None,
-    on_error: OnError = "skip",
-    persistent: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    on_error: OnError = "raise",
+    persistent: bool = False,
+    progress: bool | ProgressCallback | None = None,
 ) -> fo.Dataset:
-    """Load Kinetics as a FiftyOne video dataset.
+    """Load Kinetics, or any folder of videos, as a FiftyOne video dataset.
 
-    Samples have the ``action`` as a classification and their split as a tag, where they are known.
+        dataset = load_kinetics("videos", on_error="skip")
+
+    Samples have the ``action`` as a classification and their split as a tag, if they are known.
 
     Args:
-        source: a folder, see `read_kinetics`; or the name of one of FiftyOne's zoo datasets, like
-            ``kinetics-400``, which FiftyOne downloads in its own way (limit them with ``classes`` and
-            ``max_samples``; ``video_dir``, ``on_error`` and ``progress`` are for folders alone)
-        name: of the dataset; ``kinetics`` if not given, with a number where that exists
-        split, classes, max_samples: see `read_kinetics`
-        video_dir: where videos go that browsers cannot play and that are therefore encoded anew; if not
-            given, ``source/colortrack-videos``, or FiftyOne's folder for datasets where ``source`` cannot be
-            written
-        on_error: ``skip`` videos that cannot be decoded (``dataset.info["skipped"]`` then says which and
-            why), or ``raise``
+        source: a folder, see `read_kinetics`; or one of FiftyOne's zoo datasets, such as ``kinetics-400``,
+            which FiftyOne downloads; limit those with ``classes`` and ``max_samples``
+        name: the dataset's name; by default ``kinetics``, with a number if that is taken
+        split: see `read_kinetics`
+        classes: see `read_kinetics`
+        max_samples: see `read_kinetics`
+        video_dir: the folder for copies of videos that browsers cannot play; by default
+            ``source/colortrack-videos``, or FiftyOne's folder for datasets if ``source`` is read-only
+        overwrite: replace a dataset of this name when the new one is complete
+        on_error: "raise", or "skip" videos that fail; ``dataset.info["skipped"]`` then has their errors
         persistent: keep the dataset when the database shuts down
-        overwrite: replace a dataset of that name once this one is complete
-        progress: called with the number of videos done, of all, and the last one's name
+        progress: a callback, or whether to show a bar; FiftyOne's setting if not given
+
+    Returns:
+        The dataset
 
     Raises:
-        ColorTrackError: if nothing can be loaded; no dataset is left behind
+        ColorTrackError: if the name is taken, or something cannot be loaded; no dataset is left
     """
     from fiftyone_colortrack.datasets.video_dataset import (
         add_videos,
@@ -140,45 +152,40 @@ def load_kinetics(
 
     with build_dataset(name or unused_name("kinetics"), persistent, overwrite) as dataset:
         if str(source) in ZOO_NAMES:
-            _add_zoo(dataset, str(source), split, classes, max_samples)
-            return dataset
-        root = Path(source)
-        clips = {str(c.path.relative_to(root)): c for c in read_kinetics(root, split, classes, max_samples)}
+            root, clips = _download(str(source), split, classes, max_samples)
+        else:
+            root, clips = Path(source), read_kinetics(source, split, classes, max_samples)
         videos = video_folder(root, video_dir)
+        named = {str(clip.path.relative_to(root)): clip for clip in clips}
         dataset.info |= {"source": "Kinetics", "root": str(root.resolve())}
-        dataset.save()
-        add_videos(
-            dataset,
-            list(clips),
-            lambda key: _sample(clips[key], (videos / key).with_suffix(".mp4")),
-            on_error,
-            progress,
-        )
+        add_videos(dataset, list(named), lambda name: _sample(named[name], videos), on_error, progress)
     return dataset
 
 
-def _sample(clip: KineticsClip, encoded: Path) -> fo.Sample:
+def _sample(clip: KineticsClip, videos: Path) -> fo.Sample:
     import fiftyone as fo
 
-    from fiftyone_colortrack.datasets.video_dataset import encode_once, is_playable, video_sample
+    from fiftyone_colortrack.datasets.video_dataset import encode_once, video_sample
 
     frames = VideoFile(clip.path)
     path, info = clip.path, frames.info
-    if not is_playable(path, info):
-        path, info = encoded, encode_once(encoded, frames, info.frame_rate)
+    if not 0 < info.frame_rate <= MAX_FRAME_RATE:
+        raise ColorTrackError(
+            f"{path} states {info.frame_rate:g} frames per second; set a rate from 1 to {MAX_FRAME_RATE}, "
+            "for example: ffmpeg -r 25 -i INPUT OUTPUT.mp4"
+        )
+    if not plays_in_browser(info):
+        path, info = encode_once(videos, path.stem, [path], frames, info.frame_rate)
     sample = video_sample(path, info, tags=[clip.split] if clip.split else [])
     if clip.label is not None:
         sample["action"] = fo.Classification(label=clip.label)
     return sample
 
 
-def _add_zoo(
-    dataset: fo.Dataset,
-    zoo_name: str,
-    split: str | None,
-    classes: Sequence[str] | None,
-    max_samples: int | None,
-) -> None:
+def _download(
+    zoo_name: str, split: str | None, classes: Sequence[str] | None, max_samples: int | None
+) -> tuple[Path, list[KineticsClip]]:
+    """Let FiftyOne's zoo download clips; returns their common folder, and the clips."""
     import fiftyone.zoo as foz
 
     from fiftyone_colortrack.datasets.video_dataset import unused_name
@@ -191,21 +198,30 @@ def _add_zoo(
             max_samples=max_samples,
             dataset_name=unused_name(f"{zoo_name}-download"),
         )
-    except Exception as error:  # no network, no yt-dlp, unknown classes: the zoo raises what it likes
+    except Exception as error:  # no network, no yt-dlp, unknown classes: the zoo raises many kinds
         raise ColorTrackError(
             f"{zoo_name} cannot be downloaded ({error}); without a network, "
             "put videos into folders named by class, and load the folder around them"
         ) from error
     try:
-        dataset.merge_samples(downloaded)
-        dataset.rename_sample_field("ground_truth", "action")
+        clips = [
+            KineticsClip(
+                Path(sample.filepath),
+                sample.ground_truth.label if sample.ground_truth else None,
+                next((SPLITS[tag] for tag in sample.tags if tag in SPLITS), None),
+            )
+            for sample in downloaded
+        ]
     finally:
         downloaded.delete()
+    if not clips:
+        raise ColorTrackError(f"{zoo_name} has no such clips; choose other classes or another split")
+    return Path(os.path.commonpath([clip.path.parent for clip in clips])), clips
 
 
 def _clip(root: Path, path: Path, rows: dict[_Key, _Row]) -> KineticsClip:
     match = _CLIP.fullmatch(path.stem)
-    assert match is not None  # the id takes whatever the rest leaves
+    assert match is not None  # the id takes what the rest leaves
     start = int(match["start"]) if match["start"] else None
     for key in ((match["id"], start), (match["id"], None), (path.stem, None)):
         if key in rows:
@@ -216,7 +232,7 @@ def _clip(root: Path, path: Path, rows: dict[_Key, _Row]) -> KineticsClip:
 
 
 def _read_rows(path: Path) -> Iterator[tuple[_Key, _Row]]:
-    """Every row twice, with its start and without, so that both kinds of file names are found."""
+    """Each row twice, with its start and without, to find both kinds of file names."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

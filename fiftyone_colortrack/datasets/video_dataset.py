@@ -1,98 +1,145 @@
-"""What the loaders share: building a FiftyOne video dataset whole or not at all.
+"""What loaders share: making a FiftyOne video dataset that is either complete or not there.
 
-This module imports FiftyOne; the readers beside it do not, and import it only where they load.
+This module imports FiftyOne. The readers import it only when they load a dataset.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import fiftyone as fo
 import fiftyone.core.utils as fou
 import numpy as np
+from fiftyone.core.odm import get_db_conn
+from mongoengine.errors import NotUniqueError
+from pymongo.errors import PyMongoError
 
 from fiftyone_colortrack.datasets import ENCODED
-from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.errors import ColorTrackError, OnError
+from fiftyone_colortrack.fields import color_by_instance
 from fiftyone_colortrack.fields.shapes import regions, relative_box
-from fiftyone_colortrack.pictures import COLORS
+from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 from fiftyone_colortrack.video import Frames, VideoInfo, probe, write_video
 
 logger = logging.getLogger(__name__)
 
-PLAYABLE_CODECS = frozenset({"h264", "vp8", "vp9", "av1"})
-PLAYABLE_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm"})
-
-OnError = Literal["skip", "raise"]
-Progress = Callable[[int, int, str], None]
-"""Called after every video with the number done, the number of all, and the name of the one just done."""
+LOADING = "loading"
+"""Key in the info of a dataset that is still being loaded, or whose loading was killed."""
+LONGEST_STEM = 60
+"""Characters of an encoded file's name; file systems take 255 bytes, also for temporary names."""
+REMEDIES = {
+    errno.ENOSPC: "free disk space, or choose another folder for videos (video_dir)",
+    errno.EDQUOT: "free disk space, or choose another folder for videos (video_dir)",
+    errno.EACCES: "change its permissions, or choose another folder for videos (video_dir)",
+    errno.EROFS: "choose another folder for videos (video_dir)",
+    errno.ENAMETOOLONG: "give it a shorter name",
+}
 
 
 @contextmanager
 def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) -> Iterator[fo.Dataset]:
-    """A new video dataset that gets its name when the block ends, and is deleted if the block fails.
+    """Make a video dataset, and remove it if the block fails.
+
+    The dataset has its name from the beginning, so nobody else can take it. When it replaces a dataset, that
+    one keeps the name until the block ends.
 
     Args:
-        name: of the dataset
-        persistent: keep it when the database shuts down
-        overwrite: replace a dataset of that name; the old one stays until the new one is complete
+        name: the dataset's name
+        persistent: whether to keep the dataset when the database shuts down
+        overwrite: whether to replace a dataset of this name
 
     Raises:
-        ColorTrackError: if the name cannot be used, see `check_name`
+        ColorTrackError: if the name is invalid or taken, now or when the block ends
     """
     check_name(name, overwrite)
-    dataset = fo.Dataset(f"{name}-loading-{uuid.uuid4().hex[:8]}")
+    old = fo.load_dataset(name) if fo.dataset_exists(name) else None
+    dataset = _create(f"{name}-loading-{uuid.uuid4().hex[:8]}" if old else name)
     try:
         dataset.media_type = fo.core.media.VIDEO
+        dataset.info[LOADING] = True
         color_by_instance(dataset)
         yield dataset
-        if fo.dataset_exists(name):
-            fo.delete_dataset(name)
-        dataset.name = name
+        _check_exists(dataset)
+        del dataset.info[LOADING]
         dataset.persistent = persistent
+        if old is not None:
+            _replace(old, dataset, name)
     except BaseException:
-        dataset.delete()
+        # Samples that are left under the name belong to somebody else: `add_videos` removes its own.
+        if _exists(dataset) and (old is not None or len(dataset) == 0):
+            dataset.delete()
         raise
+
+
+def _create(name: str) -> fo.Dataset:
+    try:
+        return fo.Dataset(name)
+    except (ValueError, NotUniqueError) as error:  # somebody has just taken it
+        raise ColorTrackError(f"a dataset {name!r} exists now; choose another name") from error
+
+
+def _exists(dataset: fo.Dataset) -> bool:
+    """Whether a dataset is in the database, under any name; another process may have deleted it."""
+    return not dataset.deleted and get_db_conn().datasets.count_documents({"_id": dataset._doc.id}) > 0
+
+
+def _check_exists(dataset: fo.Dataset) -> None:
+    if not _exists(dataset):
+        raise ColorTrackError(f"somebody has deleted the dataset {dataset.name!r} while it was loading")
+
+
+def _replace(old: fo.Dataset, new: fo.Dataset, name: str) -> None:
+    """Give a dataset the name of another one, and delete that; the other one stays if the name is lost."""
+    replaces = _exists(old)
+    if replaces:
+        old.name = f"{name}-replaced-{uuid.uuid4().hex[:8]}"
+    try:
+        new.name = name
+    except (ValueError, NotUniqueError) as error:
+        if replaces:
+            old.name = name
+        raise ColorTrackError(f"somebody has made another dataset {name!r}; choose another name") from error
+    if replaces:
+        old.delete()
 
 
 def check_name(name: str, overwrite: bool = False) -> None:
     """Raise a ColorTrackError if a new dataset cannot have this name.
 
     Args:
-        name: of the dataset
-        overwrite: whether it may replace a dataset of exactly this name
+        name: the dataset's name
+        overwrite: whether the new dataset may replace one of exactly this name
     """
     try:
         slug = fou.to_slug(name)
     except ValueError as error:
-        raise ColorTrackError(f"{name!r} is no name for a dataset; use letters and digits") from error
-    taken = _taken().get(slug)
+        raise ColorTrackError(f"{name!r} is not a valid dataset name; use letters and digits") from error
+    taken = _names_by_slug().get(slug)
     if taken and not (overwrite and taken == name):
-        raise ColorTrackError(f"a dataset {taken!r} exists; replace it (overwrite), or choose another name")
+        state = "is being loaded, or its loading was killed" if _is_loading(taken) else "exists"
+        raise ColorTrackError(f"a dataset {taken!r} {state}; replace it (overwrite), or choose another name")
 
 
-def color_by_instance(dataset: fo.Dataset) -> None:
-    """Make the App give every object a colour of its own, as in `pictures`, instead of one to each field."""
-    pool = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in COLORS]
-    dataset.app_config.color_scheme = fo.ColorScheme(color_by="instance", color_pool=pool)
-    dataset.save()
+def _is_loading(name: str) -> bool:
+    return fo.dataset_exists(name) and bool(fo.load_dataset(name).info.get(LOADING))
 
 
 def unused_name(name: str) -> str:
-    """The name, with a number behind it if a dataset has it already."""
-    taken = _taken()
+    """The name, with a number appended if a dataset has it already."""
+    taken = _names_by_slug()
     candidates = (name, *(f"{name}-{i}" for i in range(2, 1000)))
     return next(candidate for candidate in candidates if fou.to_slug(candidate) not in taken)
 
 
-def _taken() -> dict[str, str]:
-    """Slug -> name of the datasets; FiftyOne takes for one name what differs in capitals and punctuation."""
+def _names_by_slug() -> dict[str, str]:
+    """FiftyOne considers names equal that differ only in case and punctuation."""
     return {fou.to_slug(name): name for name in fo.list_datasets()}
 
 
@@ -101,56 +148,110 @@ def add_videos(
     names: Sequence[str],
     make_sample: Callable[[str], fo.Sample],
     on_error: OnError = "raise",
-    progress: Progress | None = None,
+    progress: bool | ProgressCallback | None = None,
 ) -> None:
-    """Add one sample after the other.
+    """Add videos to a dataset one by one; if that fails, the dataset is left as it was.
 
     Args:
-        dataset: where to
-        names: of the videos
-        make_sample: builds the sample of a name, not yet in any dataset
-        on_error: whether a video with bad files ends it all, or is left out, with its error in
-            ``dataset.info["skipped"]``
-        progress: see `Progress`
+        dataset: the dataset to add to
+        names: names of the videos
+        make_sample: makes the sample of a name
+        on_error: "raise", or "skip" videos that fail; `dataset.info["skipped"]` then has their errors
+        progress: a callback, or whether to show a bar
 
     Raises:
-        ColorTrackError: the first error, or, where videos are left out, if none remains
+        ColorTrackError: if a video fails, or with "skip" if all do
     """
+    added: list[str] = []
     skipped: dict[str, str] = {}
-    for done, name in enumerate(names, start=1):
-        try:
-            sample = make_sample(name)
-        except ColorTrackError as error:
-            if on_error == "raise":
-                raise
-            skipped[name] = str(error)
-        else:
-            dataset.add_sample(sample)
-        if progress:
-            progress(done, len(names), name)
-    if len(skipped) == len(names):
-        reason = next(iter(skipped.values()), "there is none")
-        raise ColorTrackError(f"none of {len(names)} videos could be loaded: {reason}")
+    try:
+        with progress_bar(progress, f"Loading {dataset.name}") as update:
+            for done, name in enumerate(names, start=1):
+                try:
+                    sample = _checked(name, make_sample)
+                    _check_exists(dataset)
+                    added.append(sample.filepath)
+                    dataset.add_sample(sample)
+                except ColorTrackError as error:
+                    if on_error == "raise":
+                        raise
+                    skipped[_printable(name)] = str(error)
+                update(done, len(names), _printable(name))
+        if len(skipped) == len(names):
+            reason = next(iter(skipped.values()), "there is none")
+            raise ColorTrackError(f"none of {len(names)} videos could be loaded: {reason}")
+    except BaseException:
+        if _exists(dataset):
+            dataset.delete_samples(dataset.select_by("filepath", added))
+        raise
     if skipped:
-        logger.warning(
-            "%d of %d videos were left out: %s", len(skipped), len(names), "; ".join(skipped.values())
-        )
+        logger.warning("left out %d of %d videos: %s", len(skipped), len(names), "; ".join(skipped.values()))
         dataset.info["skipped"] = skipped
         dataset.save()
 
 
+def _checked(name: str, make_sample: Callable[[str], fo.Sample]) -> fo.Sample:
+    """The sample of a name; any error that one bad file can cause becomes a ColorTrackError."""
+    try:
+        sample = make_sample(name)
+        if sample.filepath != _printable(sample.filepath):
+            raise ColorTrackError(f"the name of {_printable(sample.filepath)} is not UTF-8; rename it")
+        return sample
+    except (ColorTrackError, PyMongoError):
+        raise
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "repair or remove the file")
+        raise ColorTrackError(
+            f"{name}: {error.filename or ''} {error.strerror or error}; {remedy}"
+        ) from error
+    except Exception as error:
+        raise ColorTrackError(
+            f"{name} cannot be loaded ({type(error).__name__}: {error}); repair or remove the file"
+        ) from error
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()
+
+
 def video_folder(root: Path, video_dir: str | Path | None) -> Path:
-    """Where encoded videos go: the given folder, else one beside the data, else one of FiftyOne's."""
+    """The folder for encoded videos: `video_dir`, a folder inside the data, or a folder of FiftyOne's own."""
     if video_dir is not None:
         return Path(video_dir)
     if os.access(root, os.W_OK):
         return root / ENCODED
-    digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]
-    return Path(fo.config.default_dataset_dir) / "colortrack" / f"{root.name}-{digest}"
+    return Path(fo.config.default_dataset_dir) / "colortrack" / f"{root.name}-{fingerprint(root.resolve())}"
 
 
-def encode_once(path: Path, frames: Frames, frame_rate: float) -> VideoInfo:
-    """Write the video, unless the file is there with the right number of frames of the right size."""
+def fingerprint(*parts: object) -> str:
+    """Some letters and digits that stand for these values."""
+    return hashlib.sha256(os.fsencode(repr(parts))).hexdigest()[:12]
+
+
+def encode_once(
+    folder: Path, name: str, sources: Sequence[Path], frames: Frames, frame_rate: float
+) -> tuple[Path, VideoInfo]:
+    """Encode a video for browsers, unless it was encoded before.
+
+    Each encoded video is in a folder of its own, named after the sources' paths, sizes, and times. So two
+    sources never share a file, and a changed source is encoded again.
+
+    Args:
+        folder: the folder for encoded videos
+        name: the file's name, without a suffix
+        sources: the video file or images
+        frames: the frames of `sources`
+        frame_rate: frames per second
+
+    Returns:
+        The file, and its facts at the encoded size, which is even
+
+    Raises:
+        ColorTrackError: if the frames cannot be read or the file cannot be written
+    """
+    status = [(str(path.resolve()), path.stat()) for path in sources]
+    source = fingerprint(*((path, found.st_size, found.st_mtime_ns) for path, found in status))
+    path = folder / source / f"{name[:LONGEST_STEM]}.mp4"
     even = (frames.width + frames.width % 2, frames.height + frames.height % 2)
     if path.is_file():
         try:
@@ -159,17 +260,18 @@ def encode_once(path: Path, frames: Frames, frame_rate: float) -> VideoInfo:
             pass
         else:
             if info.frame_count == len(frames) and (info.width, info.height) == even:
-                return info
-    return write_video(path, frames.read(range(len(frames))), frame_rate)
-
-
-def is_playable(path: Path, info: VideoInfo) -> bool:
-    """Whether today's browsers, and so the App, can show the file."""
-    return info.codec in PLAYABLE_CODECS and path.suffix.lower() in PLAYABLE_SUFFIXES
+                return path, info
+    return path, write_video(path, frames.read(range(len(frames))), frame_rate)
 
 
 def video_sample(path: Path, info: VideoInfo, **fields: object) -> fo.Sample:
-    """A sample with its metadata, so that FiftyOne needs no ffprobe."""
+    """A sample with the metadata that annotation needs, without FFprobe.
+
+    Args:
+        path: the video file
+        info: its facts
+        fields: more fields of the sample, such as `tags`
+    """
     metadata = fo.VideoMetadata(
         size_bytes=path.stat().st_size,
         mime_type=f"video/{path.suffix.lstrip('.').lower()}",
@@ -184,12 +286,12 @@ def video_sample(path: Path, info: VideoInfo, **fields: object) -> fo.Sample:
 
 
 def relative_points(points: np.ndarray, info: VideoInfo) -> list[tuple[float, float]]:
-    """Points ``[P, 2]`` in pixels as FiftyOne has them: shares of the video's size; NaN stays NaN."""
+    """Points `[P, 2]` in pixels as shares of the video's width and height; NaN stays NaN."""
     return [(float(x) / info.width, float(y) / info.height) for x, y in points]
 
 
 class Instances:
-    """The objects of one video: every label of an object shares one `fiftyone.Instance`."""
+    """The objects of one video: all labels of an object share its index and `fiftyone.Instance`."""
 
     def __init__(self, labels: Mapping[int, str] | None = None, default_label: str = "object") -> None:
         self._labels = labels or {}
@@ -197,17 +299,16 @@ class Instances:
         self._instances: dict[int, fo.Instance] = {}
 
     def common(self, index: int) -> dict[str, object]:
-        """The fields that all labels of an object have in common."""
+        """The fields that all labels of an object share."""
         instance = self._instances.setdefault(index, fo.Instance())
         return {"label": self._labels.get(index, self._default), "index": index, "instance": instance}
 
     def detections(self, ids: np.ndarray, info: VideoInfo) -> fo.Detections:
-        """Object ids ``[H, W]`` of a frame as detections with instance masks, at the video's encoded size."""
+        """Object ids `[H, W]` of a frame as detections with instance masks, relative to the encoded size."""
         canvas = (info.height, info.width)
-        found: Iterable = regions(ids)
         return fo.Detections(
             detections=[
                 fo.Detection(bounding_box=relative_box(region, canvas), mask=region.mask, **self.common(i))
-                for i, region in found
+                for i, region in regions(ids)
             ]
         )

@@ -1,60 +1,107 @@
-"""FiftyOne labels <-> tracking: reading what a person labelled, writing what the tracker found.
+"""FiftyOne labels <-> tracking: reading what a person labeled, writing what the tracker found.
 
-FiftyOne counts frames from 1 and gives coordinates as shares of the picture; everywhere else in this package
+FiftyOne counts frames from 1 and gives coordinates as shares of the image; everywhere else in this package
 frames count from 0 and coordinates are pixels. Only this room and the loaders in `datasets` convert.
 """
 
 from fiftyone_colortrack.fields.lock import Lock
 from fiftyone_colortrack.fields.objects import ObjectTable, TrackedObject
-from fiftyone_colortrack.fields.record import TrackRecord, digest
+from fiftyone_colortrack.fields.record import (
+    Corrections,
+    Part,
+    TrackRecord,
+    Written,
+    digest,
+    labels_of,
+    track_name,
+)
 from fiftyone_colortrack.fields.schema import (
     OUTPUT_TYPES,
     SEED_FRAMES,
     OutputKind,
     SeedFrames,
+    check_label_field,
+    check_seed_field,
+    check_videos,
+    clip_ranges,
+    color_by_instance,
     confidence_field,
     create_tracks_field,
     failed_tag,
     field_name,
     find_skeleton,
+    frame_path,
+    is_tracks,
     labelled_frames,
     record_field,
+    rename_companions,
     run_field,
     seed_fields,
-    select_labelled,
+    select_frames,
     set_skeleton,
     tracks_type,
+    whole,
 )
-from fiftyone_colortrack.fields.seeds import DrawnObjects, SeededVideo, open_video, read_drawn, read_seeds
-from fiftyone_colortrack.fields.tracks import TrackWriter, frame_label
+from fiftyone_colortrack.fields.seeds import (
+    DrawnLabels,
+    SeededVideo,
+    SeedRules,
+    find_corrections,
+    find_renamed,
+    open_video,
+    read_drawn,
+    read_seeds,
+    seed_frames,
+)
+from fiftyone_colortrack.fields.tracks import TrackWriter, default_output, frame_label, read_written
 
 __all__ = [
     "OUTPUT_TYPES",
     "SEED_FRAMES",
-    "DrawnObjects",
+    "Corrections",
+    "DrawnLabels",
     "Lock",
     "ObjectTable",
     "OutputKind",
+    "Part",
     "SeedFrames",
+    "SeedRules",
     "SeededVideo",
     "TrackRecord",
     "TrackWriter",
     "TrackedObject",
+    "Written",
+    "check_label_field",
+    "check_seed_field",
+    "check_videos",
+    "clip_ranges",
+    "color_by_instance",
     "confidence_field",
     "create_tracks_field",
+    "default_output",
     "digest",
     "failed_tag",
     "field_name",
+    "find_corrections",
+    "find_renamed",
     "find_skeleton",
     "frame_label",
+    "frame_path",
+    "is_tracks",
     "labelled_frames",
+    "labels_of",
     "open_video",
     "read_drawn",
     "read_seeds",
+    "read_written",
     "record_field",
+    "rename_companions",
     "run_field",
     "seed_fields",
-    "select_labelled",
+    "seed_frames",
+    "select_frames",
     "set_skeleton",
+    "track_name",
     "tracks_type",
+    "whole",
 ]

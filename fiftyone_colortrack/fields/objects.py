@@ -11,11 +11,15 @@ import fiftyone as fo
 from fiftyone_colortrack.fields.record import digest
 
 # What belongs to one label in one frame, not to its object.
-_OWN = frozenset({"id", "label", "tags", "index", "instance", "confidence", "keyframe", "attributes"}) | {
+_OWN = frozenset(
+    {"id", "label", "tags", "index", "instance", "confidence", "keyframe", "last", "attributes"}
+) | {
     "bounding_box",
     "mask",
     "mask_path",
     "points",
+    "closed",
+    "filled",
 }
 
 

@@ -1,13 +1,21 @@
-"""What a video's tracks were made from, so that a later run can tell what has changed since."""
+"""What a video's tracks were made from, and what was written: so that a later run can tell what changed."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+import zlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
+import fiftyone as fo
+import numpy as np
+
+from fiftyone_colortrack.fields.shapes import LABEL_LISTS, attribute, outline
 from fiftyone_colortrack.tracking.segments import Segment
+
+_ENTRY = np.dtype([("frame", "<u4"), ("object", "<u2"), ("check", "<u4")])
 
 
 def digest(*values: object) -> str:
@@ -15,40 +23,265 @@ def digest(*values: object) -> str:
     return hashlib.sha1(repr(values).encode(), usedforsecurity=False).hexdigest()
 
 
-@dataclass(frozen=True)
-class TrackRecord:
-    """Digests of what the tracks of one video were made from.
+def labels_of(container: fo.Label | None) -> list[fo.Label]:
+    """The labels in a frame's field; a segmentation counts as one label."""
+    if container is None:
+        return []
+    name = LABEL_LISTS.get(type(container))
+    return list(container[name]) if name else [container]
+
+
+def track_name(label: fo.Label) -> str:
+    """What the labels of one track have in common."""
+    if isinstance(label, fo.Segmentation):
+        return "segmentation"
+    return label.instance_id or f"{label.label}/{label.index}"
+
+
+def _checksum(label: fo.Label) -> int:
+    name = "" if isinstance(label, fo.Segmentation) else label.label
+    return zlib.crc32(repr((name, bool(attribute(label, "keyframe")), outline(label))).encode())
+
+
+class Corrections(NamedTuple):
+    """What differs from what a run wrote, by frame number (from 1).
 
     Attributes:
-        settings: of the model and everything else but the seeds
-        seeds: of all that was drawn
-        segments: of what each segment follows from
+        drawn: ids of labels that a person drew, changed, or marked as keyframes
+        deleted: names of tracks whose labels a person deleted
+        interpolated: ids of labels whose boxes FiftyOne's App interpolated between keyframes: see `compare`
     """
 
+    drawn: dict[int, frozenset[str]]
+    deleted: dict[int, frozenset[str]]
+    interpolated: dict[int, frozenset[str]]
+
+    def __len__(self) -> int:
+        """Number of labels that a person drew, changed, or deleted."""
+        return sum(map(len, self.drawn.values())) + sum(map(len, self.deleted.values()))
+
+
+@dataclass
+class Written:
+    """A checksum of each label that runs wrote, by track and frame.
+
+    While a portion of labels is on its way to the database, the checksums of the labels that it replaces are
+    kept as well: a run may be killed in between.
+    """
+
+    tracks: list[str] = field(default_factory=list)
+    checks: dict[tuple[int, int], int] = field(default_factory=dict)
+    replaced: dict[tuple[int, int], int] = field(default_factory=dict)
+    pending: frozenset[int] = frozenset()
+
+    def begin(self, number: int, labels: Iterable[fo.Label], deleted: Collection[str] = ()) -> None:
+        """Note the labels that are about to be written to a frame, in place of all earlier ones of a run."""
+        for key in [key for key in self.checks if key[0] == number]:
+            self.replaced[key] = self.checks[key]
+            if self.tracks[key[1]] not in deleted:
+                del self.checks[key]
+        for label in labels:
+            self.checks[number, self._number(track_name(label))] = _checksum(label)
+        self.pending |= {number}
+
+    def end(self) -> None:
+        """All that was noted has been written."""
+        self.pending, self.replaced = frozenset(), {}
+
+    def wrote(self, number: int, label: fo.Label) -> bool:
+        """Whether a run wrote a label as it is now."""
+        name = track_name(label)
+        if name not in self.tracks:
+            return False
+        key, check = (number, self.tracks.index(name)), _checksum(label)
+        return check in (self.checks.get(key), self.replaced.get(key))
+
+    def frames(self) -> list[int]:
+        """Numbers of the frames with labels of a run, ascending."""
+        return sorted({number for number, _ in self.checks})
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "tracks": self.tracks,
+            "checks": _pack(self.checks),
+            "replaced": _pack(self.replaced),
+            "pending": sorted(self.pending),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Written:
+        checks, replaced = _unpack(values["checks"]), _unpack(values["replaced"])
+        return cls(list(values["tracks"]), checks, replaced, frozenset(values["pending"]))
+
+    def _number(self, name: str) -> int:
+        if name not in self.tracks:
+            self.tracks.append(name)
+        return self.tracks.index(name)
+
+    def _by_frame(self) -> dict[int, frozenset[str]]:
+        found: dict[int, set[str]] = {}
+        for number, track in self.checks:
+            found.setdefault(number, set()).add(self.tracks[track])
+        return {number: frozenset(names) for number, names in found.items()}
+
+    def compare(self, frames: Mapping[int, Sequence[fo.Label]]) -> Corrections:
+        """What a person changed in the labels of some frames.
+
+        When a person edits a label, FiftyOne 1.22 marks it as a keyframe. It then overwrites the boxes between
+        this keyframe and its neighbors with linear interpolation (behind the last keyframe: with copies of
+        it), with `keyframe=False`, and leaves their masks. Such labels are not a person's: they are told by
+        their boxes, and tracked again.
+
+        Args:
+            frames: all labels of each frame, by its number (from 1): those that changed, and all keyframes
+        """
+        keyframes: dict[str, dict[int, list[float]]] = {}
+        for number, labels in frames.items():
+            for label in labels:
+                if isinstance(label, fo.Detection) and attribute(label, "keyframe"):
+                    keyframes.setdefault(track_name(label), {})[number] = label.bounding_box
+        by_frame = self._by_frame()
+        drawn, deleted, interpolated = {}, {}, {}
+        for number, labels in frames.items():
+            edited = [label for label in labels if not self.wrote(number, label)]
+            moved = {label.id for label in edited if _is_interpolated(label, number, keyframes)}
+            drawn[number] = frozenset(label.id for label in edited) - moved
+            interpolated[number] = frozenset(moved)
+            names = {track_name(label) for label in labels}
+            gone = by_frame.get(number, frozenset()) - names
+            deleted[number] = frozenset() if number in self.pending else gone
+        found = ({n: ids for n, ids in by.items() if ids} for by in (drawn, deleted, interpolated))
+        return Corrections(*found)
+
+
+def _is_interpolated(
+    label: fo.Label, number: int, keyframes: Mapping[str, Mapping[int, list[float]]]
+) -> bool:
+    boxes = keyframes.get(track_name(label), {})
+    before = max((n for n in boxes if n < number), default=None)
+    after = min((n for n in boxes if n > number), default=None)
+    if not isinstance(label, fo.Detection) or attribute(label, "keyframe") or before is None:
+        return False
+    share = 0.0 if after is None else (number - before) / (after - before)
+    start, end = np.array(boxes[before]), np.array(boxes[before if after is None else after])
+    return bool(np.allclose(label.bounding_box, start + share * (end - start), rtol=0, atol=1e-6))
+
+
+def _pack(checks: Mapping[tuple[int, int], int]) -> str:
+    entries = np.array([(*key, check) for key, check in checks.items()], _ENTRY)
+    return base64.b64encode(zlib.compress(entries.tobytes(), 1)).decode()
+
+
+def _unpack(text: str) -> dict[tuple[int, int], int]:
+    entries = np.frombuffer(zlib.decompress(base64.b64decode(text)), _ENTRY)
+    return {(frame, track): check for frame, track, check in entries.tolist()}
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a run did for some objects and frames of a video: for all of them, where it was not limited.
+
+    Attributes:
+        run: key of the run
+        seed_field: where its seeds came from
+        settings: digest of the model and everything else but the seeds
+        seeds: digest of all that was drawn
+        segments: digests of what each segment follows from
+        cuts: first frames (from 0) of new shots
+        done: numbers (from 1) of the frames that are written; None when all are
+    """
+
+    run: str
+    seed_field: str
     settings: str
     seeds: str
     segments: tuple[str, ...]
+    cuts: tuple[int, ...] = ()
+    done: frozenset[int] | None = None
 
     @classmethod
-    def of(cls, settings: str, drawn: Mapping[int, str], segments: Sequence[Segment]) -> TrackRecord:
-        """The record of tracks, from digests of what was `drawn` in each labelled frame."""
-        followed = [(s.frames, [(frame, drawn[frame]) for frame in sorted(s.seeds)]) for s in segments]
-        return cls(settings, cls.digest_of(drawn), tuple(digest(*segment) for segment in followed))
+    def of(
+        cls,
+        run: str,
+        seed_field: str,
+        settings: str,
+        drawn: Mapping[int, str],
+        segments: Sequence[Segment],
+        cuts: Sequence[int] = (),
+    ) -> Part:
+        """The part of tracks that follow from what was `drawn` (a digest per labeled frame)."""
+        followed = [(s.frames, [(frame, drawn.get(frame)) for frame in sorted(s.seeds)]) for s in segments]
+        digests = tuple(digest(*segment) for segment in followed)
+        return cls(run, seed_field, settings, cls.digest_of(drawn), digests, tuple(cuts))
 
     @staticmethod
     def digest_of(drawn: Mapping[int, str]) -> str:
-        """The attribute `seeds`, from digests of what was drawn in each labelled frame."""
+        """The attribute `seeds`, from digests of what was drawn in each labeled frame."""
         return digest(sorted(drawn.items()))
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrackRecord:
-        return cls(values["settings"], values["seeds"], tuple(values["segments"]))
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "segments": list(self.segments)}
-
-    def changed(self, segments: Sequence[Segment], earlier: TrackRecord | None) -> list[Segment]:
-        """Those of this record's segments that the tracks of an earlier record do not have."""
+    def todo(self, segments: Sequence[Segment], earlier: Part | None) -> list[Segment]:
+        """Those of this part's segments that an earlier one does not have, or did not finish."""
         if earlier is None or earlier.settings != self.settings:
             return list(segments)
-        return [s for s, made in zip(segments, self.segments, strict=True) if made not in earlier.segments]
+        done = earlier.done
+        return [
+            segment
+            for segment, made in zip(segments, self.segments, strict=True)
+            if made not in earlier.segments
+            or (done is not None and not done.issuperset(frame + 1 for frame in segment.frames))
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        done = None if self.done is None else _runs(self.done)
+        return {**vars(self), "segments": list(self.segments), "cuts": list(self.cuts), "done": done}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Part:
+        done = values["done"]
+        frames = None if done is None else frozenset(n for a, b in done for n in range(a, b + 1))
+        listed = {"segments": tuple(values["segments"]), "cuts": tuple(values["cuts"]), "done": frames}
+        return cls(**{**values, **listed})
+
+
+def _runs(numbers: Iterable[int]) -> list[list[int]]:
+    """First and last of each run of consecutive numbers."""
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return found
+
+
+@dataclass
+class TrackRecord:
+    """What is known of the tracks of one video, kept in `record_field`.
+
+    Attributes:
+        written: what runs wrote; None in records of version 0.1.0, which did not keep it
+        parts: what was tracked, by its scope: "all", or a digest of objects and frames
+    """
+
+    written: Written | None = field(default_factory=Written)
+    parts: dict[str, Part] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any] | None) -> TrackRecord:
+        """The record of tracks; a new one where there is none."""
+        if not values or "parts" not in values:
+            return cls(None if values else Written())
+        parts = {scope: Part.from_dict(part) for scope, part in values["parts"].items()}
+        written = Written.from_dict(values["written"])
+        return cls(written, parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "written": (self.written or Written()).to_dict(),
+            "parts": {scope: part.to_dict() for scope, part in self.parts.items()},
+        }
+
+    def begin(self, scope: str, part: Part, done: Collection[int]) -> None:
+        """A run starts to write a part, of which some frames stay as they are."""
+        self.written = self.written or Written()
+        self.parts[scope] = replace(part, done=frozenset(done))

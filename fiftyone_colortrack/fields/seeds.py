@@ -1,8 +1,9 @@
-"""Reading what a person labelled in a video."""
+"""Reading what a person labeled in a video."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -12,15 +13,27 @@ from fiftyone.core.collections import SampleCollection
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.objects import ObjectTable, TrackedObject
-from fiftyone_colortrack.fields.record import digest
-from fiftyone_colortrack.fields.schema import SeedFrames, field_name, select_labelled
+from fiftyone_colortrack.fields.record import Corrections, TrackRecord, digest, labels_of
+from fiftyone_colortrack.fields.schema import (
+    SeedFrames,
+    field_name,
+    frame_path,
+    is_tracks,
+    labelled_frames,
+    record_field,
+    select_frames,
+    whole,
+)
 from fiftyone_colortrack.fields.shapes import (
     Size,
     attribute,
     box_in_pixels,
+    has_area,
+    is_points,
     is_visible,
     outline,
     paint,
+    points_in_pixels,
     points_inside,
     split,
 )
@@ -32,46 +45,68 @@ Drawn = list[tuple[int, fo.Label]]
 
 
 @dataclass(frozen=True)
+class SeedRules:
+    """Which labels to start from, and what they mean.
+
+    Attributes:
+        which: labels of the first labeled frame, of all labeled frames, or only keyframes: labels with
+            `keyframe=True`, and those that a person changed since a run wrote them
+        objects: the objects to track, by the id of a label or instance, class, or index; None for all
+        frames: first and last frame (from 1) to track; None for all. `first` then means the first labeled
+            frame among these; else the last one before them, or the first one after them
+        fill_boxes: whether boxes are read as filled masks
+        complete: whether labeled frames show all objects: the track of an object that they leave out ends
+    """
+
+    which: SeedFrames = "first"
+    objects: tuple[str | int, ...] | None = None
+    frames: tuple[int, int] | None = None
+    fill_boxes: bool = False
+    complete: bool = False
+
+    def in_order(self, numbers: Iterable[int]) -> list[int]:
+        """Numbers of labeled frames in the order in which one is the first."""
+        first, last = self.frames or (1, float("inf"))
+        ordered = sorted(numbers)
+        before = [number for number in reversed(ordered) if number < first]
+        inside = [number for number in ordered if first <= number <= last]
+        return inside + before + [number for number in ordered if number > last]
+
+
+@dataclass(frozen=True)
 class DrawnLabels:
-    """What a person labelled in a video.
+    """What a person labeled in a video.
 
     Attributes:
         kind: of the labels
         objects: that they show; each has an index and an instance
-        drawn: per labelled frame (from 0) its labels as drawn, with the ids of their objects
-        digests: per labelled frame, of all that the tracks of its objects and the copies of its labels take
-            from it; the same for copies as `TrackWriter` writes them
+        drawn: per labeled frame (from 0) its labels as drawn, with the ids of their objects
+        gone: per frame (from 0) the ids of the objects whose tracks end before it
+        digests: per frame, of all that the tracks of its objects and the copies of its labels take from it;
+            the same for copies as `TrackWriter` writes them
     """
 
     kind: LabelKind
     objects: dict[int, TrackedObject]
     drawn: dict[int, Drawn]
+    gone: dict[int, frozenset[int]]
     digests: dict[int, str]
 
-
-@dataclass(frozen=True)
-class DrawnObjects:
-    """Which objects a person labelled in a video: `DrawnLabels` without the labels, which are large.
-
-    Attributes:
-        kind: of the labels
-        ids: per labelled frame (from 0) those of the objects
-        digests: per labelled frame, see `DrawnLabels`
-    """
-
-    kind: LabelKind
-    ids: dict[int, frozenset[int]]
-    digests: dict[int, str]
+    @property
+    def ids(self) -> dict[int, frozenset[int]]:
+        """Per frame with a seed, the ids of the objects that are drawn in it."""
+        frames = sorted({*self.drawn, *self.gone})
+        return {frame: frozenset(id for id, _ in self.drawn.get(frame, [])) for frame in frames}
 
 
 @dataclass(frozen=True)
 class SeededVideo(DrawnLabels):
-    """A video, what a person labelled in it, and what it takes to write labels of the same objects.
+    """A video, what a person labeled in it, and what it takes to write labels of the same objects.
 
     Attributes:
         frames: of the video
-        canvas: (height, width) of the picture that relative coordinates refer to, in pixels of `frames`
-        seeds: the labelled frames, ascending
+        canvas: (height, width) of the image that relative coordinates refer to, in pixels of `frames`
+        seeds: the labeled frames, ascending
         warnings: what was left out or guessed
     """
 
@@ -81,29 +116,41 @@ class SeededVideo(DrawnLabels):
     warnings: list[str] = field(default_factory=list)
 
 
-def open_video(sample: fo.Sample) -> tuple[Frames, Size]:
+def open_video(sample: fo.Sample, notes: list[str] | None = None) -> tuple[Frames, Size]:
     """The frames of a sample, and the canvas that its labels refer to, in pixels of these frames.
 
-    The original images are read where every frame has a `filepath`, else the video file. An encoder may have
-    padded images of odd size by a row or column: labels then refer to the padded size.
+    If every frame has an image of its own, of the video's size, these are read instead of the video: they
+    are free of its compression. An encoder may have padded images of odd size by a row or column: labels then
+    refer to the padded size.
+
+    Args:
+        sample: a video
+        notes: gets a sentence if images that are listed cannot be used
 
     Raises:
-        ColorTrackError: if the video or the first image cannot be read
+        ColorTrackError: if neither the video nor the images can be read
     """
+    paths = _frame_images(sample)
+    if missing := [path for path in paths if not os.path.isfile(path)]:
+        if notes is not None:
+            notes.append(f"the image {missing[0]} is missing, so the video is read instead of images")
+        paths = []
+    if paths and not os.path.isfile(sample.filepath):
+        frames = ImageSequence(paths)
+        return frames, (frames.height, frames.width)
     video = VideoFile(sample.filepath)
-    paths = _original_images(sample)
-    if len(paths) != len(video):
-        return video, (video.height, video.width)
-    frames = ImageSequence(paths)
-    padded = 0 <= video.height - frames.height <= 1 and 0 <= video.width - frames.width <= 1
-    return frames, (video.height, video.width) if padded else (frames.height, frames.width)
+    if paths and len(paths) == len(video):
+        frames = ImageSequence(paths)
+        if 0 <= video.height - frames.height <= 1 and 0 <= video.width - frames.width <= 1:
+            return frames, (video.height, video.width)
+    return video, (video.height, video.width)
 
 
-def _original_images(sample: fo.Sample) -> list[str]:
-    """The images of frames 1 to N; nothing if one is missing."""
+def _frame_images(sample: fo.Sample) -> list[str]:
+    """The images of frames 1 to N; empty if a frame has none."""
     if not sample.dataset.has_frame_field("filepath"):
         return []
-    view = sample.dataset.select(sample.id)
+    view = whole(sample.dataset).select(sample.id)
     numbers, paths = view.values(["frames.frame_number", "frames.filepath"], unwind=True)
     ordered = sorted(zip(numbers, paths, strict=True))
     gaps = any(number != i or path is None for i, (number, path) in enumerate(ordered, 1))
@@ -111,87 +158,221 @@ def _original_images(sample: fo.Sample) -> list[str]:
 
 
 def read_seeds(
-    sample: fo.Sample, path: str, which: SeedFrames = "first", *, fill_boxes: bool = False
+    sample: fo.Sample, path: str, rules: SeedRules, corrections: Corrections | None = None
 ) -> SeededVideo:
-    """Read what a person labelled in a video.
+    """Read what a person labeled in a video.
 
-    Detections with masks, and segmentations, are read as masks (each class of a segmentation is one object);
-    detections without masks as boxes; key points as points. Where only some detections have masks, the boxes
-    of the others count as filled masks. Labels of several frames are matched by `ObjectTable`'s rules. What
-    lies outside the picture is cut off, and what has nothing inside it is left out with a warning.
+    Detections with masks, closed polylines, and segmentations are read as masks (each class of a segmentation
+    is one object); detections without masks as boxes; keypoints and open polylines as points. Where only some
+    detections have masks, the boxes of the others count as filled masks. Labels of several frames are matched
+    by the rules of `ObjectTable`. Parts outside the image are cut off; labels with nothing inside it are left
+    out with a warning.
+
+    A label with the attribute `last=True` is the last one of its object: the track ends there, until a later
+    labeled frame shows the object again.
 
     Args:
-        sample: a video
+        sample: a video, with the labels of all frames that count
         path: one of `seed_fields`
-        which: the first labelled frame, all of them, or only the labels with `keyframe=True`
-        fill_boxes: whether boxes are read as filled masks
+        rules: which labels to start from
+        corrections: what a person changed, where the seeds are tracks of an earlier run
 
     Raises:
         ColorTrackError: if there is nothing to track, or something cannot be read
     """
     name = field_name(path)
-    frames, canvas = open_video(sample)
     warnings: list[str] = []
-    if isinstance(frames, VideoFile) and frames.promised > len(frames):
-        warnings.append(f"its header promises {frames.promised} frames, but {len(frames)} can be decoded")
-    labelled = _usable_labels(sample, name, which, canvas, len(frames), warnings)
-    if not labelled:
-        reason = "; ".join(warnings) or f"no {'keyframes' if which == 'keyframes' else 'labels'} in any frame"
+    frames, canvas = open_video(sample, warnings)
+    warnings += frames.warnings if isinstance(frames, VideoFile) else []
+    targets = sample.dataset.get_mask_targets(frame_path(name))
+    labeled: dict[int, list[fo.Label]] = {}
+    for number in rules.in_order(sample.frames.keys()):
+        try:
+            labels = _chosen(split(sample.frames[number][name], targets), number, rules, corrections)
+            visible = [label for label in labels if is_visible(label, canvas)]
+        except (ColorTrackError, OSError) as error:
+            raise ColorTrackError(
+                f"{frame_path(name)} of {sample.filepath}, frame {number}: {error}"
+            ) from error
+        if labels and number > len(frames):
+            warnings.append(f"frame {number} has labels, but the video ends with frame {len(frames)}")
+            continue
+        if len(visible) < len(labels):
+            warnings.append(
+                f"frame {number}: {len(labels) - len(visible)} of {len(labels)} labels are empty or outside "
+                "the image and were left out"
+            )
+        if visible:
+            labeled[number] = visible
+            if rules.which == "first" and rules.objects is None:
+                break
+    ignore = _evaluation_attributes(sample.dataset)
+    found = _identify(dict(sorted(labeled.items())), sample.id, rules, ignore, warnings)
+    if found is None or not found.drawn:
+        reason = "; ".join(warnings) or ("no keyframes" if rules.which == "keyframes" else "no labels")
+        if labeled:
+            reason = f"none of its labels belongs to {', '.join(map(str, rules.objects or ()))}"
         raise ColorTrackError(
-            f"frames.{name} of {sample.filepath}: nothing to track ({reason}); "
+            f"{frame_path(name)} of {sample.filepath}: nothing to track ({reason}); "
             "label a frame or choose another seed field"
         )
-    found = _identify(labelled, sample.id, fill_boxes, _evaluation_attributes(sample.dataset), warnings)
-    size = (frames.height, frames.width)
-    seeds = [_seed(frame, pairs, found.kind, canvas, size, warnings) for frame, pairs in found.drawn.items()]
     if found.kind == "points":
         _check_point_counts(found.drawn, sample.filepath)
+    size = (frames.height, frames.width)
+    seeds = [_seed(frame, found, canvas, size, warnings) for frame in found.ids if frame < len(frames)]
     return SeededVideo(**vars(found), frames=frames, canvas=canvas, seeds=seeds, warnings=warnings)
 
 
-def read_drawn(
-    view: SampleCollection, path: str, which: SeedFrames = "first", *, fill_boxes: bool = False
-) -> dict[str, DrawnObjects]:
-    """Which objects a person labelled in each of some videos, by sample id, without opening the videos.
+def read_drawn(samples: SampleCollection, path: str, rules: SeedRules) -> dict[str, DrawnLabels]:
+    """What a person labeled in each of some videos, by sample id, without opening the videos.
 
-    As `read_seeds` finds it, but for labels that lie outside the picture: those are not left out. Videos
-    whose labels cannot be read are not listed, nor are those without labels.
+    As `read_seeds` finds it, but labels outside the image are not left out. Videos whose labels cannot be
+    read are not listed, nor are those without labels.
     """
-    name = field_name(path)
-    targets = view._root_dataset.get_mask_targets(f"frames.{name}")
-    ignore = _evaluation_attributes(view._root_dataset)
-    fields = ["id", "frames.frame_number", f"frames.{name}"]
+    name, dataset = field_name(path), samples._root_dataset
+    targets, ignore = dataset.get_mask_targets(frame_path(name)), _evaluation_attributes(dataset)
+    corrections = find_corrections(samples, name) if rules.which == "keyframes" else {}
+    numbers = seed_frames(samples, name, rules, corrections)
+    view = select_frames(samples, name, numbers)
     found = {}
-    for id, numbers, frames in zip(*select_labelled(view, name, which).values(fields), strict=True):
-        if not numbers:
-            continue
+    for id, of_video, frames in zip(
+        *view.values(["id", "frames.frame_number", frame_path(name)]), strict=True
+    ):
         with suppress(ColorTrackError, OSError):
-            by_number = sorted(zip(numbers, frames, strict=True), key=lambda frame: frame[0])
-            labelled = {number: _chosen(split(labels, targets), which) for number, labels in by_number}
-            labels = _identify(labelled, id, fill_boxes, ignore, [])
-            ids = {frame: frozenset(id for id, _ in pairs) for frame, pairs in labels.drawn.items()}
-            found[id] = DrawnObjects(labels.kind, ids, labels.digests)
+            labeled = {}
+            for number, labels in sorted(zip(of_video or [], frames or [], strict=True), key=lambda f: f[0]):
+                chosen = _chosen(split(labels, targets), number, rules, corrections.get(id))
+                if chosen:
+                    labeled[number] = chosen
+            drawn = _identify(labeled, id, rules, ignore, [])
+            if drawn is not None and drawn.drawn:
+                found[id] = drawn
     return found
 
 
+def seed_frames(
+    samples: SampleCollection, path: str, rules: SeedRules, corrections: Mapping[str, Corrections] = {}
+) -> dict[str, list[int]]:
+    """Numbers (from 1) of the frames of each video whose labels have to be read to find its seeds."""
+    numbers = labelled_frames(samples, path, "all" if rules.which == "first" else rules.which)
+    if rules.which == "first" and rules.objects is None:
+        return {id: rules.in_order(of_video)[:1] for id, of_video in numbers.items()}
+    return {
+        id: sorted({*of_video, *(corrections[id].drawn if id in corrections else ())})
+        for id, of_video in numbers.items()
+    }
+
+
+def find_corrections(samples: SampleCollection, path: str) -> dict[str, Corrections]:
+    """What people changed in the tracks of each of some videos, by sample id; empty if a field has no tracks.
+
+    Labels of unknown origin (written by version 0.1.0) count as a person's if they are keyframes.
+    """
+    name, found = field_name(path), {}
+    if name not in samples.get_frame_field_schema() or not is_tracks(samples, name):
+        return {}
+    recorded = samples.exists(record_field(name))
+    fields = ["id", record_field(name), "frames.frame_number", frame_path(name)]
+    for id, values, numbers, containers in zip(*recorded.values(fields), strict=True):
+        record = TrackRecord.from_dict(values)
+        labels = {n: labels_of(c) for n, c in zip(numbers or [], containers or [], strict=True)}
+        labels = {n: of_frame for n, of_frame in labels.items() if of_frame is not None}
+        if record.written is not None:
+            if any(c is not None for c in containers or []):  # else somebody cleared the field
+                found[id] = record.written.compare(labels)
+        else:
+            drawn = {
+                n: frozenset(label.id for label in of_frame if attribute(label, "keyframe"))
+                for n, of_frame in labels.items()
+            }
+            found[id] = Corrections({n: ids for n, ids in drawn.items() if ids}, {}, {})
+    return {id: corrections for id, corrections in found.items() if any(corrections)}
+
+
+def find_renamed(dataset: fo.Dataset, label_field: str) -> str | None:
+    """The earlier name of tracks that were renamed with `rename_frame_field`, which renames nothing else."""
+    name, schema = field_name(label_field), dataset.get_field_schema()
+    frame_schema = dataset.get_frame_field_schema() or {}
+    if record_field(name) in schema or name not in frame_schema:
+        return None
+    for field_ in schema:
+        old = field_.removesuffix("_record")
+        if old == field_ or old in frame_schema or not is_tracks(dataset, old):
+            continue
+        video = whole(dataset).exists(field_).limit(1)
+        for values, numbers, labels in zip(
+            *video.values([field_, "frames.frame_number", frame_path(name)]), strict=True
+        ):
+            written = TrackRecord.from_dict(values).written
+            pairs = [(n, one) for n, of_n in zip(numbers, labels, strict=True) for one in labels_of(of_n)]
+            if written is not None and any(written.wrote(*pair) for pair in pairs):
+                return old
+    return None
+
+
+def _chosen(
+    labels: list[fo.Label], number: int, rules: SeedRules, corrections: Corrections | None
+) -> list[fo.Label]:
+    if rules.which != "keyframes":
+        return labels
+    changed = corrections.drawn.get(number, frozenset()) if corrections else frozenset()
+    return [label for label in labels if attribute(label, "keyframe") or label.id in changed]
+
+
 def _identify(
-    labelled: Mapping[int, list[fo.Label]],
+    labeled: Mapping[int, list[fo.Label]],
     sample_id: str,
-    fill_boxes: bool,
+    rules: SeedRules,
     ignore: frozenset[str],
     warnings: list[str],
-) -> DrawnLabels:
-    """The objects that labels show, by frame number."""
-    kind = _kind([label for labels in labelled.values() for label in labels], fill_boxes, warnings)
+) -> DrawnLabels | None:
+    """The objects that labels show, by frame number; None without labels."""
+    if not labeled:
+        return None
+    kind = _kind([label for labels in labeled.values() for label in labels], rules.fill_boxes, warnings)
     table = ObjectTable(parts=kind == "masks", ignore=ignore)
     drawn = {
         number - 1: list(zip(table.match(labels, number), labels, strict=True))
-        for number, labels in labelled.items()
+        for number, labels in labeled.items()
     }
     warnings += table.warnings
     objects = table.completed(sample_id)
+    if rules.objects is not None:
+        pairs = [pair for of_frame in drawn.values() for pair in of_frame]
+        wanted = {id for id, label in pairs if _is_one_of(label, objects[id], rules.objects)}
+        drawn = {f: [pair for pair in of_frame if pair[0] in wanted] for f, of_frame in drawn.items()}
+        drawn = {f: of_frame for f, of_frame in drawn.items() if of_frame}
+        objects = {id: obj for id, obj in objects.items() if id in wanted}
+    if rules.which == "first" and drawn:
+        first = rules.in_order(frame + 1 for frame in drawn)[0] - 1
+        drawn = {first: drawn[first]}
+    gone = _ends(drawn, rules.complete)
     digests = {frame: _digest(pairs, objects, table) for frame, pairs in drawn.items()}
-    return DrawnLabels(kind, objects, drawn, digests)
+    digests |= {frame: digest(digests.get(frame), sorted(ids)) for frame, ids in gone.items()}
+    return DrawnLabels(kind, objects, drawn, gone, digests)
+
+
+def _is_one_of(label: fo.Label, obj: TrackedObject, wanted: Collection[str | int]) -> bool:
+    names = {label.id, label.instance_id, label.label, obj.index, obj.instance and obj.instance.id}
+    return any(name in names for name in wanted if name is not None)
+
+
+def _ends(drawn: Mapping[int, Drawn], complete: bool) -> dict[int, frozenset[int]]:
+    """Per frame, the objects whose tracks end before it."""
+    ends: dict[int, set[int]] = {}
+    known: set[int] = set()
+    for frame in sorted(drawn):
+        ids = {id for id, _ in drawn[frame]}
+        if complete:
+            ends.setdefault(frame, set()).update(known - ids)
+            known = set()
+        known |= ids
+        for id, label in drawn[frame]:
+            if attribute(label, "last"):
+                ends.setdefault(frame + 1, set()).add(id)
+    shown = {frame: {id for id, _ in pairs} for frame, pairs in drawn.items()}
+    gone = {frame: frozenset(ids - shown.get(frame, set())) for frame, ids in ends.items()}
+    return {frame: ids for frame, ids in sorted(gone.items()) if ids}
 
 
 def _digest(drawn: Drawn, objects: Mapping[int, TrackedObject], table: ObjectTable) -> str:
@@ -204,41 +385,16 @@ def _digest(drawn: Drawn, objects: Mapping[int, TrackedObject], table: ObjectTab
     return digest(parts)
 
 
-def _usable_labels(
-    sample: fo.Sample, name: str, which: SeedFrames, canvas: Size, length: int, warnings: list[str]
-) -> dict[int, list[fo.Label]]:
-    """Labels that show something, by frame number; only the first such frame for `which="first"`."""
-    targets = sample.dataset.get_mask_targets(f"frames.{name}")
-    usable = {}
-    for number, frame in sample.frames.items():
-        try:
-            labels = _chosen(split(frame[name], targets), which)
-            visible = [label for label in labels if is_visible(label, canvas)]
-        except (ColorTrackError, OSError) as error:
-            raise ColorTrackError(f"frames.{name} of {sample.filepath}, frame {number}: {error}") from error
-        if labels and number > length:
-            warnings.append(f"frame {number} has labels, but the video ends with frame {length}")
-            break
-        if len(visible) < len(labels):
-            warnings.append(
-                f"frame {number}: {len(labels) - len(visible)} of {len(labels)} labels are empty or outside "
-                "the picture and were left out"
-            )
-        if visible:
-            usable[number] = visible
-            if which == "first":
-                break
-    return usable
-
-
-def _chosen(labels: list[fo.Label], which: SeedFrames) -> list[fo.Label]:
-    return [label for label in labels if attribute(label, "keyframe")] if which == "keyframes" else labels
-
-
 def _kind(labels: list[fo.Label], fill_boxes: bool, warnings: list[str]) -> LabelKind:
-    if isinstance(labels[0], fo.Keypoint):
+    points = sum(map(is_points, labels))
+    if 0 < points < len(labels):
+        raise ColorTrackError(
+            f"{points} of {len(labels)} polylines are open: they are tracked as points, closed ones as masks; "
+            "put them into two fields"
+        )
+    if points:
         return "points"
-    boxes = sum(not label.has_mask for label in labels)
+    boxes = sum(not has_area(label) for label in labels)
     if 0 < boxes < len(labels):
         warnings.append(
             f"{boxes} of {len(labels)} labels have no mask: their boxes are tracked as filled masks"
@@ -246,37 +402,32 @@ def _kind(labels: list[fo.Label], fill_boxes: bool, warnings: list[str]) -> Labe
     return "masks" if fill_boxes or boxes < len(labels) else "boxes"
 
 
-def _seed(
-    frame: int,
-    drawn: Drawn,
-    kind: LabelKind,
-    canvas: Size,
-    size: Size,
-    warnings: list[str],
-) -> Seed:
-    if kind == "points":
-        return Seed(frame, {id: points_inside(label, canvas) for id, label in drawn})
-    if kind == "boxes":
+def _seed(frame: int, found: DrawnLabels, canvas: Size, size: Size, warnings: list[str]) -> Seed:
+    drawn, gone = found.drawn.get(frame, []), found.gone.get(frame, frozenset())
+    if found.kind == "points":
+        return Seed(frame, {id: points_inside(label, canvas) for id, label in drawn}, gone)
+    if found.kind == "boxes":
         boxes = {id: box_in_pixels(label, canvas) for id, label in drawn}
-        return Seed(frame, {id: box for id, box in boxes.items() if box is not None})
-    ids, labels = zip(*drawn, strict=True)
+        return Seed(frame, {id: box for id, box in boxes.items() if box is not None}, gone)
+    ids, labels = [id for id, _ in drawn], [label for _, label in drawn]
     id_map = paint(labels, ids, canvas)[: size[0], : size[1]]
     hidden = len(set(ids) - set(np.unique(id_map)))
     if hidden:
-        warnings.append(f"frame {frame + 1}: {hidden} masks are wholly hidden under others")
-    return Seed(frame, id_map)
+        warnings.append(f"frame {frame + 1}: {hidden} masks are completely hidden under others")
+    return Seed(frame, id_map, gone)
 
 
 def _check_point_counts(drawn: dict[int, Drawn], filepath: str) -> None:
     first: dict[int, tuple[int, int]] = {}
     for frame, pairs in drawn.items():
         for id, label in pairs:
-            known_frame, count = first.setdefault(id, (frame, len(label.points)))
-            if len(label.points) != count:
+            points = len(points_in_pixels(label, (1, 1)))
+            known_frame, count = first.setdefault(id, (frame, points))
+            if points != count:
                 raise ColorTrackError(
                     f"{filepath}: '{label.label}' has {count} points in frame {known_frame + 1}, but "
-                    f"{len(label.points)} in frame {frame + 1}; give it the same points in every labelled "
-                    "frame (NaN where one is not there)"
+                    f"{points} in frame {frame + 1}; give it the same points in every labeled frame "
+                    "(NaN where one is not there)"
                 )
 
 

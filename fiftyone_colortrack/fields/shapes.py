@@ -1,7 +1,7 @@
 """Shapes of FiftyOne labels in pixels, and back.
 
-FiftyOne gives coordinates as shares of the picture. A *canvas* is the size (height, width), in pixels, of the
-picture that they refer to.
+FiftyOne gives coordinates as shares of the image. A *canvas* is the size (height, width), in pixels, of the
+image that they refer to.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import cv2
 import fiftyone as fo
 import numpy as np
 from scipy import ndimage
@@ -16,9 +17,10 @@ from scipy import ndimage
 from fiftyone_colortrack.errors import ColorTrackError
 
 Size = tuple[int, int]
-LABEL_LISTS = {fo.Detections: "detections", fo.Keypoints: "keypoints"}
+LABEL_LISTS = {fo.Detections: "detections", fo.Keypoints: "keypoints", fo.Polylines: "polylines"}
 LARGE_ID = 2**16
-FAR = 2.0**40  # pixels; what is farther away is as good as there, and an integer
+FAR = 2.0**40  # pixels; whatever is farther away may as well be here, and this fits an integer
+POLYGON_TOLERANCE = 1.0  # pixels that a polygon may stray from the outline of its mask
 
 
 class Region(NamedTuple):
@@ -33,11 +35,11 @@ def split(container: fo.Label | None, targets: dict[int, str] | None = None) -> 
     """The labels in a frame's field; of a segmentation one detection per class, with its value as index.
 
     Args:
-        container: detections, key points, a segmentation, or None
+        container: detections, keypoints, polylines, a segmentation, or None
         targets: names of a segmentation's classes
 
     Raises:
-        ColorTrackError: if a segmentation is coloured instead of numbered
+        ColorTrackError: if a segmentation does not hold the numbers of classes
     """
     if container is None:
         return []
@@ -48,7 +50,11 @@ def split(container: fo.Label | None, targets: dict[int, str] | None = None) -> 
         return []
     if mask.ndim != 2:
         raise ColorTrackError(
-            "the segmentation is coloured; store the numbers of the classes in a mask [height, width]"
+            "the segmentation is an RGB image; store the numbers of the classes in a mask [height, width]"
+        )
+    if mask.dtype.kind == "f" and not np.array_equal(mask, np.nan_to_num(mask).round()):
+        raise ColorTrackError(
+            "the segmentation holds fractions instead of the numbers of classes; threshold it: mask > 0.5"
         )
     shared = {"keyframe": True} if attribute(container, "keyframe") else {}
     return [
@@ -68,11 +74,29 @@ def attribute(label: fo.Label, name: str) -> object:
     return label[name] if label.has_field(name) else None
 
 
+def is_points(label: fo.Label) -> bool:
+    """Whether a label is tracked as points: keypoints and open polylines are."""
+    return isinstance(label, fo.Keypoint) or (isinstance(label, fo.Polyline) and not is_closed(label))
+
+
+def is_closed(polyline: fo.Polyline) -> bool:
+    """Whether a polyline encloses an area."""
+    return bool(polyline.closed or polyline.filled)
+
+
+def has_area(label: fo.Label) -> bool:
+    """Whether a label has a mask or a polygon, rather than only a box or points."""
+    return is_closed(label) if isinstance(label, fo.Polyline) else label.has_mask
+
+
 def outline(label: fo.Label) -> tuple[object, ...]:
-    """The shape of a detection or key point, as plain values that print as what they are."""
+    """The shape of a label, as plain values that print as what they are."""
     if isinstance(label, fo.Keypoint):
         return tuple(np.array(label.points, float).ravel().tolist())
-    mask, box = label.get_mask(), np.array(label.bounding_box or [], float).tolist()
+    if isinstance(label, fo.Polyline):
+        return (is_closed(label), *(tuple(map(tuple, part)) for part in label.points))
+    mask = label.get_mask()
+    box = () if isinstance(label, fo.Segmentation) else np.array(label.bounding_box or [], float).tolist()
     return (*box, mask.shape, np.packbits(mask > 0).tobytes()) if mask is not None else tuple(box)
 
 
@@ -80,7 +104,7 @@ def regions(id_map: np.ndarray) -> Iterator[tuple[int, Region]]:
     """The positive ids of an integer map [H, W], ascending, with the smallest rectangle that holds each."""
     if not id_map.size:
         return
-    if id_map.max() > LARGE_ID:  # for every number up to the largest one memory would be taken
+    if id_map.max() > LARGE_ID:  # memory would be taken for every number up to the largest one
         values, places = np.unique(id_map.astype(np.int64, copy=False), return_inverse=True)
         positive = values > 0
         numbers = np.where(positive, np.cumsum(positive), 0)
@@ -103,81 +127,118 @@ def relative_box(region: Region, canvas: Size) -> list[float]:
     ]
 
 
-def box_in_pixels(detection: fo.Detection, canvas: Size) -> np.ndarray | None:
+def polygons(region: Region, canvas: Size) -> list[list[tuple[float, float]]]:
+    """The outlines of a region's parts as polygons of relative points. Holes are filled."""
+    mask = np.pad(region.mask.astype(np.uint8), 1)
+    scale = 4  # contours run through pixels' centers; at this scale, along their edges
+    large = mask.repeat(scale, 0).repeat(scale, 1)
+    contours, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    corner = np.array([region.columns.start - 1, region.rows.start - 1])
+    found = []
+    for contour in sorted(contours, key=len, reverse=True):
+        simple = cv2.approxPolyDP(contour, POLYGON_TOLERANCE * scale / 2, closed=True)[:, 0]
+        points = ((simple + 0.5) / scale + corner) / [canvas[1], canvas[0]]
+        found.append([(float(x), float(y)) for x, y in np.clip(points, 0, 1)])
+    return [polygon for polygon in found if len(polygon) > 2] or found[:1]
+
+
+def box_in_pixels(label: fo.Label, canvas: Size) -> np.ndarray | None:
     """(x0, y0, x1, y1) cut to the canvas, or None if nothing of it lies inside."""
-    corners = _corners(detection, canvas)
+    corners = _corners(label, canvas)
     if corners is None:
         return None
     corners = np.clip(corners, 0, [canvas[1], canvas[0], canvas[1], canvas[0]])
     return corners if (corners[2:] > corners[:2]).all() else None
 
 
-def region_in_pixels(detection: fo.Detection, canvas: Size) -> Region | None:
-    """The mask of a detection (the whole box, where it has none), or None if it has no pixel on the canvas.
+def region_in_pixels(label: fo.Label, canvas: Size) -> Region | None:
+    """The mask of a detection or closed polyline, or None if it has no pixel on the canvas.
 
-    The box is rounded to pixels, and the mask stretched over it by nearest neighbour.
+    A detection without a mask counts as a filled box. The box is rounded to pixels, and the mask stretched
+    over it by nearest neighbor. Masks of floats are thresholded at half of their range.
 
     Raises:
         ColorTrackError: if the mask is not [height, width]
     """
-    corners = _corners(detection, canvas)
+    corners = _corners(label, canvas)
     if corners is None:
         return None
     x0, y0, x1, y1 = np.floor(corners + 0.5).clip(-FAR, FAR).astype(int)
     x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)  # a thin label keeps a pixel
     rows = np.arange(max(y0, 0), min(y1, canvas[0]))
     columns = np.arange(max(x0, 0), min(x1, canvas[1]))
-    mask = detection.get_mask()
-    if mask is not None and mask.ndim != 2:
-        raise ColorTrackError(
-            f"the mask of '{detection.label}' has shape {list(mask.shape)}; store it as [height, width]"
-        )
-    if not len(rows) or not len(columns) or (mask is not None and not mask.size):
-        return None
-    if mask is None:
-        inside = np.ones((len(rows), len(columns)), bool)
+    if isinstance(label, fo.Polyline):
+        inside = np.zeros((len(rows), len(columns)), np.uint8)
+        if inside.size:
+            corner = [columns[0], rows[0]]
+            parts = [np.array(part, float) * [canvas[1], canvas[0]] - corner - 0.5 for part in label.points]
+            cv2.fillPoly(inside, [np.round(part).clip(-(2**15), 2**15).astype(np.int32) for part in parts], 1)
+        inside = inside > 0
     else:
-        mask_rows = ((rows - y0 + 0.5) * mask.shape[0] / (y1 - y0)).astype(int)
-        mask_columns = ((columns - x0 + 0.5) * mask.shape[1] / (x1 - x0)).astype(int)
-        inside = mask[np.ix_(mask_rows, mask_columns)] > 0
-    region = Region(slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1), inside)
-    return region if inside.any() else None
+        mask = label.get_mask()
+        if mask is not None and mask.ndim != 2:
+            raise ColorTrackError(
+                f"the mask of '{label.label}' has shape {list(mask.shape)}; store it as [height, width]"
+            )
+        if mask is None:
+            inside = np.ones((len(rows), len(columns)), bool)
+        elif mask.size:
+            mask_rows = ((rows - y0 + 0.5) * mask.shape[0] / (y1 - y0)).astype(int)
+            mask_columns = ((columns - x0 + 0.5) * mask.shape[1] / (x1 - x0)).astype(int)
+            inside = threshold(mask)[np.ix_(mask_rows, mask_columns)]
+        else:
+            return None
+    if not inside.any():
+        return None
+    return Region(slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1), inside)
 
 
-def points_in_pixels(keypoint: fo.Keypoint, canvas: Size) -> np.ndarray:
-    """[P, 2] (x, y); NaN for points that are not there."""
-    return np.array(keypoint.points, dtype=float).reshape(-1, 2) * [canvas[1], canvas[0]]
+def threshold(mask: np.ndarray) -> np.ndarray:
+    """A mask as bool: floats are cut at half of their range (0 to 1, or to the largest value)."""
+    half = 0.5 * max(np.nanmax(mask, initial=0), 1) if mask.dtype.kind == "f" else 0
+    return mask > half
 
 
-def points_inside(keypoint: fo.Keypoint, canvas: Size) -> np.ndarray:
+def points_in_pixels(label: fo.Label, canvas: Size) -> np.ndarray:
+    """[P, 2] (x, y) of a keypoint or polyline; NaN for points that are not there."""
+    points = [p for part in label.points for p in part] if isinstance(label, fo.Polyline) else label.points
+    return np.array(points, dtype=float).reshape(-1, 2) * [canvas[1], canvas[0]]
+
+
+def points_inside(label: fo.Label, canvas: Size) -> np.ndarray:
     """[P, 2] (x, y) in pixels; NaN for points that are not there or not inside the canvas."""
-    points = points_in_pixels(keypoint, canvas)
+    points = points_in_pixels(label, canvas)
     inside = ((points >= 0) & (points <= [canvas[1], canvas[0]])).all(axis=1, keepdims=True)  # False for NaN
     return np.where(inside, points, np.nan)
 
 
 def is_visible(label: fo.Label, canvas: Size) -> bool:
-    """Whether anything of a detection or key point lies inside the canvas."""
-    if isinstance(label, fo.Keypoint):
+    """Whether anything of a label lies inside the canvas."""
+    if is_points(label):
         return bool(np.isfinite(points_inside(label, canvas)).any())
     return region_in_pixels(label, canvas) is not None
 
 
-def paint(detections: Sequence[fo.Detection], ids: Sequence[int], canvas: Size) -> np.ndarray:
-    """Integer map of the canvas with each detection's id in its pixels, the smallest on top in overlaps."""
+def paint(labels: Sequence[fo.Label], ids: Sequence[int], canvas: Size) -> np.ndarray:
+    """Integer map of the canvas with each label's id in its pixels, the smallest on top in overlaps."""
     id_map = np.zeros(canvas, np.int32)
     found = [
         (region, id)
-        for detection, id in zip(detections, ids, strict=True)
-        if (region := region_in_pixels(detection, canvas)) is not None
+        for label, id in zip(labels, ids, strict=True)
+        if (region := region_in_pixels(label, canvas)) is not None
     ]
     for region, id in sorted(found, key=lambda item: -int(item[0].mask.sum())):
         id_map[region.rows, region.columns][region.mask] = id
     return id_map
 
 
-def _corners(detection: fo.Detection, canvas: Size) -> np.ndarray | None:
-    box = detection.bounding_box
+def _corners(label: fo.Label, canvas: Size) -> np.ndarray | None:
+    if isinstance(label, fo.Polyline):
+        points = points_in_pixels(label, canvas)
+        if not len(points) or not np.isfinite(points).all():
+            return None
+        return np.concatenate([points.min(0), points.max(0)])
+    box = label.bounding_box
     if not box or len(box) != 4 or not np.isfinite(box).all() or min(box[2:]) <= 0:
         return None
     x, y, width, height = box

@@ -2,141 +2,235 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import time
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-import bson
 import fiftyone as fo
 import numpy as np
 from fiftyone import ViewField as F
+from fiftyone.core.collections import SampleCollection
 
 from fiftyone_colortrack.fields.lock import Lock
 from fiftyone_colortrack.fields.objects import TrackedObject
-from fiftyone_colortrack.fields.record import TrackRecord
+from fiftyone_colortrack.fields.record import Corrections, Part, TrackRecord, Written, labels_of, track_name
 from fiftyone_colortrack.fields.schema import (
     OUTPUT_TYPES,
     OutputKind,
+    check_fields,
     confidence_field,
     failed_tag,
     field_name,
+    frame_path,
     record_field,
     run_field,
+    whole,
 )
 from fiftyone_colortrack.fields.seeds import SeededVideo
-from fiftyone_colortrack.fields.shapes import Region, Size, attribute, paint, regions, relative_box
-from fiftyone_colortrack.tracking.labels import TrackedFrame
+from fiftyone_colortrack.fields.shapes import (
+    LABEL_LISTS,
+    Region,
+    Size,
+    attribute,
+    box_in_pixels,
+    has_area,
+    paint,
+    points_in_pixels,
+    polygons,
+    region_in_pixels,
+    regions,
+    relative_box,
+    threshold,
+)
+from fiftyone_colortrack.tracking.labels import Seed, TrackedFrame
 
-FRAMES_PER_WRITE = 200
+FRAMES_PER_WRITE = 50
+SECONDS_PER_WRITE = 10.0
 
 
 class TrackWriter:
-    """Writes one video's labels, all at once, and then the mark that the video is finished.
+    """Writes one video's labels in portions while they are tracked, and then a mark that it is finished.
 
-    Nothing is written before `commit`, which replaces earlier labels of the field. The seeds are copied as
-    they were drawn, with `keyframe=True`; all labels of an object share its index and instance, and those
-    that are not drawn its class, tags and attributes.
+    The seeds are copied as they were drawn, with `keyframe=True`. All labels of an object share its index and
+    instance; those that are not drawn also its class, tags, and attributes.
+
+    Labels that a person drew, changed, or deleted since a run wrote them stay as they are. So do labels of
+    objects and frames outside the run's scope.
 
     Args:
-        sample: the video, in a dataset
+        dataset: the video's dataset
+        sample_id: of the video
         path: a frame field made by `create_tracks_field`
         video: what `read_seeds` returned
-        output: `masks`, `boxes` or `segmentation` for seeds that are masks; None keeps the seeds' kind
+        lock: held for this video and field
+        output: see `propagate`; None keeps the seeds' kind
         in_place: whether the seeds are the keyframes of this very field: they stay the labels that they are
+        overwrite: whether labels that a person changed are replaced as well
+        tracks: names of the tracks that the run is limited to (see `track_name`); None for all
+        record: of the earlier tracks
+        corrections: what a person changed in them
     """
 
     def __init__(
         self,
-        sample: fo.Sample,
+        dataset: fo.Dataset,
+        sample_id: str,
         path: str,
         video: SeededVideo,
-        output: OutputKind | None = None,
+        lock: Lock,
         *,
+        output: OutputKind | None = None,
         in_place: bool = False,
+        overwrite: bool = False,
+        tracks: Collection[str] | None = None,
+        record: TrackRecord | None = None,
+        corrections: Corrections | None = None,
     ) -> None:
-        self._dataset: fo.Dataset = sample.dataset
-        self._sample_id: str = sample.id
+        self._dataset = dataset
+        self._sample_id = sample_id
         self._name = field_name(path)
         self._video = video
-        self._output: OutputKind = output or video.kind
+        self._lock = lock
+        self._output: OutputKind = output or default_output(video)
         self._in_place = in_place
-        self._packed = _Documents()
-        self._confidence: dict[int, float | None] = {}
+        self._overwrite = overwrite
+        self._tracks = tracks
+        self._record = record or TrackRecord()
+        self._corrections = corrections or Corrections({}, {}, {})
+        self.corrections = len(self._corrections)
+        self._portion: dict[int, tuple[fo.Label | None, float | None]] = {}
+        self._done: set[int] = set()
+        self._since = time.monotonic()
+        self.written = 0
+
+    @property
+    def _view(self) -> SampleCollection:
+        return whole(self._dataset).select(self._sample_id)
+
+    def begin(self, scope: str, part: Part, done: Collection[int] = ()) -> None:
+        """Note what is about to be tracked; `done` are numbers of frames that stay as they are."""
+        if self._overwrite and self._tracks is None:
+            self._record.written, self._corrections = Written(), Corrections({}, {}, {})
+        self._scope = scope
+        self._done = set(done)
+        self._record.begin(scope, part, done)
+        self._check()
+        self._set(run_field(self._name), None)
+        self._save()
 
     def add(self, frame: TrackedFrame) -> None:
-        """Take a frame's labels, of the kind of the seeds; the frames may come in any order."""
-        number = frame.frame + 1
+        """Take a frame's labels; every now and then a portion of them is written."""
         label = frame_label(frame, self._video, self._output, in_place=self._in_place)
-        self._packed.add(number, label.to_dict())
-        self._confidence[number] = frame.lowest_confidence
+        self._portion[frame.frame + 1] = label, frame.lowest_confidence
+        late = time.monotonic() - self._since > SECONDS_PER_WRITE
+        if late or len(self._portion) >= FRAMES_PER_WRITE:
+            self.flush()
 
-    def commit(self, run_key: str, record: TrackRecord | None = None, kept: Collection[int] = ()) -> int:
-        """Write the labels; returns the number of frames.
+    def flush(self) -> None:
+        """Write what has been taken since the last portion."""
+        written = self._record.written
+        assert written is not None
+        numbers = sorted(self._portion)
+        present = self._present(numbers)
+        labels, confidence = {}, {}
+        for number in numbers:
+            label, confidence[number] = self._portion[number]
+            labels[number] = self._merge(number, present.get(number), label, written)
+        if numbers:
+            self._check()
+            self._save()  # first what tells whose the labels are, should the run be killed in between
+            self._set(frame_path(self._name), labels)
+            self._set(frame_path(confidence_field(self._name)), confidence)
+        written.end()
+        self._done.update(numbers)
+        self.written += sum(self._portion[number][0] is not None for number in numbers)
+        self._portion = {}
+        self._note_done(self._done)
+        self._since = time.monotonic()
 
-        Of several runs that write the same labels at once, each writes the whole video, one after the other.
+    def stop(self) -> None:
+        """Write the last portion of a run that was stopped; another run can go on from here."""
+        self.flush()
+        self._save()
+
+    def finish(self, run_key: str, ranges: Sequence[range] | None = None) -> None:
+        """Write the last portion, remove earlier tracks of frames that have none now, and mark the end.
 
         Args:
             run_key: written to `run_field(path)` when everything else is written
-            record: of the tracks, written to `record_field(path)`
-            kept: frames (from 0) whose earlier labels stay as they are; those of all others are replaced
+            ranges: frames (from 0) that the run was limited to; None for all
         """
-        with Lock(self._dataset, self._sample_id, self._name) as lock:
-            self._commit(lock, run_key, record, kept)
-        return len(self._packed)
+        self.flush()
+        labeled = self._view.match_frames(F(self._name).exists())
+        numbers = set(labeled.values("frames.frame_number", unwind=True))
+        stale = sorted(n for n in numbers - self._done if ranges is None or any(n - 1 in r for r in ranges))
+        present = {n: label for n, label in self._present(stale).items() if label is not None}
+        self._portion = {number: (None, None) for number in present}
+        self.flush()
+        self._check()
+        confidence = self._view.mean(frame_path(confidence_field(self._name)))
+        self._set(confidence_field(self._name), confidence)
+        self._view.untag_samples(failed_tag(self._name))
+        self._set(run_field(self._name), run_key)
+        self._note_done(None)
+        self._save()
 
-    def _commit(self, lock: Lock, run_key: str, record: TrackRecord | None, kept: Collection[int]) -> None:
-        mark, label_type = run_field(self._name), OUTPUT_TYPES[self._output]
-        self._set(mark, None)
-        earlier = set(_frames_with_field(self._dataset, self._sample_id, self._name))
-        numbers = sorted((earlier - {frame + 1 for frame in kept}) | set(self._packed))
-        for start in range(0, len(numbers), FRAMES_PER_WRITE):
-            lock.renew()
-            batch = numbers[start : start + FRAMES_PER_WRITE]
-            labels = {n: label_type.from_dict(self._packed[n]) if n in self._packed else None for n in batch}
-            self._set(f"frames.{self._name}", labels)
-            confidence = {number: self._confidence.get(number) for number in batch}
-            self._set(f"frames.{confidence_field(self._name)}", confidence)
-        self._set(confidence_field(self._name), self._mean_confidence())
-        self._set(record_field(self._name), record and record.to_dict())
-        self._dataset.select(self._sample_id).untag_samples(failed_tag(self._name))
-        lock.renew()
-        self._set(mark, run_key)
+    def _merge(
+        self, number: int, present: fo.Label | None, label: fo.Label | None, written: Written
+    ) -> fo.Label | None:
+        """The labels of a frame: new ones, and those that stay."""
+        deleted = self._corrections.deleted.get(number, frozenset())
+        earlier, new = labels_of(present), labels_of(label)
+        copied = {one.id for one in new}
+        kept = [one for one in earlier if one.id not in copied and self._stays(number, one, written)]
+        names = {track_name(one) for one in kept} | deleted
+        drawn = {one.id for one in earlier}
+        new = [one for one in new if one.id in drawn or track_name(one) not in names]
+        persons = {one.id for one in earlier if not written.wrote(number, one)}
+        others = [one for one in kept if one.id not in persons]  # of other objects, written by an earlier run
+        written.begin(number, [*others, *(one for one in new if one.id not in persons)], deleted)
+        if not kept and not new and label is None and not deleted:
+            return None
+        label_type = OUTPUT_TYPES[self._output]
+        if label_type not in LABEL_LISTS:
+            return (kept or new or [None])[0]
+        return label_type(**{LABEL_LISTS[label_type]: [*kept, *new]})
 
-    def _mean_confidence(self) -> float | None:
-        return self._dataset.select(self._sample_id).mean(f"frames.{confidence_field(self._name)}")
+    def _stays(self, number: int, label: fo.Label, written: Written) -> bool:
+        if self._tracks is not None and track_name(label) not in self._tracks:
+            return True
+        if self._overwrite or label.id in self._corrections.interpolated.get(number, frozenset()):
+            return False
+        if not written.checks and not written.replaced:  # of unknown origin
+            return bool(attribute(label, "keyframe"))
+        return not written.wrote(number, label)
+
+    def _present(self, numbers: Collection[int]) -> dict[int, fo.Label | None]:
+        """What the field holds now."""
+        view = self._view.match_frames(F("frame_number").is_in(list(numbers)), omit_empty=False)
+        found = zip(*view.values(["frames.frame_number", frame_path(self._name)], unwind=True), strict=True)
+        return dict(found)
+
+    def _check(self) -> None:
+        self._lock.check()
+        check_fields(self._dataset, self._name, self._sample_id)
+
+    def _note_done(self, done: Collection[int] | None) -> None:
+        part = self._record.parts[self._scope]
+        self._record.parts[self._scope] = replace(part, done=done if done is None else frozenset(done))
+
+    def _save(self) -> None:
+        self._set(record_field(self._name), self._record.to_dict())
 
     def _set(self, path: str, value: Any) -> None:
-        self._dataset.set_values(path, {self._sample_id: value}, key_field="id")
+        whole(self._dataset).set_values(path, {self._sample_id: value}, key_field="id")
 
 
-class _Documents(Mapping[int, dict[str, Any]]):
-    """Documents by number, in a temporary file: memory does not grow with the length of the video."""
-
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="colortrack-")  # noqa: SIM115, it lasts as long as this
-        self._places: dict[int, tuple[int, int]] = {}  # offset and size
-
-    def add(self, number: int, document: dict[str, Any]) -> None:
-        data = bson.encode(document)
-        self._places[number] = self._file.seek(0, os.SEEK_END), len(data)
-        self._file.write(data)
-
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        offset, size = self._places[number]
-        self._file.seek(offset)
-        return bson.decode(self._file.read(size))
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-
-def _frames_with_field(dataset: fo.Dataset, sample_id: str, name: str) -> list[int]:
-    view = dataset.select(sample_id).match_frames(F(name).exists())
-    return view.values("frames.frame_number", unwind=True)  # one query: other runs may be adding frames
+def default_output(video: SeededVideo) -> OutputKind:
+    """What tracks are written as by default: as the seeds are."""
+    labels = [label for of_frame in video.drawn.values() for _, label in of_frame]
+    return "polylines" if isinstance(labels[0], fo.Polyline) else video.kind
 
 
 def frame_label(
@@ -150,9 +244,10 @@ def frame_label(
     labels = [_copy(label, video.objects[id], output, video.canvas, in_place) for id, label in drawn]
     copied = {id for id, _ in drawn}
     for id, shape in _shapes(frame.labels):
-        if id not in copied:
+        if id not in copied and id in video.objects:
             labels.append(_label(shape, video.objects[id], output, video.canvas, frame.confidence[id]))
-    return fo.Keypoints(keypoints=labels) if output == "points" else fo.Detections(detections=labels)
+    label_type = OUTPUT_TYPES[output]
+    return label_type(**{LABEL_LISTS[label_type]: labels})
 
 
 def _shapes(labels: np.ndarray | dict[int, np.ndarray]) -> Iterable[tuple[int, Any]]:
@@ -165,25 +260,36 @@ def _label(
     output: OutputKind,
     canvas: Size,
     confidence: float | np.ndarray,
+    *,
+    keyframe: bool = False,
 ) -> fo.Label:
     shared = {"label": obj.label, "tags": list(obj.tags), "index": obj.index, "instance": obj.instance}
-    shared |= {"keyframe": False, **obj.attributes}
+    shared |= {"keyframe": keyframe, **obj.attributes}
+    if output == "polylines":
+        closed = isinstance(shape, Region)
+        points = polygons(shape, canvas) if isinstance(shape, Region) else [_relative(shape, canvas)]
+        points = [[point for point in part if np.isfinite(point).all()] for part in points]
+        sure = float(np.nanmean(np.nan_to_num(confidence)))
+        return fo.Polyline(points=points, closed=closed, filled=closed, confidence=sure, **shared)
     if isinstance(shape, Region):
         mask = shape.mask if output == "masks" else None
         box = relative_box(shape, canvas)
         return fo.Detection(bounding_box=box, mask=mask, confidence=float(confidence), **shared)
-    relative = shape / np.tile([canvas[1], canvas[0]], shape.shape[-1] // 2)
     if output == "boxes":
-        x0, y0, x1, y1 = relative.tolist()
+        (x0, y0), (x1, y1) = _relative(shape, canvas)
         return fo.Detection(bounding_box=[x0, y0, x1 - x0, y1 - y0], confidence=float(confidence), **shared)
     per_point = np.nan_to_num(confidence).tolist()
-    return fo.Keypoint(points=[tuple(point) for point in relative.tolist()], confidence=per_point, **shared)
+    return fo.Keypoint(points=_relative(shape, canvas), confidence=per_point, **shared)
+
+
+def _relative(pixels: np.ndarray, canvas: Size) -> list[tuple[float, float]]:
+    return [tuple(point) for point in (pixels.reshape(-1, 2) / [canvas[1], canvas[0]]).tolist()]
 
 
 def _copy(label: fo.Label, obj: TrackedObject, output: OutputKind, canvas: Size, in_place: bool) -> fo.Label:
     """A label as drawn, with its object's index and instance; in place it stays the same label.
 
-    It is as sure as it was, but for a keyframe: what a tracker thought of it is history.
+    It is as sure as it was, except for a keyframe: what a tracker thought of it is history.
     """
     left_out = {"mask_path"} if in_place else {"mask_path", "id"}
     left_out |= {"confidence"} if attribute(label, "keyframe") else set()
@@ -195,11 +301,26 @@ def _copy(label: fo.Label, obj: TrackedObject, output: OutputKind, canvas: Size,
         return fo.Keypoint(**values)
     if values.get("confidence") is None:
         values["confidence"] = 1.0
-    values["mask"] = label.get_mask() if output == "masks" else None
-    if output == "masks" and values["mask"] is None:  # a box that was tracked as a filled mask
-        (region,) = (region for _, region in regions(paint([label], [1], canvas)))
-        values |= {"mask": region.mask, "bounding_box": relative_box(region, canvas)}
+    if isinstance(label, fo.Polyline) and output == "polylines":
+        return fo.Polyline(**values)
+    if isinstance(label, fo.Polyline) or output == "polylines" or (output == "masks" and not has_area(label)):
+        region, box = region_in_pixels(label, canvas), box_in_pixels(label, canvas)
+        shape = points_in_pixels(label, canvas) if region is None else _tight(region)
+        shape = box if output == "boxes" and box is not None else shape
+        return _label(shape, obj, output, canvas, values["confidence"], keyframe=True)
+    mask = label.get_mask() if output == "masks" else None
+    values["mask"] = threshold(mask) if mask is not None and mask.dtype.kind == "f" else mask
     return fo.Detection(**values)
+
+
+def _tight(region: Region) -> Region:
+    """The region in the smallest rectangle that holds it."""
+    ((_, found),) = regions(region.mask.astype(np.uint8))
+    rows, columns = (
+        slice(whole.start + part.start, whole.start + part.stop)
+        for whole, part in zip(region[:2], found[:2], strict=True)
+    )
+    return Region(rows, columns, found.mask)
 
 
 def _segmentation(id_map: np.ndarray, video: SeededVideo, keyframe: bool) -> fo.Segmentation:
@@ -207,6 +328,39 @@ def _segmentation(id_map: np.ndarray, video: SeededVideo, keyframe: bool) -> fo.
     numbers = np.zeros(max(video.objects) + 1, np.int64)
     for id, obj in video.objects.items():
         numbers[id] = obj.index or 0
-    padding = [(0, whole - part) for whole, part in zip(video.canvas, id_map.shape, strict=True)]
+    padding = [(0, all_ - part) for all_, part in zip(video.canvas, id_map.shape, strict=True)]
     mask = np.pad(numbers[id_map], padding, mode="edge")
     return fo.Segmentation(mask=mask.astype(np.min_scalar_type(mask.max())), keyframe=keyframe)
+
+
+def read_written(
+    view: SampleCollection, path: str, video: SeededVideo, frames: Collection[int]
+) -> list[Seed]:
+    """The labels that an interrupted run wrote to some frames (from 0), for the tracker to go on from.
+
+    Args:
+        view: the video alone
+        path: the field of the tracks
+        video: that the run tracked
+        frames: those wanted; frames without labels of its objects are left out
+    """
+    ids = {obj.instance.id: id for id, obj in video.objects.items() if obj.instance}
+    numbers = [frame + 1 for frame in frames]
+    present = view.match_frames(F("frame_number").is_in(numbers))
+    found = zip(*present.values(["frames.frame_number", frame_path(path)], unwind=True), strict=True)
+    seeds = []
+    for number, container in sorted(found, key=lambda item: item[0]):
+        pairs = [(ids[one.instance_id], one) for one in labels_of(container) if one.instance_id in ids]
+        if not pairs:
+            continue
+        labels: Any
+        if video.kind == "masks":
+            size = video.frames.height, video.frames.width
+            labels = paint([one for _, one in pairs], [id for id, _ in pairs], video.canvas)
+            labels = labels[: size[0], : size[1]]
+        elif video.kind == "points":
+            labels = {id: points_in_pixels(one, video.canvas) for id, one in pairs}
+        else:
+            labels = {id: box for id, one in pairs if (box := box_in_pixels(one, video.canvas)) is not None}
+        seeds.append(Seed(number - 1, labels))
+    return seeds

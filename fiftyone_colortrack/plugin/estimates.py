@@ -1,4 +1,4 @@
-"""What a run will take, for forms to say before it starts: time on this machine, bytes that it writes."""
+"""What a run will cost, for forms to say before it starts: time on this machine, size of what it writes."""
 
 from __future__ import annotations
 
@@ -8,39 +8,44 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators.store import ExecutionStore
 
 from fiftyone_colortrack.api.report import duration
-from fiftyone_colortrack.fields import SeedFrames
-from fiftyone_colortrack.fields.seeds import select_labelled
+from fiftyone_colortrack.fields import SeedFrames, labelled_frames, select_frames
 
 UNITS = ["bytes", "KB", "MB", "GB", "TB"]
 
 
-def remember_speed(work: str, frames: int, seconds: float) -> None:
-    """Keep the speed of a run for the next one's estimate; `work` names what was done, and with what."""
-    if frames and seconds:
-        _speeds().set(_key(work), frames / seconds)
+def remember_speed(work: str, amount: float, seconds: float) -> None:
+    """Keep the speed of a run for the estimate of the next one.
+
+    Args:
+        work: what was done, and with what
+        amount: how much of it, such as a number of frames or of megapixels
+        seconds: that it took
+    """
+    if amount and seconds:
+        _speeds().set(_key(work), amount / seconds)
 
 
-def time_needed(work: str, frames: int, seconds_per_frame: float | None = None) -> str:
+def time_needed(work: str, amount: float, seconds_each: float | None = None) -> str:
     """How long some work takes, in words.
 
     Args:
         work: see `remember_speed`
-        frames: how many
-        seconds_per_frame: measured elsewhere, on two CPU cores; used until this machine has done such work
+        amount: see `remember_speed`
+        seconds_each: measured elsewhere, on two CPU cores; used until this machine has done such work
     """
     speed = _speeds().get(_key(work))
     if speed:
-        return f"about {duration(max(frames / speed, 1))} at the speed of the last run"
-    if seconds_per_frame:
-        return f"about {duration(max(frames * seconds_per_frame, 1))} on two CPU cores"
-    return "how long it takes shows when it runs"
+        return f"about {duration(max(amount / speed, 1))} at the speed of the last run"
+    if seconds_each:
+        return f"about {duration(max(amount * seconds_each, 1))} on two CPU cores"
+    return "the time it takes shows when it runs"
 
 
 def label_bytes(view: SampleCollection, field: str, which: SeedFrames) -> float:
-    """Mean size in the database of a frame's labels, those of labelled frames being counted."""
-    labelled = select_labelled(view, field, which)
-    count = labelled.count("frames")
-    return labelled.stats()["frames_bytes"] / count if count else 0.0
+    """Mean size in the database of a frame's labels, measured on labeled frames."""
+    labeled = select_frames(view, field, labelled_frames(view, field, which))
+    count = labeled.count("frames")
+    return labeled.stats()["frames_bytes"] / count if count else 0.0
 
 
 def size(count: float) -> str:

@@ -20,13 +20,18 @@ from fiftyone_colortrack.api.report import duration as duration
 from fiftyone_colortrack.api.report import plural as plural
 from fiftyone_colortrack.api.stop import dataset_store
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import field_name, labelled_frames, run_field, seed_fields
+from fiftyone_colortrack.fields import frame_path, labelled_frames, seed_fields
 from fiftyone_colortrack.plugin import params
 
 Choice = tuple[str, str, str]
 """Value, label and description."""
 
-NOUNS = {fo.Detections: "detections", fo.Keypoints: "key points", fo.Segmentation: "segmentation"}
+NOUNS = {
+    fo.Detections: "detections",
+    fo.Keypoints: "keypoints",
+    fo.Polylines: "polylines",
+    fo.Segmentation: "segmentation",
+}
 
 
 def store(ctx: ExecutionContext) -> ExecutionStore:
@@ -71,7 +76,7 @@ def choose(
 
 def whole(inputs: types.Object, name: str, **kwargs: Any) -> types.Property:
     """Add a whole number, within its limits."""
-    low, high = params.LIMITS[name]
+    low, high = params.WHOLE_NUMBERS[name]
     return inputs.int(name, min=low, max=high, **kwargs)
 
 
@@ -99,10 +104,10 @@ def validate(prop: types.Property, check: Callable[[], object]) -> bool:
 
 
 def check_writable(inputs: types.Object, folder: Path, setting: str) -> None:
-    """Say so, if nothing can be written to a folder, which need not exist yet; `setting` names another."""
+    """Say so if nothing can be written to a folder, which need not exist yet; `setting` names another."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
-        text = f"{there} cannot be written to; name another folder in {setting}, and start FiftyOne again"
+        text = f"{there} cannot be written to; name another folder in {setting}, and restart FiftyOne"
         message(inputs, "unwritable", text, severity="error")
 
 
@@ -115,20 +120,25 @@ def field_choices(view: SampleCollection, *kinds: type[fo.Label], empty: bool = 
     }
     types = seed_fields(view)
     return [
-        (f"frames.{name}", f"frames.{name}", f"{NOUNS[types[name]]} in {frames_of_videos(counts)}")
+        (frame_path(name), frame_path(name), f"{NOUNS[types[name]]} in {frames_of_videos(counts)}")
         for name, counts in sorted(labelled.items(), key=lambda item: sum(item[1]) or inf)
         if empty or any(counts)
     ]
 
 
+def escape(text: str) -> str:
+    """Text that people chose, such as names of labels and files, for use in Markdown."""
+    return re.sub(r"([\\`*_\[\]<>#|~$&])", r"\\\1", text)
+
+
+def unescape(text: str) -> str:
+    """The text that `escape` got."""
+    return re.sub(r"\\([\\`*_\[\]<>#|~$&])", r"\1", text)
+
+
 def frames_of_videos(counts: list[int]) -> str:
     """How many frames of how many videos, from the number in each video."""
     return f"{plural(sum(counts), 'frame')} of {plural(sum(map(bool, counts)), 'video')}"
-
-
-def is_tracks(view: SampleCollection, name: str) -> bool:
-    """Whether a run of `propagate` wrote a field."""
-    return view.has_sample_field(run_field(field_name(name)))
 
 
 def unused_name(stem: str, used: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
-"""What stands between FiftyOne and the operators: values that do not fit, and errors that nobody foresaw.
+"""What stands between FiftyOne and the operators: values that do not fit, and unforeseen errors.
 
-FiftyOne sends the trace of whatever an operator raises to the browser, with paths and values of the server.
-Here the log gets the trace, and the browser a sentence with the id to find it there.
+FiftyOne sends the traceback of an operator's error to the browser, with paths and values of the server. Here
+the log gets the traceback, and the browser gets a sentence with the id to find it there.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.plugin import forms, params
+from fiftyone_colortrack.plugin.work import show_error
 
 logger = logging.getLogger(__name__)
 
 
 def guarded(cls: type[foo.Operator]) -> type[foo.Operator]:
-    """The same operator or panel: it sees only parameters that fit, its form marks the others, and its errors
-    are told without their traces, also in the record of a delegated operation.
+    """The same operator or panel, guarded: it gets only parameters that fit, and its form marks the others.
+    Its errors are told without their tracebacks, in the record of a delegated operation as well.
     """
     own = [name for name in FALLBACKS if getattr(cls, name, None) is not getattr(foo.Operator, name, None)]
     return type(cls.__name__, (cls,), {name: _method(cls, name) for name in own})
 
 
 def explain(error: Exception, name: str, log: str = "FiftyOne's server") -> str:
-    """What to tell a person about an error; one that nobody foresaw is logged."""
+    """What to tell a person about an error. An unforeseen error is logged."""
     if isinstance(error, ColorTrackError):
         return str(error)
     id = secrets.token_hex(4)
     logger.error("Error %s in %s", id, name, exc_info=error)
-    return f"Something went wrong. The log of {log} tells what, under error {id}."
+    return f"Something went wrong. Look for error {id} in the log of {log}."
 
 
 def _method(cls: type[foo.Operator], name: str) -> Callable[[foo.Operator, ExecutionContext], Any]:
@@ -58,7 +59,7 @@ def _messages(
     try:
         yield from messages
     except Exception as error:
-        yield ctx.ops.notify(explain(error, operator.name), variant="error")
+        yield from show_error(ctx, operator.config.label, explain(error, operator.name))
 
 
 def _show(operator: foo.Operator, ctx: ExecutionContext, error: Exception) -> types.Property:
@@ -87,4 +88,4 @@ FALLBACKS: dict[str, Callable[[foo.Operator, ExecutionContext, Exception], Any]]
     "resolve_delegation": _leave_out,
     "resolve_run_name": _leave_out,
 }
-"""What FiftyOne gets in place of a method's result, where that raised an error."""
+"""What FiftyOne gets instead of a method's result when the method raises an error."""

@@ -8,21 +8,26 @@ from typing import Any
 
 from fiftyone.operators import types
 
-LIMITS: dict[str, tuple[int, int]] = {
+WHOLE_NUMBERS: dict[str, tuple[int, int]] = {
     "count": (1, 100),
+    "first_frame": (1, 10_000_000),
     "input_size": (128, 1440),
+    "last_frame": (1, 10_000_000),
     "max_samples": (1, 1_000_000),
     "memory": (1, 20),
-    "radius": (1, 60),
+    "next_frames": (1, 10_000_000),
+    "radius": (1, 1000),
     "shards": (1, 64),
     "steps": (1, 10_000_000),
     "top_k": (1, 100),
 }
-"""Of whole numbers."""
-SWITCHES = {"advanced", "only_selected", "overwrite", "replace"}
-TEXTS = {"basis", "difficulty", "direction", "eval_key", "existing", "gt_field", "init", "model", "name"}
-TEXTS |= {"on_error", "out_field", "output", "pred_field", "run", "seed_field", "seeds", "split", "tracks"}
-TEXTS |= {"unfinished", "view_target"}
+"""Limits of whole numbers; those of the tracker as in `tracking.config.LIMITS`."""
+SHARES = {"min_confidence"}
+SWITCHES = {"advanced", "clean_masks", "complete", "end_at_cuts", "only_selected", "overwrite", "replace"}
+SWITCHES |= {"cuts"}
+TEXTS = {"basis", "difficulty", "direction", "eval_key", "existing", "gt_field", "init", "label", "model"}
+TEXTS |= {"name", "objects", "on_error", "label_field", "output", "pred_field", "run", "seed_field", "seeds"}
+TEXTS |= {"split", "span", "tracks", "unfinished", "view_target"}
 
 
 def fitting(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,26 +41,29 @@ def mark(form: types.Property, params: Mapping[str, Any]) -> None:
         value = params.get(name)
         fault = "" if value is None else _fault(name, value)
         if not fault and isinstance(prop.type, types.Enum) and value not in [None, *prop.type.values]:
-            fault = f"There is no choice {value!r:.40} here"
+            fault = f"{value!r:.40} is not one of the choices"
         if fault:
             prop.invalid, prop.error_message = True, fault
 
 
 def _fault(name: str, value: Any) -> str:
     """Why a value does not fit; empty if it does."""
-    if name in LIMITS:
-        low, high = LIMITS[name]
+    if name in WHOLE_NUMBERS:
+        low, high = WHOLE_NUMBERS[name]
         good = type(value) is int and low <= value <= high  # True is no number here
-        return "" if good else f"A whole number from {low:,} to {high:,}"
+        return "" if good else f"Must be a whole number from {low:,} to {high:,}"
+    if name in SHARES:
+        good = type(value) in (int, float) and 0 <= value <= 1
+        return "" if good else "Must be a number from 0 to 1"
     if name in SWITCHES:
-        return "" if isinstance(value, bool) else "Yes or no: true or false"
+        return "" if isinstance(value, bool) else "Must be true or false"
     if name in TEXTS:
-        return "" if _is_text(value) else "A text"
+        return "" if _is_text(value) else "Must be a string"
     if name == "sequences":
-        return "" if isinstance(value, list) and all(map(_is_text, value)) else "A list of names"
+        return "" if isinstance(value, list) and all(map(_is_text, value)) else "Must be a list of names"
     if name == "folder":
         path = value.get("absolute_path") if isinstance(value, dict) else value
-        return "" if path is None or _is_text(path) else "The path of a folder"
+        return "" if path is None or _is_text(path) else "Must be the path of a folder"
     return ""
 
 

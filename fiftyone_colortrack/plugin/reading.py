@@ -1,4 +1,4 @@
-"""What forms read from a dataset, kept while nothing in it changes: every keystroke builds them anew."""
+"""What forms read from a dataset, cached while it does not change: every keystroke builds a form again."""
 
 from __future__ import annotations
 

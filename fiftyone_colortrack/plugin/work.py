@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, TypeVar
 
 import fiftyone.operators as foo
 from bson import json_util
@@ -17,12 +18,14 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
-from fiftyone_colortrack.api.report import drain
 from fiftyone_colortrack.api.stop import StopSignal
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.plugin import forms
+from fiftyone_colortrack.progress import ProgressCallback
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-S = TypeVar("S", bound="Step")
 Results = dict[str, Any]
 Messages = Generator[Any, None, T]
 """Yields messages to the App."""
@@ -40,13 +43,6 @@ CHART_LAYOUT = {
 }
 
 
-class Step(Protocol):
-    """Progress that can be shown: `str` describes it, `fraction` is the share of the work that is done."""
-
-    @property
-    def fraction(self) -> float: ...
-
-
 def work_config(name: str, label: str, description: str, icon: str) -> foo.OperatorConfig:
     """The configuration of a `WorkOperator` with a form."""
     return foo.OperatorConfig(
@@ -62,7 +58,7 @@ def work_config(name: str, label: str, description: str, icon: str) -> foo.Opera
 
 
 class WorkOperator(foo.Operator):
-    """An operator whose work yields progress.
+    """An operator whose work reports progress.
 
     In the App it is a generator of messages, which is the only way that FiftyOne shows progress. Delegated it
     runs to its end, and its results are kept with the delegated operation.
@@ -70,7 +66,12 @@ class WorkOperator(foo.Operator):
 
     @abstractmethod
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
-        """Do the work; returns what `resolve_output` shows: a `summary`, in Markdown, and `links`."""
+        """Do the work.
+
+        Returns:
+            what the dialog shows at the end: `summary`, in Markdown (see `forms.escape`); `title`, by default
+            "Done"; `variant`: `success`, `info`, `warning`, or `error`; and `links`, see `link`
+        """
 
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
         """What the App does when the work is done."""
@@ -78,7 +79,11 @@ class WorkOperator(foo.Operator):
 
     def resolve_output(self, ctx: ExecutionContext) -> types.Property:
         outputs = types.Object()
-        outputs.str("summary", label="Done", view=types.MarkdownView())
+        variant = ctx.results.get("variant", "success")
+        if variant != "success":
+            outputs.view("outcome", types.AlertView(severity=variant, label=ctx.results.get("title", "Done")))
+        label = "" if variant != "success" else ctx.results.get("title", "Done")
+        outputs.str("summary", label=label, view=types.MarkdownView())
         for number, button in enumerate(ctx.results.get("links", [])):
             outputs.btn(f"link_{number}", variant="outlined", **button)
         return types.Property(outputs, view=types.View(label=self.config.label))
@@ -86,19 +91,32 @@ class WorkOperator(foo.Operator):
     def execute(self, ctx: ExecutionContext) -> Results | Messages[None]:
         if not ctx.delegated:
             return self._execute_in_app(ctx)
-        return drain(self.work(ctx))
+        work = self.work(ctx)
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                return end.value
 
     def _execute_in_app(self, ctx: ExecutionContext) -> Messages[None]:
         yield ctx.ops.set_progress(progress=0.0, label="Preparing")
         try:
             results = yield from self.work(ctx)
         except ColorTrackError as error:
-            yield ctx.ops.notify(str(error), variant="error")
+            yield from show_error(ctx, self.config.label, str(error))
             return
         ctx.request_params["results"] = results
         yield ctx.ops.show_output(self.resolve_output(ctx).to_json(), results)
         yield from self.after(ctx, results)
-        yield ctx.ops.notify(results["summary"], variant=results.get("variant", "success"))
+        yield ctx.ops.notify(forms.unescape(results["summary"]), variant=results.get("variant", "success"))
+
+
+def show_error(ctx: ExecutionContext, title: str, reason: str) -> Messages[None]:
+    """Turn an operator's dialog into the reason why it failed. It stays until somebody closes it."""
+    outputs = types.Object()
+    outputs.view("failed", types.AlertView(severity="error", label="Failed", description=reason))
+    yield ctx.ops.show_output(types.Property(outputs, view=types.View(label=title)).to_json(), {})
+    yield ctx.ops.notify(reason, variant="error")
 
 
 def link(label: str, operator: str, params: Results | None = None, *, prompt: bool = False) -> Results:
@@ -113,82 +131,75 @@ def view_link(label: str, view: SampleCollection) -> Results:
 
 def show(
     ctx: ExecutionContext,
-    steps: Generator[S, None, T],
-    stop: StopSignal | None = None,
-    chart: Callable[[S], Traces] | None = None,
+    title: str,
+    work: Callable[[ProgressCallback, StopSignal], T],
+    *,
+    chart: Callable[[], Traces] | None = None,
+    id: str | None = None,
 ) -> Messages[T]:
-    """Show the progress of some steps, a button that stops them, and a chart; returns what they return."""
-    last = -SECONDS_BETWEEN_MESSAGES
-    while True:
+    """Do some work in a thread, and show its progress in the dialog: with a button that stops it, and a chart.
+
+    If the dialog is closed, the work goes on. It is listed by `running` until it ends.
+
+    Args:
+        ctx: of the operator
+        title: of the work, as people read it
+        work: called with a progress callback and a function that tells whether to stop
+        chart: what to draw now
+        id: of the work, see `StopSignal`
+
+    Returns:
+        What `work` returns
+    """
+    latest = 0, 0, ""
+    result: Future[T] = Future()
+    left = threading.Event()
+    stop = StopSignal(ctx.dataset, title, id)
+
+    def update(done: int, total: int, message: str) -> None:
+        nonlocal latest
+        latest = done, total, message
+        stop.update(done, total, message)
+
+    def run() -> None:
         try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value
-        traces = chart(step) if chart else []
-        if time.monotonic() - last < SECONDS_BETWEEN_MESSAGES:
-            continue
-        last = time.monotonic()
-        if ctx.delegated:
-            ctx.set_progress(step.fraction, label=str(step))
-        else:
-            results = {"progress": step.fraction, "chart": traces}
-            yield ctx.ops.show_output(_progress_output(str(step), stop, bool(traces)), results)
+            with stop:
+                result.set_result(work(update, stop))
+        except BaseException as error:  # it belongs to whoever waits for the result
+            result.set_exception(error)
+            if left.is_set():
+                logger.error("%s failed: %s", title, error, exc_info=error)
+
+    threading.Thread(target=run, name=f"colortrack-{stop.id}", daemon=True).start()
+    shown = -SECONDS_BETWEEN_MESSAGES
+    try:
+        while True:
+            try:
+                return result.result(timeout=SECONDS_BETWEEN_MESSAGES / 5)
+            except FutureTimeoutError:
+                if result.done():
+                    raise
+            done, total, message = latest
+            if not total or time.monotonic() - shown < SECONDS_BETWEEN_MESSAGES:
+                continue
+            shown, fraction = time.monotonic(), min(done / total, 1.0)
+            if ctx.delegated:
+                ctx.set_progress(fraction, label=message)
+            else:
+                traces = chart() if chart else []
+                outputs = _progress_output(message, stop.id, chart=bool(traces))
+                yield ctx.ops.show_output(outputs, {"progress": fraction, "chart": traces})
+    except GeneratorExit:
+        left.set()
+        raise
 
 
-def _progress_output(label: str, stop: StopSignal | None, chart: bool) -> dict[str, Any]:
+def _progress_output(label: str, id: str, *, chart: bool) -> dict[str, Any]:
     outputs = types.Object()
     outputs.float("progress", view=types.ProgressView(label=label))
     if chart:
         outputs.plot("chart", layout=CHART_LAYOUT)
-    if stop is not None:
-        params = {"run": stop.id}
-        outputs.btn("stop", "Stop", variant="outlined", on_click=STOP_OPERATOR, params=params)
+    outputs.btn("stop", "Stop", variant="outlined", on_click=STOP_OPERATOR, params={"run": id})
+    note = "You can close this dialog: the work goes on. The ColorTrack panel shows it, and can stop it."
+    outputs.view("note", types.Notice(label=note))
     return types.Property(outputs).to_json()
-
-
-@dataclass(frozen=True)
-class Count:
-    """Progress by numbers: `done` of `total`, the last one being `name`."""
-
-    done: int
-    total: int
-    name: str
-
-    @property
-    def fraction(self) -> float:
-        return self.done / self.total if self.total else 0.0
-
-    def __str__(self) -> str:
-        return f"{self.done} of {self.total}: {self.name}"
-
-
-def counted(function: Callable[[Callable[[int, int, str], None]], T]) -> Generator[Count, None, T]:
-    """`reported` for a function that counts."""
-    return reported(lambda report: function(lambda done, total, name: report(Count(done, total, name))))
-
-
-def reported(
-    function: Callable[[Callable[[S], None]], T], stop: StopSignal | None = None
-) -> Generator[S, None, T]:
-    """Run a function that reports its progress to a callback, as a generator of that progress.
-
-    When the generator is closed, as with the App's window, the function is asked to stop and waited for.
-    """
-    steps: SimpleQueue[S | None] = SimpleQueue()
-
-    def run() -> T:
-        try:
-            return function(steps.put)
-        finally:
-            steps.put(None)
-
-    with ThreadPoolExecutor(1) as thread:
-        result = thread.submit(run)
-        try:
-            while (step := steps.get()) is not None:
-                yield step
-        except GeneratorExit:
-            if stop is not None:
-                stop.request()
-            raise
-    return result.result()

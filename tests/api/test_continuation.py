@@ -8,8 +8,7 @@ import pytest
 from fiftyone import ViewField as F
 
 import fiftyone_colortrack as ct
-from fiftyone_colortrack.api import propagate_iter
-from fiftyone_colortrack.fields import TrackWriter
+from fiftyone_colortrack.fields import TrackWriter, tracks
 from fiftyone_colortrack.fields.shapes import regions, relative_box
 from fiftyone_colortrack.model.colorizer import LabEmbedder
 from fiftyone_colortrack.tracking import TrackerConfig
@@ -44,14 +43,6 @@ def go_on(view, **options) -> ct.PropagationReport:
 
 def go_on_in_place(view, **options) -> ct.PropagationReport:
     return propagate(view, "tracks", "tracks", seeds="keyframes", skip_existing=True, **options)
-
-
-def to_end(steps) -> ct.PropagationReport:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
 
 
 def draw(sample: fo.Sample, number: int, labels: fo.Detections | None, field: str = "seed") -> None:
@@ -122,7 +113,7 @@ def test_only_what_follows_from_a_new_seed_is_redone(videos, squares, embedded):
     before, other = ids(first), ids(second)
     draw(first, 5, detections(squares[1][4]))
     report = go_on(videos)
-    assert [video.status for video in report.videos] == ["skipped", "done"]
+    assert [video.status for video in report.videos] == ["done", "skipped"]
     assert report.frames == 7
     assert changed(before, ids(first)) == [2, 3, 4, 5, 6, 7, 8]
     assert ids(second) == other
@@ -151,7 +142,7 @@ def test_tracks_are_corrected_in_place(videos, squares, embedded):
     propagate(videos.limit(1), "tracks", "anew", seeds="keyframes")
     embedded.clear()
     report = go_on_in_place(videos)
-    assert [video.status for video in report.videos] == ["skipped", "done"]
+    assert [video.status for video in report.videos] == ["done", "skipped"]
     assert len(embedded) == 8
     after = ids(sample)
     assert changed(before, after) == [2, 3, 4, 6, 7, 8]  # what was drawn in 5 is the same label
@@ -171,8 +162,7 @@ def test_tracks_are_corrected_in_place(videos, squares, embedded):
 def test_one_corrected_object_is_enough(videos, squares):
     propagate(videos)
     sample = videos.first()
-    correct(sample, 5, squares[1][4])
-    sample.frames[5].tracks.detections[1]["keyframe"] = False
+    sample.frames[5].tracks.detections[0].bounding_box = [0.3, 0.1, 0.2, 0.3]
     sample.save()
     propagate(videos.limit(1), "tracks", "anew", seeds="keyframes")
     go_on_in_place(videos)
@@ -191,7 +181,8 @@ def test_a_new_label_joins_its_object(videos, squares):
         mask=second[1].mask,
         keyframe=True,
     )
-    draw(sample, 5, fo.Detections(detections=[drawn]), "tracks")
+    sample.frames[5].tracks.detections[1] = drawn
+    sample.save()
     go_on_in_place(videos)
     sample.reload()
     labels = {label.index: label for label in sample.frames[5].tracks.detections}
@@ -215,16 +206,17 @@ def test_what_was_edited_meanwhile_is_not_written_over(videos, squares):
     propagate(videos)
     sample = videos.first()
     correct(sample, 5, squares[1][4])
-    steps = propagate_iter(
-        videos, "tracks", "tracks", model="lab", config=SMALL, seeds="keyframes", skip_existing=True
-    )
-    next(steps)
-    correct(sample, 8, squares[1][7])
-    edited = contents(sample)
-    (failed,) = to_end(steps).with_status("failed")
-    assert "were edited while it was tracked" in failed.reason
-    assert contents(sample) == edited
+
+    def edit(done, total, message):
+        if done == 1:
+            correct(sample, 8, squares[1][7])
+            drawn.update(contents(sample))
+
+    drawn = {}
+    go_on_in_place(videos, progress=edit)
+    assert contents(sample)[8][:2] == drawn[8][:2]
     assert len(go_on_in_place(videos).with_status("done")) == 1
+    assert [one.keyframe for one in sample.frames[8].tracks.detections] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -252,7 +244,7 @@ def test_other_settings_redo_a_video_only_if_its_seeds_changed(videos, squares, 
     report = go_on(videos, config=TrackerConfig(input_size=64, memory=3), model="identity")
     (note,) = report.warnings
     assert note in caplog.text
-    assert note.startswith("all frames of 1 video are tracked anew")
+    assert note.startswith("1 video will be tracked from scratch")
     assert "; 1 finished video left alone" in note
     assert note.endswith("made the earlier tracks (model lab, now identity; memory 2, now 3)")
     assert changed(before, ids(first)) == list(FRAMES)
@@ -270,28 +262,34 @@ def test_a_loaded_model_is_that_of_its_name_until_it_is_changed(videos, squares,
     model.temperature = 0.5
     draw(sample, 7, detections(squares[1][6]))
     assert go_on(videos.limit(1), model=model).frames == 8
-    assert "all frames of 1 video are tracked anew" in caplog.text
+    assert "1 video will be tracked from scratch" in caplog.text
 
 
-def test_a_video_that_was_written_halfway_is_done_again(videos, squares, monkeypatch):
+class Killed(BaseException):
+    """Nobody may catch it."""
+
+
+def test_a_video_that_was_written_halfway_is_finished(videos, squares, monkeypatch):
     propagate(videos)
     sample = videos.first()
     correct(sample, 5, squares[1][4])
+    monkeypatch.setattr(tracks, "FRAMES_PER_WRITE", 2)
     write = TrackWriter._set
 
-    def interrupted(self, path, value):
-        if path == "frames.tracks_confidence":
-            raise KeyboardInterrupt
+    def killed(self, path, value):
+        if path == "frames.tracks_confidence" and 6 in value:
+            raise Killed
         write(self, path, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrackWriter, "_set", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(TrackWriter, "_set", killed)
+        with pytest.raises(Killed):
             go_on_in_place(videos)
     assert [run is None for run in videos.values("tracks_run")] == [True, False]
-    assert go_on_in_place(videos).frames == 8
-    propagate(videos.limit(1), "tracks", "anew", seeds="keyframes")
-    assert contents(sample) == contents(sample, "anew")
+    assert go_on_in_place(videos).frames < 7
+    propagate(videos.limit(1), "tracks", "whole", seeds="keyframes")
+    assert [len(labels) for labels in videos.values("frames.tracks.detections")[0]] == [2] * 8
+    assert len(go_on_in_place(videos).with_status("skipped")) == 2
 
 
 def test_a_seed_that_is_gone(videos, squares):
@@ -330,3 +328,149 @@ def test_the_confidence_of_frames_and_videos(videos):
     assert sample.tracks_confidence == pytest.approx(np.mean(frames))
     assert videos.sort_by("tracks_confidence").count() == 2
     assert videos.match_frames(F("tracks_confidence") < 1).count("frames") < 16
+
+
+def test_corrections_survive_a_run_from_other_seeds(videos, squares):
+    propagate(videos)
+    sample = videos.first()
+    correct(sample, 5, np.roll(squares[1][4], 3, 1))
+    drawn = ids(sample)[5], contents(sample)[5][:2]
+    draw(sample, 8, detections(squares[1][7]))
+    report = go_on(videos)
+    assert report.videos[0].kept == 2
+    assert (ids(sample)[5], contents(sample)[5][:2]) == drawn
+    go_on_in_place(videos)
+    draw(sample, 7, detections(squares[1][6]))
+    report = go_on(videos)
+    assert "which continued these tracks" in report.videos[0].reason
+    assert ids(sample)[5] == drawn[0]
+    report = propagate(videos.limit(1), overwrite=True)
+    assert ids(sample)[5] != drawn[0]
+    assert report.videos[0].replaced
+    assert "were replaced" in "".join(report.warnings)
+
+
+def without_keyframes(sample: fo.Sample, number: int, **changes) -> None:
+    """Change a label as a program does, which marks nothing."""
+    sample.reload()
+    label = sample.frames[number].tracks.detections[0]
+    for name, value in changes.items():
+        label[name] = value
+    sample.save()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"bounding_box": [0.1, 0.1, 0.3, 0.3]}, {"mask": np.ones((3, 3), bool)}, {"label": "circle"}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_labels_that_were_changed_unmarked_are_a_persons(videos, changes):
+    propagate(videos)
+    sample = videos.first()
+    without_keyframes(sample, 5, **changes)
+    changed = ids(sample)[5][0]
+    report = go_on_in_place(videos)
+    assert report.videos[0].status == "done"
+    sample.reload()
+    label = sample.frames[5].tracks.detections[0]
+    assert (label.id, label.keyframe) == (changed, True)
+    for name, value in changes.items():
+        assert np.array_equal(label[name], value)
+
+
+def test_a_deleted_label_stays_deleted(videos, squares):
+    propagate(videos)
+    sample = videos.first()
+    sample.reload()
+    del sample.frames[6].tracks.detections[1]
+    sample.save()
+    draw(sample, 8, detections(squares[1][7]))
+    assert go_on(videos).videos[0].kept == 1
+    sample.reload()
+    assert [one.index for one in sample.frames[6].tracks.detections] == [1]
+    assert [one.index for one in sample.frames[7].tracks.detections] == [1, 2]
+    propagate(videos.limit(1), overwrite=True)
+    sample.reload()
+    assert [one.index for one in sample.frames[6].tracks.detections] == [1, 2]
+
+
+def test_boxes_that_the_app_interpolated_are_repaired(videos, squares):
+    """What FiftyOne 1.22 does when a box is moved: see `Written.compare`."""
+    propagate(videos, seeds="first")
+    sample = videos.first()
+    before = contents(sample)
+    labels = {n: frame.tracks.detections[0] for n, frame in sample.frames.items()}
+    start = labels[1].bounding_box
+    moved = [start[0] + 0.2, *start[1:]]
+    for number, label in labels.items():
+        share = min((number - 1) / 4, 1)
+        label.bounding_box = (np.array(start) + share * (np.array(moved) - start)).tolist()
+        label["keyframe"] = number in (1, 5)
+    sample.save()
+    go_on_in_place(videos)
+    after = contents(sample)
+    assert after[5][0][1] == moved
+    for number in (2, 3, 4, 6, 7, 8):
+        assert after[number][0][4] is False
+        box, mask = after[number][0][1:3]
+        height, width = np.shape(mask)
+        assert np.allclose([box[2] * 96, box[3] * 64], [width, height])  # the mask is not stretched
+    assert len(before) == len(after)
+
+
+@pytest.mark.parametrize("how", ["clear_frame_field", "delete_frame_field"])
+def test_tracks_that_are_gone_are_tracked_again(videos, how):
+    propagate(videos)
+    getattr(videos, how)("tracks")
+    report = go_on(videos)
+    assert report.frames == 16
+    assert videos.count("frames.tracks.detections") == 32
+
+
+def test_a_renamed_field_keeps_its_record(videos):
+    run = propagate(videos).run_key
+    videos.rename_frame_field("tracks", "mine")
+    before = ids(videos.first(), "mine")
+    report = go_on(videos, out="mine")
+    assert [video.status for video in report.videos] == ["skipped", "skipped"]
+    assert "was renamed" in report.warnings[0]
+    assert ids(videos.first(), "mine") == before
+    assert videos.values("mine_run") == [run] * 2
+    assert propagate(videos).frames == 16
+
+
+def test_tracks_can_be_edited(videos):
+    propagate(videos)
+    view, sample = videos.limit(1), videos.first()
+    other = contents(videos.last())
+
+    def indexes() -> list[list[int]]:
+        sample.reload()
+        return [[one.index for one in frame.tracks.detections] for frame in sample.frames.values()]
+
+    assert ct.end_track(view, "frames.tracks", 2, 6) == 2
+    assert indexes() == [*[[1, 2]] * 6, [1], [1]]
+    assert ct.end_track(view, "tracks", 2, 3, before=True) == 2
+    assert indexes() == [[1], [1], *[[1, 2]] * 4, [1], [1]]
+    assert ct.split_track(view, "tracks", 1, 5) == 4
+    assert indexes() == [[1], [1], [1, 2], [1, 2], [3, 2], [3, 2], [3], [3]]
+    assert ct.merge_tracks(view, "tracks", 2, 3) == 4
+    assert indexes() == [[1], [1], [1, 3], [1, 3], [3], [3], [3], [3]]
+    assert ct.rename_track(view, "tracks", 3, "circle") == 6
+    sample.reload()
+    assert [one.label for one in sample.frames[3].tracks.detections] == ["square", "circle"]
+    assert contents(videos.last()) == other
+    for name, reason in ((7, "no track"), ("no such id", "no track")):
+        with pytest.raises(ct.ColorTrackError, match=reason):
+            ct.rename_track(videos, "tracks", name, "x")
+
+
+def test_an_ended_track_stays_ended(videos, squares):
+    propagate(videos)
+    sample = videos.first()
+    ct.end_track(videos.limit(1), "tracks", 2, 5)
+    draw(sample, 3, detections(squares[1][2]))
+    go_on(videos)
+    sample.reload()
+    found = [[one.index for one in frame.tracks.detections] for frame in sample.frames.values()]
+    assert found == [*[[1, 2]] * 5, [1], [1], [1]]

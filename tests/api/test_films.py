@@ -1,24 +1,29 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import fiftyone as fo
 import numpy as np
 import pytest
+from PIL import Image
 
-from fiftyone_colortrack.api.films import colorize, draw_tracks, embed, film, films_iter
+from fiftyone_colortrack.api.films import colorize, draw_tracks, embed, film
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import open_video
 from fiftyone_colortrack.model import load_model
 from fiftyone_colortrack.tracking.config import TrackerConfig
 from fiftyone_colortrack.video import VideoFile, open_frames, write_video
 
-OPTIONS = {"model": "lab", "config": TrackerConfig(input_size=64)}
+CONFIG = TrackerConfig(input_size=64)
+OPTIONS = {"model": "lab", "config": CONFIG}
 
 
 @pytest.fixture
-def videos(dataset: fo.Dataset, squares: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> fo.Dataset:
-    """Two videos of moving squares, in folders of their own and with one name."""
+def videos(
+    dataset: fo.Dataset, squares: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> Iterator[fo.Dataset]:
+    """Two videos of moving squares, in folders of their own and with the same name."""
     for folder, frames in (("a", squares[0]), ("b", squares[0][::-1, :62, :93])):
         path = tmp_path / folder / "squares.mp4"
         write_video(path, frames, 10)
@@ -28,16 +33,16 @@ def videos(dataset: fo.Dataset, squares: tuple[np.ndarray, np.ndarray], tmp_path
         fo.delete_dataset(f"{dataset.name}-films")
 
 
-def test_colours_are_written_beside_the_video_with_their_errors(videos: fo.Dataset) -> None:
-    seen = []
-    report = colorize(videos, progress=seen.append, **OPTIONS)
+def test_colors_are_written_beside_the_video_with_their_errors(videos: fo.Dataset) -> None:
+    seen: list[tuple[int, int, str]] = []
+    report = colorize(videos, progress=lambda *step: seen.append(step), **OPTIONS)
     assert [video.status for video in report.videos] == ["done", "done"]
-    assert seen[-1].done == seen[-1].total == 16
-    films = fo.load_dataset(report.dataset)
-    assert films.media_type == "video"
-    assert films.values("source_id") == videos.values("id")
-    assert films.values("film") == ["colors", "colors"]
-    for made, video in zip(films, videos, strict=True):
+    assert seen[0] == (1, 16, "squares.mp4")
+    assert seen[-1] == (16, 16, "squares.mp4")
+    assert report.dataset.media_type == "video"
+    assert report.dataset.values("source_id") == videos.values("id")
+    assert report.dataset.values("film") == ["colors", "colors"]
+    for made, video in zip(report.dataset, videos, strict=True):
         assert Path(made.filepath).parent.parent == Path(video.filepath).parent
         shown, true = VideoFile(made.filepath), VideoFile(video.filepath)
         assert (shown.info.codec, len(shown), shown.width) == ("h264", 8, true.width)
@@ -47,26 +52,30 @@ def test_colours_are_written_beside_the_video_with_their_errors(videos: fo.Datas
         assert all(np.isfinite(made.frames[5][name]) for name in errors)
         per_frame = [made.frames[number].color_distance for number in made.frames]
         assert made.color_distance == pytest.approx(np.mean(per_frame))
-    assert films.first().color_distance < films.first().still_distance  # the squares move
+    first = report.videos[0]
+    assert first.measures["color_distance"] == report.dataset.first().color_distance
+    assert first.measures["color_distance"] < first.measures["still_distance"]  # the squares move
 
 
-def test_what_is_there_is_left_alone(videos: fo.Dataset, tmp_path: Path) -> None:
-    first = colorize(videos[:1], tmp_path / "films", **OPTIONS)
-    (path,) = (tmp_path / "films").iterdir()
+def test_finished_videos_are_kept(videos: fo.Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / "rendered"
+    first = colorize(videos[:1], out_dir=folder, **OPTIONS)
+    (path,) = folder.iterdir()
     written = path.stat().st_mtime_ns
     video = videos.first()
     video.metadata = fo.VideoMetadata(total_frame_count=9)  # as a header may wrongly say
     video.save()
-    again = colorize(videos, tmp_path / "films", **OPTIONS)
+    again = colorize(videos.name, out_dir=folder, **OPTIONS)
     assert [video.status for video in again.videos] == ["skipped", "done"]
+    assert [video.path for video in again.videos] == [path, *sorted({*folder.iterdir()} - {path})]
     assert path.stat().st_mtime_ns == written
-    assert len(list((tmp_path / "films").iterdir())) == 2  # of videos with one name
     path.write_bytes(b"cut off")
-    colorize(videos, tmp_path / "films", **OPTIONS)
+    colorize(videos, out_dir=folder, **OPTIONS)
     assert path.stat().st_size > 1000
-    overwritten = colorize(videos, tmp_path / "films", overwrite=True, **OPTIONS)
-    assert len(overwritten.with_status("done")) == len(fo.load_dataset(first.dataset)) == 2
-    assert videos.info["films"] == first.dataset
+    overwritten = colorize(videos, out_dir=folder, overwrite=True, **OPTIONS)
+    assert len(overwritten.with_status("done")) == len(first.dataset) == 2
+    videos.reload()
+    assert videos.info["films"] == first.dataset.name
 
 
 def test_a_broken_video_does_not_end_the_run(videos: fo.Dataset) -> None:
@@ -78,76 +87,93 @@ def test_a_broken_video_does_not_end_the_run(videos: fo.Dataset) -> None:
         colorize(videos, on_error="raise", **OPTIONS)
 
 
-def test_stopping_leaves_no_unfinished_film(videos: fo.Dataset, tmp_path: Path) -> None:
+def test_stopping_leaves_no_unfinished_video(videos: fo.Dataset, tmp_path: Path) -> None:
     calls = iter(range(100))
-    steps = films_iter(videos, "colors", tmp_path / "films", stop=lambda: next(calls) == 10, **OPTIONS)
-    *_, report = _drain(steps)
+    report = colorize(videos, out_dir=tmp_path / "new", stop=lambda: next(calls) == 10, **OPTIONS)
     assert report.stopped
     assert len(report.with_status("done")) == 1
-    assert len(list((tmp_path / "films").iterdir())) == 1
+    assert len(list((tmp_path / "new").iterdir())) == 1
 
 
 def test_embeddings_of_a_dataset_share_a_basis(videos: fo.Dataset, tmp_path: Path) -> None:
-    report = embed(videos[:1], tmp_path, basis="dataset", **OPTIONS)
-    films = fo.load_dataset(report.dataset)
-    (basis,) = films.info["bases"].values()
+    report = embed(videos[:1], basis="dataset", out_dir=tmp_path, **OPTIONS)
+    (basis,) = report.dataset.info["bases"].values()
     assert np.shape(basis["axes"]) == (108, 3)
-    embed(videos, tmp_path, basis="dataset", **OPTIONS)
-    embed(videos, tmp_path, **OPTIONS)
-    assert films.values("film") == ["embedding"] * 4
-    assert list(films.reload() or films.info["bases"].values()) == [basis]
-    paths = films.values("filepath")
+    embed(videos, basis="dataset", out_dir=tmp_path, **OPTIONS)
+    embed(videos, out_dir=tmp_path, **OPTIONS)
+    report.dataset.reload()
+    assert report.dataset.values("film") == ["embedding"] * 4
+    assert list(report.dataset.info["bases"].values()) == [basis]
+    paths = report.dataset.values("filepath")
     own, shared = (next(open_frames(paths[i]).read(range(1))) for i in (2, 0))
     assert own.std() > 10
     assert shared.std() > 10
-    with pytest.raises(ColorTrackError, match="identity has no embeddings"):
+    with pytest.raises(ColorTrackError, match="identity"):
         embed(videos, model="identity")
 
 
-def test_a_changed_model_makes_films_and_a_basis_of_its_own(videos: fo.Dataset, tmp_path: Path) -> None:
-    config = TrackerConfig(input_size=64)
+def test_another_model_renders_again(videos: fo.Dataset, tmp_path: Path) -> None:
     for model in ("lab", load_model("lab"), load_model("lab", samples=4)):
-        report = embed(videos[:1], tmp_path, basis="dataset", model=model, config=config)
+        report = embed(videos[:1], basis="dataset", out_dir=tmp_path, model=model, config=CONFIG)
     assert len(report.with_status("done")) == 1
-    films = fo.load_dataset(report.dataset)
-    assert len(films) == 2
-    assert [np.shape(basis["axes"]) for basis in films.info["bases"].values()] == [(108, 3), (48, 3)]
+    assert len(report.dataset) == 2
+    assert [np.shape(basis["axes"]) for basis in report.dataset.info["bases"].values()] == [(108, 3), (48, 3)]
 
 
-def test_a_film_of_everything(videos: fo.Dataset, tmp_path: Path) -> None:
+def test_tracks_are_drawn(videos: fo.Dataset, tmp_path: Path) -> None:
     sample = videos.first()
     box = fo.Detection(label="red", index=1, bounding_box=[0.1, 0.1, 0.4, 0.4])
     mask = fo.Detection(label="b", index=2, bounding_box=[0.6, 0.2, 0.2, 0.3], mask=np.ones((4, 4), bool))
-    points = fo.Keypoints(keypoints=[fo.Keypoint(points=[(0.5, 0.9), (np.nan, np.nan)])])
-    sample.frames[2] = fo.Frame(tracks=fo.Detections(detections=[box, mask]), joints=points)
+    points = fo.Keypoint(points=[(0.5, 0.9), (np.nan, np.nan), (0.25, 0.9)])
+    sample.frames[2] = fo.Frame(
+        tracks=fo.Detections(detections=[box, mask]),
+        joints=fo.Keypoints(keypoints=[points]),
+        tracks_confidence=0.5,
+    )
     sample.save()
-    film(videos[:1], "frames.tracks", tmp_path, **OPTIONS)
-    (path,) = tmp_path.glob("*.mp4")
-    assert VideoFile(path).width == 4 * 96
+    videos.default_skeleton = fo.KeypointSkeleton(edges=[[0, 1], [0, 2]])
+    report = film(videos[:1], "frames.tracks", out_dir=tmp_path, confidence=True, **OPTIONS)
+    made = VideoFile(report.videos[0].path)
+    assert (made.height, made.width) == (2 * 64, 2 * 96)
     frames, canvas = open_video(sample)
     plain = list(frames.read(range(8)))
-    tracks, joints = (list(draw_tracks(sample, field, frames, canvas)) for field in ("tracks", "joints"))
-    changed = [(a != b).any(-1) for a, b in zip(tracks, plain, strict=True)]
-    assert [bool(c.any()) for c in changed] == [False, True, *[False] * 6]
-    assert changed[1][25, 65]
-    assert changed[1][6, 20]
-    assert not changed[1][20, 25]  # inside the box
-    assert (joints[1][58, 48] != plain[1][58, 48]).any()
-    with pytest.raises(ColorTrackError, match=r"no tracks to draw.*frames\.tracks"):
+
+    def changed(field: str, confidence: bool = False) -> np.ndarray:
+        drawn = list(draw_tracks(sample, field, frames, canvas, confidence))
+        assert not any((a != b).any() for a, b in zip(drawn[2:], plain[2:], strict=True))
+        return (drawn[1] != plain[1]).any(-1)
+
+    tracks, joints = changed("tracks"), changed("frames.joints")
+    assert tracks[25, 65]
+    assert tracks[6, 20]
+    assert not tracks[20, 25]  # inside the box
+    assert joints[58, 48]
+    assert joints[58, 36]  # the limb
+    assert (changed("tracks", confidence=True) & ~tracks)[45:].any()
+    with pytest.raises(ColorTrackError, match=r"frames\.nothing.*frames\.tracks"):
         film(videos, "frames.nothing", **OPTIONS)
+    with pytest.raises(ColorTrackError, match="label_field"):
+        film(videos, mask="first.png", **OPTIONS)
+
+
+def test_files_need_no_dataset(
+    squares_file: Path, squares: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    mask = tmp_path / "mask.png"
+    Image.fromarray(squares[1][0]).save(mask)
+    report = film(squares_file, mask=mask, out_dir=tmp_path / "out", **OPTIONS)
+    assert report.dataset is None
+    assert report.videos[0].path == tmp_path / "out" / "squares-overview.mp4"
+    assert VideoFile(report.videos[0].path).width == 2 * 96
+    embed([squares_file], basis="dataset", **OPTIONS)
+    assert (squares_file.parent / "colortrack-videos" / "squares-embedding.mp4").is_file()
+    for wrong in (tmp_path / "nothing.mp4", [squares_file, squares_file]):
+        with pytest.raises(ColorTrackError, match=r"nothing\.mp4|same name"):
+            colorize(wrong, **OPTIONS)
 
 
 def test_a_foreign_dataset_is_not_written_to(videos: fo.Dataset) -> None:
     foreign = fo.Dataset(f"{videos.name}-films")
-    with pytest.raises(ColorTrackError, match="holds no films of"):
+    with pytest.raises(ColorTrackError, match=foreign.name):
         colorize(videos, **OPTIONS)
     assert len(foreign) == 0
-
-
-def _drain(steps):
-    while True:
-        try:
-            yield next(steps)
-        except StopIteration as end:
-            yield end.value
-            return

@@ -1,11 +1,15 @@
+import subprocess
+import sys
+
 import fiftyone as fo
 import numpy as np
 import pytest
 
 import fiftyone_colortrack as ct
-from fiftyone_colortrack.api import propagate_iter
+from fiftyone_colortrack.fields import tracks
 from fiftyone_colortrack.fields.shapes import paint, regions, relative_box
 from fiftyone_colortrack.tracking import TrackerConfig
+from fiftyone_colortrack.video import write_video
 
 SMALL = TrackerConfig(input_size=64, memory=2)
 
@@ -42,7 +46,7 @@ def propagate(view, out="tracks", **options):
 
 def test_every_frame_is_labelled(videos, squares):
     report = propagate(videos)
-    assert [video.status for video in report.videos] == ["skipped", "done", "done"]
+    assert [video.status for video in report.videos] == ["done", "done", "skipped"]
     assert report.frames == 16
     sample = videos.first()
     for number in range(1, 9):
@@ -56,10 +60,10 @@ def test_the_run_is_recorded(videos):
     report = propagate(videos, direction="forward", seeds="all")
     config = videos.get_run_info(report.run_key).config
     assert (config.method, config.version) == ("colortrack", ct.__version__)
-    assert (config.seed_field, config.out_field) == ("frames.seed", "frames.tracks")
+    assert (config.seed_field, config.label_field) == ("frames.seed", "frames.tracks")
     assert (config.model, config.seeds, config.direction) == ("lab", "all", "forward")
     assert config.tracker["memory"] == 2
-    assert videos.load_run_results(report.run_key).report["videos"][1]["status"] == "done"
+    assert videos.load_run_results(report.run_key).report["videos"][0]["status"] == "done"
     assert videos.values("tracks_run") == [report.run_key, report.run_key, None]
 
 
@@ -77,56 +81,76 @@ def test_a_bad_video_does_not_stop_the_others(videos, tmp_path):
         propagate(videos, out="others", on_error="raise")
 
 
-def test_a_stopped_run_keeps_finished_videos_and_is_continued(videos):
-    steps = 0
+def stop_after(frames):
+    """Stops a run after so many frames of it."""
+    count = iter(range(frames))
+    return lambda: next(count, None) is None
 
-    def stop():
-        nonlocal steps
-        steps += 1
-        return steps > 12  # in the second video
 
-    report = propagate(videos, stop=stop)
+def test_a_stopped_run_keeps_what_is_tracked_and_is_continued(videos):
+    report = propagate(videos, stop=stop_after(11))
     assert report.stopped
-    assert [video.status for video in report.videos] == ["skipped", "done"]
+    assert [video.status for video in report.videos] == ["done", "stopped", "skipped"]
+    assert [video.frames for video in report.videos] == [8, 4, 0]
     first, second, _ = videos.values("frames.tracks.detections.id")
-    assert (sum(map(len, first)), second) == (16, [None])
+    assert [len(labels) for labels in first] == [2] * 8
+    assert sum(labels is not None for labels in second) == 4
+    assert videos.values("tracks_run") == [report.run_key, None, None]
 
     again = propagate(videos, skip_existing=True)
-    assert [video.status for video in again.videos] == ["skipped", "skipped", "done"]
+    assert [video.status for video in again.videos] == ["skipped", "done", "skipped"]
     assert again.videos[0].reason == f"finished by run {report.run_key}"
+    assert again.frames == 4
     kept, written, _ = videos.values("frames.tracks.detections.id")
     assert kept == first
-    assert sum(map(len, written)) == 16
+    assert written[:4] == second[:4]
+    assert [len(labels) for labels in written] == [2] * 8
+    propagate(videos.limit(1), out="whole")
+    assert close(videos, 1, "tracks", "whole")
 
 
-def test_closing_the_generator_leaves_nothing_half_written(videos):
-    steps = propagate_iter(videos, "seed", "tracks", model="lab", config=SMALL)
-    for _ in range(3):
-        next(steps)
-    steps.close()
-    assert videos.count("frames.tracks.detections") == 0
-    assert videos.values("tracks_run") == [None] * 3
+def close(dataset, video, one, other):
+    """Whether the labels of two fields lie in the same places, except for a pixel or two."""
+    boxes = dataset.skip(video).limit(1).values(f"frames.{one}.detections.bounding_box", unwind=2)
+    others = dataset.limit(1).values(f"frames.{other}.detections.bounding_box", unwind=2)
+    return np.abs(np.array(boxes) - others).max() < 0.05
+
+
+def test_labels_are_there_while_a_video_is_tracked(videos, monkeypatch):
+    monkeypatch.setattr(tracks, "FRAMES_PER_WRITE", 2)
+    seen = []
+    propagate(videos, progress=lambda *_: seen.append(videos.count("frames.tracks")))
+    assert seen[:9] == [0, 2, 2, 4, 4, 6, 6, 8, 8]
+
+
+def test_ctrl_c_keeps_what_is_tracked(videos):
+    def interrupt(done, total, message):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        propagate(videos, progress=interrupt)
+    assert videos.count("frames.tracks") == 5
+    assert propagate(videos, skip_existing=True).frames == 3 + 8
 
 
 def test_progress_tells_where_the_run_is(videos):
     steps = []
-    propagate(videos, progress=steps.append)
-    assert len(steps) == 16
-    assert [(step.video, step.frame) for step in steps[7:9]] == [(1, 8), (2, 1)]
-    assert [step.fraction for step in (steps[7], steps[-1])] == [0.5, 1]
-    assert str(steps[0]).startswith("video 1 of 2, video0.mp4: frame 1 of 8")
+    propagate(videos, progress=lambda *step: steps.append(step))
+    assert [(done, total) for done, total, _ in steps] == [(n, 16) for n in range(1, 17)]
+    assert steps[0][2].startswith("video 1 of 2, video0.mp4: frame 1 of 8")
 
 
-def test_progress_moves_before_the_first_labelled_frame_too(videos, squares):
+def test_progress_moves_before_the_first_labeled_frame_too(videos, squares):
     sample = videos.first()
     sample.frames[1]["seed"] = None
     sample.frames[7]["seed"] = detections(squares[1][6])
     sample.save()
     steps = []
-    propagate(videos.limit(1), progress=steps.append)
+    propagate(videos.limit(1), progress=lambda done, *_: steps.append(done))
     assert len(steps) == 8 + 6
-    assert [step.frame for step in steps] == sorted(step.frame for step in steps)
-    assert steps[-1].fraction == 1
+    assert steps == sorted(steps)
+    assert steps[-1] == 8
 
 
 def test_existing_tracks_are_not_replaced_unasked(videos):
@@ -142,7 +166,7 @@ def test_existing_tracks_are_not_replaced_unasked(videos):
     ("seed", "out", "options", "message"),
     [
         ("seed", "seed", {}, "write the tracks to another field"),
-        ("nothing", "tracks", {}, "fields that have: frames.seed"),
+        ("nothing", "tracks", {}, "can be propagated: frames.seed"),
         ("seed", "my-tracks", {}, "letters, digits and underscores"),
         ("seed", "taken", {}, r"exists; replace its labels \(overwrite\)"),
         ("seed", "taken", {"skip_existing": True}, "exists"),
@@ -162,9 +186,198 @@ def test_what_cannot_be_done_is_refused(videos, seed, out, options, message):
     assert not videos.has_frame_field("tracks")
 
 
-def test_clips_are_refused(videos):
-    with pytest.raises(ct.ColorTrackError, match="whole videos"):
-        propagate(videos.to_clips("frames.seed"))
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"overwrite": "yes"}, "overwrite"),
+        ({"seeds": ["all"]}, "seeds"),
+        ({"objects": "square"}, "objects"),
+        ({"objects": []}, "objects"),
+        ({"frames": 5}, "frames"),
+        ({"frames": (3, 1)}, "frames"),
+        ({"config": "fast"}, "config"),
+        ({"overwrite": True, "skip_existing": True}, "either overwrite or skip_existing"),
+        ({"shards": 2}, "shards"),
+        ({"cuts_field": "filepath"}, "filepath exists"),
+    ],
+)
+def test_wrong_values_are_refused_before_a_field_is_made(videos, options, name):
+    with pytest.raises(ct.ColorTrackError, match=name):
+        propagate(videos, **options)
+    assert "tracks" not in videos.get_frame_field_schema()
+    assert not videos.list_runs()
+    with pytest.raises(TypeError, match="overwrit"):
+        propagate(videos, overwrit=True)
+
+
+@pytest.mark.parametrize("samples", ["no-such-dataset", 3, ["a.mp4"]])
+def test_what_is_no_collection_is_refused(database, samples):
+    with pytest.raises(ct.ColorTrackError, match="dataset"):
+        ct.propagate(samples, "seed", "tracks")
+
+
+def test_a_dataset_is_named(videos):
+    assert propagate(videos.name).frames == 16
+
+
+@pytest.mark.parametrize("name", ["filepath", "id", "tags", "metadata", "save", "get_field", "frame_number"])
+def test_names_that_fiftyone_uses_are_refused(videos, name):
+    with pytest.raises(ct.ColorTrackError, match=name):
+        propagate(videos, name)
+
+
+@pytest.mark.parametrize("own", ["tracks_run", "tracks_record", "tracks_confidence"])
+def test_fields_of_others_stay_as_they_are(videos, own):
+    videos.set_values(own, ["mine"] * 3)
+    schema = videos.get_field_schema().keys(), videos.get_frame_field_schema().keys()
+    with pytest.raises(ct.ColorTrackError, match=own):
+        propagate(videos, overwrite=True)
+    assert videos.values(own) == ["mine"] * 3
+    assert (videos.get_field_schema().keys(), videos.get_frame_field_schema().keys()) == schema
+    assert not videos.list_runs()
+
+
+def test_missing_metadata_is_computed(videos):
+    report = propagate(videos)
+    assert videos.values("metadata.total_frame_count") == [8, 8, None]
+    assert "metadata of 2 videos" in report.warnings[0]
+
+
+def test_only_the_frames_of_clips_are_tracked(videos):
+    videos.limit(1).set_values("events", [fo.TemporalDetections(detections=[event(2, 3), event(6, 7)])])
+    report = propagate(videos.to_clips("events"))
+    assert report.frames == 4
+    numbers = videos.match_frames(fo.ViewField("tracks") != None).values("frames.frame_number")  # noqa: E711
+    assert numbers == [[2, 3, 6, 7]]
+
+
+def event(first, last):
+    return fo.TemporalDetection(label="event", support=[first, last])
+
+
+def test_a_range_of_frames(videos):
+    propagate(videos.limit(1))
+    before = videos.first()
+    ids = {n: [one.id for one in frame.tracks.detections] for n, frame in before.frames.items()}
+    report = propagate(videos.limit(1), frames=(4, 6), skip_existing=True, direction="forward")
+    assert report.frames == 3
+    sample = videos.first()
+    after = {n: [one.id for one in frame.tracks.detections] for n, frame in sample.frames.items()}
+    assert [n for n in ids if ids[n] != after[n]] == [4, 5, 6]
+    propagate(videos.limit(1), "ranged", frames=(4, 90))
+    assert sorted(n for n, f in videos.first().frames.items() if f.ranged) == [4, 5, 6, 7, 8]
+    (failed,) = propagate(videos.limit(1), "beyond", frames=(20, 30)).videos
+    assert (failed.status, "8 frames" in failed.reason) == ("failed", True)
+
+
+@pytest.mark.parametrize("by", ["index", "label_id", "instance"])
+def test_chosen_objects_alone_are_tracked(videos, by):
+    sample = videos.first()
+    second = sample.frames[1].seed.detections[1]
+    second.instance = fo.Instance()
+    sample.save()
+    wanted = {"index": 2, "label_id": second.id, "instance": second.instance.id}[by]
+    propagate(videos.limit(1), objects=[1])
+    first = videos.values("frames.tracks.detections.id")[0]
+    propagate(videos.limit(1), objects=[wanted], skip_existing=True)
+    for number, frame in videos.first().frames.items():
+        assert sorted(one.index for one in frame.tracks.detections) == [1, 2]
+        assert first[number - 1][0] in [one.id for one in frame.tracks.detections]
+    (failed,) = propagate(videos.limit(1), "other", objects=["horse"]).videos
+    assert "horse" in failed.reason
+
+
+def test_objects_that_a_complete_frame_leaves_out_end_there(videos, squares):
+    sample = videos.first()
+    sample.frames[4]["seed"] = detections(squares[1][3] * (squares[1][3] == 1))
+    sample.frames[7]["seed"] = detections(squares[1][6])
+    sample.save()
+    propagate(videos.limit(1), seeds="all", complete=True)
+    found = {n: [one.index for one in f.tracks.detections] for n, f in videos.first().frames.items()}
+    assert all(2 in found[n] for n in (1, 2, 3, 7, 8))
+    assert not any(2 in found[n] for n in (4, 5, 6))
+    assert all(1 in of_frame for of_frame in found.values())
+
+
+def test_a_track_ends_after_its_last_label(videos):
+    sample = videos.first()
+    sample.frames[1].seed.detections[1]["last"] = True
+    sample.save()
+    propagate(videos.limit(1))
+    assert [[one.index for one in f.tracks.detections] for f in videos.first().frames.values()] == [
+        [1, 2],
+        *[[1]] * 7,
+    ]
+
+
+def test_shots_are_reported_and_kept(videos, tmp_path, squares):
+    video = np.concatenate([squares[0], 255 - squares[0][:, ::-1, ::-1]])
+    write_video(tmp_path / "cut.mp4", video, 10)
+    sample = fo.Sample(filepath=str(tmp_path / "cut.mp4"))
+    sample.frames[1] = fo.Frame(seed=detections(squares[1][0]))
+    videos.add_sample(sample)
+    report = propagate(videos.select(sample.id), cuts_field="shots")
+    assert report.videos[0].cuts == (9,)
+    sample.reload()
+    assert [shot.support for shot in sample.shots.detections] == [[1, 8], [9, 16]]
+    assert [n for n, f in sample.frames.items() if f.tracks and f.tracks.detections] == list(range(1, 9))
+
+
+def test_every_slice_of_a_group_is_tracked(dataset, squares, squares_file, tmp_path):
+    dataset.add_group_field("group", default="left")
+    group = fo.Group()
+    samples = []
+    for name in ("left", "right"):
+        (tmp_path / f"{name}.mp4").symlink_to(squares_file)
+        sample = fo.Sample(filepath=str(tmp_path / f"{name}.mp4"), group=group.element(name))
+        sample.frames[1] = fo.Frame(seed=detections(squares[1][0]))
+        samples.append(sample)
+    dataset.add_samples(samples)
+    right, both = dataset.select_group_slices("right"), dataset.select_group_slices(["left", "right"])
+    assert propagate(right).frames == 8
+    assert dataset.select_group_slices("left").count("frames.tracks.detections") == 0
+    report = propagate(dataset, skip_existing=True)
+    assert sorted(video.status for video in report.videos) == ["done", "skipped"]
+    assert both.count("frames.tracks.detections") == 32
+    assert None not in both.values("tracks_run")
+
+
+def test_a_renamed_field_stops_the_run_and_the_dataset_loads(videos):
+    def rename(done, total, message):
+        if done == 3:
+            other = [sys.executable, "-c", f"{LOAD}.rename_frame_field('tracks', 'mine')"]
+            subprocess.run([*other, videos.name], check=True, capture_output=True)
+
+    report = propagate(videos, progress=rename)
+    assert {video.status for video in report.videos} == {"failed", "skipped"}
+    assert all("frames.tracks was renamed" in video.reason for video in report.with_status("failed"))
+    read = f"for sample in {LOAD}:\n  for frame in sample.frames.values(): frame['mine']"
+    subprocess.run([sys.executable, "-c", read, videos.name], check=True)
+
+
+LOAD = "__import__('fiftyone').load_dataset(__import__('sys').argv[1])"
+
+
+def test_a_removed_video_fails_alone(videos):
+    first = videos.first().id
+
+    def remove(done, total, message):
+        if done == 3:
+            videos.delete_samples(first)
+
+    report = propagate(videos, progress=remove)
+    assert [video.status for video in report.videos] == ["failed", "done", "skipped"]
+    assert "removed" in report.videos[0].reason
+
+
+def test_tracks_are_deleted_with_all_that_was_made_with_them(videos):
+    schema = set(videos.get_field_schema()), set(videos.get_frame_field_schema())
+    propagate(videos)
+    ct.delete_tracks(videos, "frames.tracks")
+    assert (set(videos.get_field_schema()), set(videos.get_frame_field_schema())) == schema
+    assert not videos.list_runs()
+    with pytest.raises(ct.ColorTrackError, match="seed"):
+        ct.delete_tracks(videos, "seed")
 
 
 def test_only_the_selected_labels_are_tracked(videos):

@@ -12,8 +12,8 @@ import pytest
 from skimage.draw import polygon
 
 import fiftyone_colortrack as ct
-from fiftyone_colortrack.datasets.demo import cyclist
-from fiftyone_colortrack.datasets.scenes import load_scenes
+from colortrack_benchmarks.demo import cyclist
+from colortrack_benchmarks.scenes import load_scenes
 from fiftyone_colortrack.datasets.video_dataset import Instances, video_sample
 from fiftyone_colortrack.fields.shapes import paint
 from fiftyone_colortrack.video import VideoFile, write_video

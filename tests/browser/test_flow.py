@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import fiftyone_colortrack as ct
-from fiftyone_colortrack.datasets.scenes import load_scenes, render_scene
+from colortrack_benchmarks.scenes import load_scenes, render_scene
 from tests.browser.steps import colors_on_screen, done, execute, open_operator, ready, wait_until
 
 FRAMES = {"parade": 12, "traffic": 60}  # the second one is there to be stopped

@@ -10,7 +10,7 @@ import fiftyone as fo
 import pytest
 
 import fiftyone_colortrack as ct
-from fiftyone_colortrack.datasets.scenes import load_scenes
+from colortrack_benchmarks.scenes import load_scenes
 
 PLOT = ".js-plotly-plot"
 NUMBERS = count(1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fiftyone_colortrack.datasets.badja import read_badja
+from colortrack_benchmarks.badja import read_badja
 from fiftyone_colortrack.errors import ColorTrackError
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"

@@ -4,7 +4,7 @@ import sys
 MODULES = [
     "video",
     "metrics",
-    *(f"datasets.{name}" for name in ["badja", "davis", "download", "jhmdb", "kinetics", "scenes"]),
+    *(f"datasets.{name}" for name in ["davis", "download", "jhmdb", "kinetics"]),
 ]
 
 

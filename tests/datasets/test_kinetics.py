@@ -63,6 +63,13 @@ def test_class_folders(tmp_path: Path) -> None:
         read_kinetics(tmp_path, "test")
 
 
+def test_hidden_files_are_no_data(tmp_path: Path) -> None:
+    for path in ("zumba/a.mp4", "zumba/._a.mp4", "__MACOSX/zumba/b.mp4", ".hidden/c.mp4", "._list.csv"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"\0\5\26\7")
+    assert set(found(tmp_path)) == {"a"}
+
+
 def test_every_video_is_found_but_those_that_loaders_encoded(tmp_path: Path) -> None:
     root = tmp_path / ENCODED / "clips"  # a folder around the clips may have that name
     for path in (root / "zumba" / "a.mpg", root / "zumba" / "b.mpeg", root / ENCODED / "zumba" / "c.mp4"):
@@ -118,7 +125,7 @@ def test_load_counts_broken_clips_and_encodes_what_browsers_cannot_play(tmp_path
     clip(tmp_path / "zumba" / "good.mp4")
     (tmp_path / "zumba" / "broken.mp4").write_bytes(b"\x00" * 500)
     mjpeg(tmp_path / "abseiling" / "old.avi")
-    dataset = load_kinetics(tmp_path, "k")
+    dataset = load_kinetics(tmp_path, "k", on_error="skip")
     for _ in range(2):  # the encoded videos are not taken for clips
         samples = {Path(sample.filepath).name: sample for sample in dataset}
         assert set(samples) == {"good.mp4", "old.mp4"}
@@ -129,11 +136,11 @@ def test_load_counts_broken_clips_and_encodes_what_browsers_cannot_play(tmp_path
         assert (
             len(VideoFile(samples["old.mp4"].filepath)) == samples["old.mp4"].metadata.total_frame_count == 3
         )
-        dataset = load_kinetics(tmp_path, "k", overwrite=True)
-    with pytest.raises(ColorTrackError, match=r"broken\.mp4 cannot be decoded"):
-        load_kinetics(tmp_path, "k2", on_error="raise")
-    with pytest.raises(ColorTrackError, match="none of 1 videos could be loaded"):
-        load_kinetics(tmp_path, "k2", classes=["zumba"], max_samples=1)
+        dataset = load_kinetics(tmp_path, "k", overwrite=True, on_error="skip")
+    with pytest.raises(ColorTrackError, match=r"broken\.mp4"):
+        load_kinetics(tmp_path, "k2")
+    with pytest.raises(ColorTrackError, match=r"1 videos .*broken\.mp4"):
+        load_kinetics(tmp_path, "k2", classes=["zumba"], max_samples=1, on_error="skip")
     dataset.delete()
 
 
@@ -171,13 +178,14 @@ def test_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = load_kinetics("kinetics-400", "k", split="validation", classes=["zumba"], max_samples=1)
     assert calls == [("kinetics-400", "validation", ["zumba"], 1)]
     assert dataset.first().action.label == "zumba"
+    assert dataset.first().metadata.total_frame_count == 3
     dataset.delete()
     assert fo.list_datasets() == before
 
     monkeypatch.setattr(foz, "load_zoo_dataset", SimpleNamespace().__getattribute__)
     with pytest.raises(ColorTrackError, match="kinetics-400 cannot be downloaded"):
         load_kinetics("kinetics-400", "k")
-    with pytest.raises(ColorTrackError, match="is not a folder, nor one of the zoo's"):
+    with pytest.raises(ColorTrackError, match="nowhere"):
         load_kinetics(tmp_path / "nowhere", "k")
     assert fo.list_datasets() == before
 

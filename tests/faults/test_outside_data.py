@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
-from fiftyone_colortrack.datasets.badja import read_badja
+from colortrack_benchmarks.badja import read_badja
 from fiftyone_colortrack.datasets.davis import DavisFolder
 from fiftyone_colortrack.datasets.download import unpack
 from fiftyone_colortrack.datasets.jhmdb import JhmdbClip, JhmdbFolder

@@ -41,9 +41,9 @@ def test_they_are_registered_under_the_names_of_the_manifest(database: None) -> 
     ("operator", "kind"),
     [(ColorizeVideos, "colors"), (EmbedVideos, "embedding"), (FilmVideos, "overview")],
 )
-def test_films_are_made_and_opened(operator: type[foo.Operator], kind: str, videos: fo.Dataset) -> None:
+def test_videos_are_rendered_and_opened(operator: type[foo.Operator], kind: str, videos: fo.Dataset) -> None:
     inputs = form(operator(), videos).type
-    assert "1 video," in inputs.get_property("estimate").view.label
+    assert "1 video" in inputs.get_property("estimate").view.label
     assert ("basis" in inputs.properties) == (kind == "embedding")
     messages = execute(operator, videos, model="lab")
     names = [message["operator_uri"].split("/")[-1] for message in messages]
@@ -58,21 +58,21 @@ def test_films_are_made_and_opened(operator: type[foo.Operator], kind: str, vide
     assert VideoFile(made.filepath).info.codec == "h264"
 
 
-def test_side_by_side_films_show_tracks(videos: fo.Dataset) -> None:
-    assert "tracks" not in form(FilmVideos(), videos).type.properties
-    assert "without them" in form(FilmVideos(), videos).type.get_property("no_tracks").view.label
+def test_side_by_side_videos_show_tracks(videos: fo.Dataset) -> None:
+    assert "label_field" not in form(FilmVideos(), videos).type.properties
+    assert form(FilmVideos(), videos).type.get_property("no_tracks")
     sample = videos.first()
     box = fo.Detection(label="red", index=1, bounding_box=[0.1, 0.1, 0.4, 0.4])
     sample.frames[1] = fo.Frame(drawn=fo.Detections(detections=[box]))
     sample.save()
-    assert form(FilmVideos(), videos).type.get_property("tracks").default == "frames.drawn"
-    execute(FilmVideos, videos, model="lab", tracks="frames.drawn")
+    assert form(FilmVideos(), videos).type.get_property("label_field").default == "frames.drawn"
+    execute(FilmVideos, videos, model="lab", label_field="frames.drawn", confidence=True)
     (made,) = fo.load_dataset(f"{videos.name}-films")
     source = VideoFile(videos.first().filepath).info
-    assert VideoFile(made.filepath).info.width == 4 * source.width
+    assert VideoFile(made.filepath).info.width == 2 * source.width
 
 
-def test_what_went_wrong_is_said(videos: fo.Dataset) -> None:
+def test_a_failed_video_is_named(videos: fo.Dataset) -> None:
     Path(videos.first().filepath).write_bytes(b"")
     *_, message = execute(ColorizeVideos, videos, model="lab")
     assert message["params"]["variant"] == "warning"

@@ -1,18 +1,20 @@
 import re
+import time
 
 import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
-from fiftyone.operators.executor import ExecutionError, resolve_placement
+from fiftyone.operators.executor import ExecutionContext, ExecutionError, Executor, resolve_placement
 from fiftyone.operators.registry import OperatorRegistry
 
 from fiftyone_colortrack import propagate
-from fiftyone_colortrack.plugin import estimates
+from fiftyone_colortrack.api.stop import running
+from fiftyone_colortrack.plugin import estimates, forms
 
 PLUGIN = "@colortrack/fiftyone-colortrack"
-PARAMS = {"seed_field": "frames.seed", "seeds": "first", "out_field": "tracks", "direction": "both"}
-PARAMS |= {"model": "lab", "advanced": True, "memory": 2, "radius": 12, "top_k": 10, "input_size": 128}
+PARAMS = {"seed_field": "frames.seed", "seeds": "first", "label_field": "tracks", "direction": "both"}
+PARAMS |= {"model": "lab", "advanced": True, "memory": 2, "radius": 100, "top_k": 10, "input_size": 128}
 
 
 def notifications(messages):
@@ -24,7 +26,7 @@ def test_the_first_click_works(form, videos):
     assert first.errors == {}
     assert first.default("seed_field") == "frames.seed"
     assert first.choices("seed_field") == ["frames.seed", "frames.gt"]
-    assert first.default("out_field") == "tracks"
+    assert first.default("label_field") == "tracks"
     estimate = first.text("estimate")
     assert estimate.startswith("1 video to track, 8 frames, about ")
     assert re.search(r" s (on two CPU cores|at the speed of the last run), about ", estimate)
@@ -37,11 +39,11 @@ def test_the_first_click_works(form, videos):
 @pytest.mark.parametrize(
     ("params", "errors"),
     [
-        ({"out_field": "seed"}, {"out_field": "write the tracks to another field"}),
-        ({"out_field": "a b"}, {"out_field": "letters, digits and underscores"}),
-        ({"out_field": "gt"}, {"out_field": "frames.gt exists"}),
-        ({"out_field": "gt", "replace": True}, {}),
-        ({"out_field": "frames.fine"}, {}),
+        ({"label_field": "seed"}, {"label_field": "write the tracks to another field"}),
+        ({"label_field": "a b"}, {"label_field": "letters, digits and underscores"}),
+        ({"label_field": "gt"}, {"label_field": "frames.gt exists"}),
+        ({"label_field": "gt", "replace": True}, {}),
+        ({"label_field": "frames.fine"}, {}),
     ],
 )
 def test_wrong_choices_are_marked_with_the_reason(form, videos, params, errors):
@@ -82,17 +84,17 @@ def test_labels_are_written_and_the_app_is_told(execute, videos):
 
 
 def test_what_was_chosen_is_remembered_and_continued(form, execute, videos):
-    execute("propagate_labels", videos, {**PARAMS, "out_field": "found", "direction": "forward"})
+    execute("propagate_labels", videos, {**PARAMS, "label_field": "found", "direction": "forward"})
     again = form("propagate_labels", videos, {})
     assert again.default("direction") == "forward"
-    assert again.default("out_field") == "tracks"  # nothing is left to do in `found`
+    assert again.default("label_field") == "tracks"  # nothing is left to do in `found`
     assert "at the speed of the last run" in again.text("estimate")
-    finished = form("propagate_labels", videos, {"out_field": "found"})
+    finished = form("propagate_labels", videos, {"label_field": "found"})
     assert finished.choices("existing") == ["skip_existing", "overwrite"]
     assert "All these videos are finished" in finished.errors["finished"]
-    assert form("propagate_labels", videos, {"out_field": "found", "existing": "overwrite"}).errors == {}
+    assert form("propagate_labels", videos, {"label_field": "found", "existing": "overwrite"}).errors == {}
     unfinished = form("propagate_labels", videos, {"seed_field": "frames.gt"})
-    assert unfinished.default("out_field") == "found"
+    assert unfinished.default("label_field") == "found"
     assert "1 finished by earlier runs" in unfinished.text("estimate")
 
 
@@ -112,25 +114,25 @@ def test_after_a_correction_the_form_goes_on_from_it(form, execute, videos):
     sample.save()
     corrected = form("propagate_labels", videos, {})
     assert corrected.errors == {}
-    proposed = [corrected.default(name) for name in ("seed_field", "seeds", "out_field", "existing")]
+    proposed = [corrected.default(name) for name in ("seed_field", "seeds", "label_field", "existing")]
     assert proposed == ["frames.tracks", "keyframes", "tracks", "skip_existing"]
-    assert "that follow from corrected ones" in corrected.text("corrected")
+    assert "that depend on corrections" in corrected.text("corrected")
     assert corrected.text("estimate").startswith("1 video to track, 7 frames, about ")
-    replaced = form("propagate_labels", videos, {**PARAMS, "out_field": "tracks", "existing": "overwrite"})
-    assert "loses what was drawn or corrected in 1 frame" in replaced.text("by_hand")
-    finished = form("propagate_labels", videos, {**PARAMS, "out_field": "tracks"})
-    assert "drawn or corrected in 1 frame" in finished.errors["finished"]
-    params = {"seed_field": "frames.tracks", "seeds": "keyframes", "out_field": "tracks"}
+    replaced = form("propagate_labels", videos, {**PARAMS, "label_field": "tracks", "existing": "overwrite"})
+    assert "This loses 2 labels" in replaced.text("by_hand")
+    finished = form("propagate_labels", videos, {**PARAMS, "label_field": "tracks"})
+    assert "The tracks have 2 labels" in finished.errors["finished"]
+    params = {"seed_field": "frames.tracks", "seeds": "keyframes", "label_field": "tracks"}
     with_another = form("propagate_labels", videos, {**params, "model": "identity"})
-    assert "all frames of 1 video are tracked anew" in with_another.text("anew")
+    assert "1 video will be tracked from scratch" in with_another.text("again")
     assert "corrected" not in with_another.inputs
     assert with_another.text("estimate").startswith("1 video to track, 8 frames, about ")
     (text,) = notifications(execute("propagate_labels", videos, {**PARAMS, **params, "model": "identity"}))
     assert "1 video (8 frames) tracked" in text
-    assert "are tracked anew" in text
+    assert "tracked from scratch" in text
     assert "model lab, now identity" in text
     again = form("propagate_labels", videos, {})
-    assert (again.default("seed_field"), again.default("out_field")) == ("frames.seed", "tracks_2")
+    assert (again.default("seed_field"), again.default("label_field")) == ("frames.seed", "tracks_2")
 
 
 def test_what_to_do_next_is_below_the_summary(execute, videos, tmp_path):
@@ -155,9 +157,70 @@ def test_a_failed_video_is_reported(execute, videos, tmp_path):
     assert "video0.mp4 is not a file" in text
 
 
+def test_a_run_that_did_nothing_is_not_green(execute, videos, tmp_path):
+    for i in range(2):
+        (tmp_path / f"video{i}.mp4").unlink()
+    messages = execute("propagate_labels", videos, PARAMS)
+    done = [params for name, params in messages if name == "show_output"][-1]
+    assert done["outputs"]["type"]["properties"]["outcome"]["view"]["severity"] == "warning"
+    assert done["results"]["title"] == "Nothing was tracked"
+
+
+def test_a_run_goes_on_when_its_dialog_is_closed(videos):
+    operator = OperatorRegistry().get_operator(f"{PLUGIN}/propagate_labels")
+    request = {"dataset_name": videos.name, "params": {**PARAMS, "seed_field": "frames.gt"}}
+    messages = operator.execute(ExecutionContext(request_params=request, executor=Executor(), operator_uri=operator.uri))
+    next(messages)
+    while not running(videos):
+        next(messages)
+    messages.close()
+    end = time.monotonic() + 60
+    while running(videos) and time.monotonic() < end:
+        time.sleep(0.1)
+    videos.reload()
+    assert None not in videos.values("tracks_run")
+
+
+def test_objects_and_frames_are_chosen(form, execute, videos):
+    params = {**PARAMS, "objects": "2", "span": "range", "first_frame": 2, "last_frame": 4}
+    assert form("propagate_labels", videos, params).text("estimate").startswith("1 video to track, 3 frames")
+    assert form("propagate_labels", videos, {**params, "last_frame": 1}).errors.keys() == {"last_frame"}
+    execute("propagate_labels", videos, params)
+    found = {n: f.tracks.detections for n, f in videos.first().frames.items() if f.tracks}
+    assert {n: [one.index for one in labels] for n, labels in found.items()} == {2: [2], 3: [2], 4: [2]}
+
+
+def test_missing_weights_are_marked(form, videos, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    errors = form("propagate_labels", videos, {**PARAMS, "model": "raft"}).errors
+    assert str(tmp_path) in errors["model"]
+
+
+def test_names_of_labels_are_no_markdown():
+    text = "a_b*c*.mp4 [x](y) <b>"
+    assert forms.unescape(forms.escape(text)) == text
+    assert "<b>" not in forms.escape(text)
+
+
+def test_the_track_of_the_selected_label_is_edited(form, execute, videos):
+    execute("propagate_labels", videos, PARAMS)
+    sample = videos.first()
+    label = sample.frames[5].tracks.detections[1]
+    selected = [
+        {"label_id": label.id, "sample_id": sample.id, "field": "frames.tracks", "frame_number": 5}
+    ]
+    context = {"current_sample": sample.id, "selected_labels": selected}
+    assert "none" in form("edit_track", videos, {}, current_sample=sample.id).errors
+    assert "two" in form("edit_track", videos, {"edit": "merge"}, **context).errors
+    execute("edit_track", videos, {"edit": "end"}, **context)
+    videos.reload()
+    found = videos.first().frames
+    assert [len(found[n].tracks.detections) for n in range(1, 9)] == [2] * 5 + [1] * 3
+
+
 def test_invalid_input_is_not_executed(execute, videos):
-    with pytest.raises(ExecutionError, match="out_field"):
-        execute("propagate_labels", videos, {**PARAMS, "out_field": "seed"})
+    with pytest.raises(ExecutionError, match="label_field"):
+        execute("propagate_labels", videos, {**PARAMS, "label_field": "seed"})
     assert "seed_run" not in videos.get_field_schema()
 
 

@@ -7,7 +7,7 @@ from fiftyone.operators.executor import resolve_placement
 from fiftyone.operators.registry import OperatorRegistry
 from fiftyone.plugins import get_plugin
 
-from fiftyone_colortrack.api import propagate
+from fiftyone_colortrack.api.propagation import propagate
 from fiftyone_colortrack.plugin.operators.suggest_frame import GO_TO_FRAME
 from fiftyone_colortrack.tracking.config import TrackerConfig
 
@@ -40,7 +40,7 @@ def test_it_goes_to_a_frame_and_names_it(tracked, suggest) -> None:
     assert f"frame {number}, at {(number - 1) / 10:.2f} s" in messages["notify"]["message"]
 
 
-def test_nothing_is_asked_where_there_is_nothing_to_choose(tracked, form, suggest) -> None:
+def test_a_form_opens_where_there_is_a_choice(tracked, form, suggest) -> None:
     operator = OperatorRegistry().get_operator(f"{PLUGIN}/suggest_frame")
 
     def asks() -> bool:
@@ -50,19 +50,18 @@ def test_nothing_is_asked_where_there_is_nothing_to_choose(tracked, form, sugges
     propagate(tracked, "frames.seed", "frames.others", model="identity")
     assert asks()
     shown = form("suggest_frame", tracked, {}, current_sample=tracked.first().id)
-    assert shown.choices("tracks") == ["frames.tracks", "frames.others"]
-    assert "go_to_frame" in suggest(tracked, tracked.first(), {"tracks": "frames.others"})
+    assert shown.choices("label_field") == ["frames.tracks", "frames.others"]
+    assert "go_to_frame" in suggest(tracked, tracked.first(), {"label_field": "frames.others"})
 
 
-def test_a_video_without_tracks(tracked, suggest) -> None:
-    messages = suggest(tracked, tracked.last())
-    assert "no tracks of this video" in messages["notify"]["message"]
-    assert "go_to_frame" not in messages
+def test_a_video_without_tracks_gets_its_first_frame(tracked, videos, suggest) -> None:
+    assert suggest(tracked, tracked.last())["go_to_frame"]["frame_number"] in range(1, 9)
 
 
-def test_what_is_missing_is_said(videos, form) -> None:
+def test_it_works_before_anything_is_tracked(videos, form, suggest) -> None:
     assert "no_video" in form("suggest_frame", videos, {}).errors
-    assert "no_tracks" in form("suggest_frame", videos, {}, current_sample=videos.first().id).errors
+    assert not form("suggest_frame", videos, {}, current_sample=videos.first().id).errors
+    assert suggest(videos, videos.first())["go_to_frame"]["frame_number"] in range(1, 9)
 
 
 def test_the_app_has_the_operator_that_goes_there(database) -> None:

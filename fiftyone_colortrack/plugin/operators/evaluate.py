@@ -10,9 +10,14 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
-from fiftyone_colortrack.api import check_videos, evaluate_iter
-from fiftyone_colortrack.api.evaluation import check_compared, check_eval_key, main_scores, score_fields
-from fiftyone_colortrack.fields import field_name, labelled_frames, seed_fields
+from fiftyone_colortrack.api.evaluation import (
+    check_compared,
+    check_eval_key,
+    evaluate_tracks,
+    main_scores,
+    score_fields,
+)
+from fiftyone_colortrack.fields import check_videos, field_name, labelled_frames, seed_fields
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.reading import reader
 from fiftyone_colortrack.plugin.work import (
@@ -104,14 +109,18 @@ class EvaluateTracks(WorkOperator):
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
         params, view, started = ctx.params, ctx.target_view(), time.monotonic()
         forms.remember(ctx, self.config.name, "gt_field")
-        steps = evaluate_iter(
-            view,
-            params["pred_field"],
-            params["gt_field"],
-            params["eval_key"],
-            overwrite=bool(params.get("overwrite")),
+        results = yield from show(
+            ctx,
+            self.config.label,
+            lambda progress, stop: evaluate_tracks(
+                view,
+                params["pred_field"],
+                params["gt_field"],
+                params["eval_key"],
+                overwrite=bool(params.get("overwrite")),
+                progress=progress,
+            ),
         )
-        results = yield from show(ctx, steps)
         frames = sum(map(len, labelled_frames(view, params["gt_field"]).values()))
         estimates.remember_speed(WORK, frames, time.monotonic() - started)
         scores = {row["label"]: row["value"] for row in results.custom_metrics.values()}

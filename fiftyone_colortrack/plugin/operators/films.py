@@ -1,8 +1,9 @@
-"""Films of videos: predicted colours, embeddings, and all side by side."""
+"""Rendered videos: predicted colors, embeddings, and all side by side."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import fiftyone.operators as foo
@@ -10,9 +11,8 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
-from fiftyone_colortrack.api import check_videos
-from fiftyone_colortrack.api.films import FilmKind, films_iter
-from fiftyone_colortrack.api.stop import StopSignal
+from fiftyone_colortrack.api.films import FilmReport, colorize, embed, film
+from fiftyone_colortrack.fields import check_videos, is_tracks
 from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.forms import Choice
@@ -21,16 +21,18 @@ from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, lin
 
 BASES: list[Choice] = [
     ("video", "For each video", "Shows the most within a video"),
-    ("dataset", "One for all videos", "A colour means the same in all films"),
+    ("dataset", "One for all videos", "A color means the same in all videos"),
 ]
 
 
 class _FilmOperator(WorkOperator):
-    kind: FilmKind
     about: tuple[str, str, str]
-    """Name, label and description."""
+    """Name, label, and description."""
+    render: Callable[..., FilmReport]
     seconds_per_frame: float
     """Of 854 x 480 pixels on two CPU cores, as in `propagate`."""
+    settings: tuple[str, ...] = ()
+    """Parameters that only this operator has."""
 
     @property
     def config(self) -> foo.OperatorConfig:
@@ -39,7 +41,7 @@ class _FilmOperator(WorkOperator):
 
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
         inputs = types.Object()
-        view_prop = inputs.view_target(ctx, action_description="Make films of")
+        view_prop = inputs.view_target(ctx, action_description="Render videos of")
         view = ctx.target_view()
         if forms.validate(view_prop, lambda: check_videos(view)):
             models = [(info.name, info.name, info.description) for info in list_models()]
@@ -47,29 +49,33 @@ class _FilmOperator(WorkOperator):
             last = forms.remembered(ctx, self.config.name)
             forms.choose(inputs, "model", models, default=last.get("model"), label="Model")
             self._add_settings(inputs, view, last)
-            inputs.bool("overwrite", default=False, label="Replace films that exist", view=types.SwitchView())
+            switch = types.SwitchView()
+            inputs.bool("overwrite", default=False, label="Render videos again that exist", view=switch)
             model = ctx.params.get("model", last.get("model", models[0][0]))
             forms.message(inputs, "estimate", self._estimate(view, model))
         return forms.form(self, inputs)
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
-        forms.remember(ctx, self.config.name, "model", "basis", "tracks")
-        names = ("model", "basis", "tracks", "overwrite")
+        names = ("model", "overwrite", *self.settings)
+        forms.remember(ctx, self.config.name, "model", *self.settings)
         options = {name: ctx.params[name] for name in names if name in ctx.params}
-        with StopSignal(forms.store(ctx), self.config.label) as stop:
-            steps = films_iter(ctx.target_view(), self.kind, stop=stop, **options)
-            report = yield from show(ctx, steps, stop)
-        frames, seconds = (
-            sum(getattr(v, name) for v in report.with_status("done")) for name in ("frames", "seconds")
+        view, render = ctx.target_view(), type(self).render
+        report = yield from show(
+            ctx,
+            self.config.label,
+            lambda progress, stop: render(view, progress=progress, stop=stop, **options),
         )
+        done = report.with_status("done")
+        frames, seconds = sum(video.frames for video in done), sum(video.seconds for video in done)
         estimates.remember_speed(self._work(options.get("model", "fast")), frames, seconds)
         failed = [f"{os.path.basename(v.filepath)}: {v.reason}" for v in report.with_status("failed")]
-        made = len(failed) < len(report.videos)
+        made = report.dataset if len(failed) < len(report.videos) else None
+        name = made and made.name
         return {
             "summary": "\n\n".join([str(report), *failed]),
             "variant": "warning" if failed else "success",
-            "dataset": report.dataset if made else None,
-            "links": [link("Open the films", "open_dataset", {"dataset": report.dataset})] if made else [],
+            "dataset": name,
+            "links": [link("Open the rendered videos", "open_dataset", {"dataset": name})] if name else [],
         }
 
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
@@ -80,66 +86,71 @@ class _FilmOperator(WorkOperator):
         pass
 
     def _work(self, model: str) -> str:
-        return f"films of {self.kind} with {model}"
+        return f"{self.about[0]} with {model}"
 
     def _estimate(self, view: SampleCollection, model: str) -> str:
-        """How much will be made; films are about as large as their videos."""
-        sizes, lengths = reader(view)(_sizes_and_lengths)
-        parts = [f"Films of {forms.plural(len(view), 'video')}"]
-        if lengths:
-            takes = estimates.time_needed(self._work(model), lengths, self.seconds_per_frame)
-            parts += [forms.plural(lengths, "frame"), takes]
-        parts += [f"about {estimates.size(sizes)}"] if sizes else []
-        return f"{', '.join(parts)}, beside the videos' files and in a dataset of films."
+        """What a run takes. Rendered videos are about as large as their sources."""
+        size, frames = reader(view)(_size_and_length)
+        parts = [forms.plural(len(view), "video")]
+        if frames:
+            takes = estimates.time_needed(self._work(model), frames, self.seconds_per_frame)
+            parts += [forms.plural(frames, "frame"), takes]
+        parts += [f"about {estimates.size(size)}"] if size else []
+        return f"Renders {', '.join(parts)}, into a new dataset and a folder beside the videos."
 
 
 class ColorizeVideos(_FilmOperator):
-    """Predicts the colours of videos from their first frames, and shows how well it went."""
+    """Predicts the colors of videos from their first frames, and measures the error."""
 
-    kind: FilmKind = "colors"
     about = (
         "colorize_videos",
         "Colorize videos",
-        "Predict colours from each video's first frame: where this fails, tracking fails",
+        "Predict colors from each video's first frame: where this fails, tracking fails",
     )
+    render = colorize
     seconds_per_frame = 0.4
 
 
 class EmbedVideos(_FilmOperator):
-    """Shows what the tracker sees: embeddings in false colours."""
+    """Shows what the tracker sees: embeddings in false colors."""
 
-    kind: FilmKind = "embedding"
     about = (
         "embed_videos",
         "Show embeddings",
-        "Show the embeddings of videos in false colours: what has one colour is one thing to the tracker",
+        "Show the embeddings of videos in false colors: the tracker confuses what has the same color",
     )
+    render = embed
     seconds_per_frame = 0.2
+    settings = ("basis",)
 
     def _add_settings(self, inputs: types.Object, view: SampleCollection, last: dict[str, Any]) -> None:
-        forms.choose(inputs, "basis", BASES, default=last.get("basis"), radio=True, label="Colours")
+        forms.choose(inputs, "basis", BASES, default=last.get("basis"), radio=True, label="Colors")
 
 
 class FilmVideos(_FilmOperator):
-    """Shows a video, its tracks, its predicted colours and its embeddings in one picture."""
+    """Shows each video, its tracks, its predicted colors, and its embeddings in a grid."""
 
-    kind: FilmKind = "overview"
     about = (
         "film_videos",
-        "Make side-by-side films",
-        "Show videos, their tracks, predicted colours and embeddings side by side, for talks",
+        "Make side-by-side videos",
+        "Show videos, their tracks, predicted colors, and embeddings in a grid, to share with others",
     )
+    render = film
     seconds_per_frame = 0.7
+    settings = ("label_field", "confidence")
 
     def _add_settings(self, inputs: types.Object, view: SampleCollection, last: dict[str, Any]) -> None:
         fields = reader(view)(forms.field_choices, empty=False)
-        fields = sorted(fields, key=lambda choice: not forms.is_tracks(view, choice[0]))
-        if fields:
-            forms.choose(inputs, "tracks", fields, default=last.get("tracks"), label="Tracks")
-        else:
-            forms.message(inputs, "no_tracks", "There are no tracks yet: the films will be without them")
+        fields = sorted(fields, key=lambda choice: not is_tracks(view, choice[0]))
+        if not fields:
+            text = "There are no tracks yet: the videos show what the network sees instead"
+            forms.message(inputs, "no_tracks", text)
+            return
+        forms.choose(inputs, "label_field", fields, default=last.get("label_field"), label="Tracks")
+        default = bool(last.get("confidence"))
+        inputs.bool("confidence", default=default, label="Show the confidence", view=types.SwitchView())
 
 
-def _sizes_and_lengths(view: SampleCollection) -> list[float]:
+def _size_and_length(view: SampleCollection) -> list[float]:
     """Bytes and frames of all videos, as far as they are known."""
     return [view.sum(f"metadata.{name}") or 0 for name in ("size_bytes", "total_frame_count")]

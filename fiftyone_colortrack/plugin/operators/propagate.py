@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import fiftyone as fo
@@ -13,19 +13,24 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
-from fiftyone_colortrack.api import PropagationReport, check_propagation, check_videos, propagate_iter
-from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos
-from fiftyone_colortrack.api.stop import StopSignal
-from fiftyone_colortrack.datasets.video_dataset import color_by_instance
+from fiftyone_colortrack.api.plan import PlannedVideo
+from fiftyone_colortrack.api.propagation import Propagation
+from fiftyone_colortrack.api.report import PropagationReport
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
-    SeedFrames,
+    check_videos,
+    color_by_instance,
     confidence_field,
     failed_tag,
     field_name,
+    find_corrections,
+    frame_path,
+    is_tracks,
     labelled_frames,
     run_field,
     seed_fields,
+    select_frames,
+    whole,
 )
 from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.plugin import estimates, forms
@@ -46,48 +51,68 @@ from fiftyone_colortrack.tracking.config import TrackerConfig
 LABEL = "Propagate labels"
 REMEMBERED = "propagate_labels"
 EVALUATE = f"{PLUGIN}/evaluate_tracks"
-SECONDS_PER_FRAME = {"fast": 0.24, "lab": 0.12, "flow": 0.1, "identity": 0.02}
-"""Of 852 x 480 pixels on two CPU cores, for the estimate until this machine has tracked with the model.
+SECONDS_PER_MEGAPIXEL = {"fast": 0.6, "lab": 0.3, "flow": 0.25, "identity": 0.05}
+"""On two CPU cores, for the estimate until this machine has tracked with the model.
 
 `fast` was measured; to it `lab` is as the sums of `python benchmarks/speed.py` are.
 """
+RAFT_WEIGHTS = "raft_large_C_T_SKHT_V2-ff5fadd5.pth"
 SEEDS: list[Choice] = [
-    ("first", "First labelled frame", "Tracks what is labelled in the first labelled frame of each video"),
-    ("all", "All labelled frames", "Frames between two labelled ones are tracked from both sides"),
-    ("keyframes", "Keyframes", "Tracks labels with keyframe = true: those that a person drew or corrected"),
+    ("first", "First labeled frame", "Tracks the labels of the first labeled frame of each video"),
+    ("all", "All labeled frames", "Frames between two labeled frames are tracked from both sides"),
+    ("keyframes", "Keyframes", "Tracks labels that a person drew or corrected, and those with keyframe = true"),
+]
+SPANS: list[Choice] = [
+    ("all", "All frames", ""),
+    ("range", "A range of frames", "All other frames stay as they are"),
+    ("next", "The next frames", "Frames after the selected label, or after a frame that you name"),
 ]
 DIRECTIONS: list[Choice] = [
     ("both", "Both", "All frames of the video"),
-    ("forward", "Forward", "From the labelled frames to the end"),
-    ("backward", "Backward", "From the labelled frames to the beginning"),
+    ("forward", "Forward", "From the labeled frames to the end"),
+    ("backward", "Backward", "From the labeled frames to the beginning"),
 ]
 EXISTING: list[Choice] = [
-    ("skip_existing", "Continue", "Leave the videos alone that an earlier run finished"),
-    ("overwrite", "Replace", "Track all videos again and replace their tracks"),
+    ("skip_existing", "Continue", "Leave videos alone that an earlier run finished. Corrections stay"),
+    ("overwrite", "Replace", "Track all videos again, and replace their tracks and all corrections"),
 ]
+MODELS = {
+    "fast": "Best tracks",
+    "lab": "No network: takes half the time, and loses objects sooner",
+}
 BASELINES: list[Choice] = [
-    ("identity", "identity", "Baseline: repeats the labels in place"),
+    ("identity", "identity", "Baseline: repeats the labels in place; takes almost no time"),
     ("flow", "flow", "Baseline: moves the labels with optical flow"),
-    ("raft", "raft", "Baseline: optical flow of a network, where torchvision's weights are present"),
+    ("raft", "raft", "Baseline: optical flow of a large network; slow without a GPU"),
 ]
 OUTPUTS: dict[type[fo.Label], list[Choice]] = {
     fo.Detections: [
-        ("same", "As labelled", "Masks stay masks, boxes stay boxes"),
+        ("same", "As labeled", "Masks stay masks, boxes stay boxes"),
         ("masks", "Masks", "Boxes are tracked as filled masks"),
         ("boxes", "Boxes", "The boxes around the tracked masks"),
+        ("polylines", "Polygons", "The outlines of the tracked masks"),
+    ],
+    fo.Polylines: [
+        ("same", "As labeled", "Polygons stay polygons, open polylines stay polylines"),
+        ("masks", "Masks", "Polygons become detections with masks"),
+        ("boxes", "Boxes", "The boxes around the tracked polygons"),
     ],
     fo.Segmentation: [
         ("same", "Detections with masks", "Each class becomes a track with a timeline"),
-        ("segmentation", "Segmentation", "As labelled"),
+        ("segmentation", "Segmentation", "As labeled"),
         ("boxes", "Boxes", "The box around each class"),
+        ("polylines", "Polygons", "The outline of each class"),
     ],
 }
-
 TRACKER_SETTINGS: list[Choice] = [
-    ("memory", "Memory", "How many of the last frames are looked at"),
-    ("radius", "Radius", "How far things may move from frame to frame, in cells of 8 pixels"),
+    ("memory", "Memory", "How many of the last frames the tracker looks at"),
+    ("radius", "Radius", "How far things may move from frame to frame, in pixels of the scaled frame"),
     ("top_k", "Matches", "How many of the best matches labels are copied from"),
     ("input_size", "Short side", "Larger frames are scaled down to this, in pixels"),
+]
+SWITCHES: list[Choice] = [
+    ("end_at_cuts", "End tracks at cuts", "A new shot is labeled only if one of its frames is labeled"),
+    ("clean_masks", "Remove specks", "Masks keep only the parts that continue the object"),
 ]
 
 
@@ -114,26 +139,32 @@ class PropagateLabels(WorkOperator):
         return forms.form(self, inputs)
 
     def resolve_run_name(self, ctx: ExecutionContext) -> str:
-        return f"Propagate {ctx.params.get('seed_field')} to {ctx.params.get('out_field')}"
+        return f"Propagate {ctx.params.get('seed_field')} to {ctx.params.get('label_field')}"
 
     def resolve_delegation(self, ctx: ExecutionContext) -> bool | None:
         return False if ctx.params.get("shards", 1) > 1 else None  # it is the shards that are delegated
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
-        view, store = self._target(ctx), forms.store(ctx)
-        options = _options(view, ctx.params)
+        run = propagation(self._target(ctx), ctx.params, ctx.selected_labels)
         if ctx.dataset.app_config.color_scheme is None and not ctx.delegated:
             yield _color_by_instance(ctx)
         forms.remember(ctx, REMEMBERED)
-        with StopSignal(store, f"{LABEL} to frames.{field_name(options['out_field'])}") as stop:
-            report = yield from show(ctx, propagate_iter(view, stop=stop, **options), stop)
-        seconds = sum(video.seconds for video in report.with_status("done"))
-        estimates.remember_speed(_work(options["model"]), report.frames, seconds)
+
+        def track(progress: Any, stop: Any) -> PropagationReport:
+            report = run.run(progress, stop)
+            seconds = sum(video.seconds for video in report.videos)
+            size = report.frames * megapixels(check_videos(run.samples), run.tracker.input_size)
+            estimates.remember_speed(_work(run.model), size, seconds)
+            return report
+
+        report = yield from show(ctx, f"{LABEL} to {frame_path(run.label_field)}", track)
+        done = bool(report.frames)
         return {
             "summary": summary(report),
-            "variant": "warning" if report.with_status("failed") else "success",
+            "title": "Done" if done else "Nothing was tracked",
+            "variant": "success" if done and not report.with_status("failed") else "warning",
             "run": report.run_key,
-            "tracks": f"frames.{report.out_field}" if report.frames else None,
+            "tracks": report.label_field if done else None,
             "links": _links(ctx.dataset, report),
         }
 
@@ -170,46 +201,103 @@ class PropagateLabelsInVideo(PropagateLabels):
         yield ctx.ops.close_sample()  # an open window does not show new fields; opened again, it does
 
     def _add_target(self, ctx: ExecutionContext, inputs: types.Object) -> SampleCollection:
-        if ctx.selected_labels:
-            label = f"Only the {forms.plural(len(ctx.selected_labels), 'selected label')}"
-            inputs.bool("only_selected", default=True, label=label, view=types.SwitchView())
         return self._target(ctx)
 
     def _target(self, ctx: ExecutionContext) -> SampleCollection:
         if not ctx.current_sample:
             raise ColorTrackError("Open a video first")
-        view = ctx.view.select(ctx.current_sample)
-        if ctx.selected_labels and ctx.params.get("only_selected", True):
-            view = view.select_labels(labels=ctx.selected_labels)
-        return view
+        return whole(ctx.dataset).select(ctx.current_sample)
+
+
+def propagation(
+    view: SampleCollection, params: dict[str, Any], selected: Sequence[dict[str, Any]] = ()
+) -> Propagation:
+    """The run that a form's values describe. Values that the form did not ask for do not count.
+
+    Args:
+        view: the videos
+        params: the form's values
+        selected: labels that are selected in the App
+    """
+    settings = {name: params[name] for name, *_ in [*TRACKER_SETTINGS, *SWITCHES] if name in params}
+    if params.get("min_confidence"):
+        settings["min_confidence"] = float(params["min_confidence"])
+    shards = params.get("shards", 1)
+    field = field_name(params["label_field"])
+    tracks = is_tracks(check_videos(view), field)
+    overwrite = params.get("existing") == "overwrite" if tracks else bool(params.get("replace"))
+    return Propagation(
+        view,
+        params["seed_field"],
+        field,
+        model=params.get("model") or _models()[0][0],
+        seeds=params.get("seeds", "first"),
+        direction=params.get("direction", "both"),
+        output=None if params.get("output") in (None, "same") else params["output"],
+        objects=_objects(params, selected),
+        frames=_frames(params, selected),
+        complete=bool(params.get("complete")),
+        config=TrackerConfig(**settings),
+        overwrite=overwrite,
+        skip_existing=not overwrite,
+        cuts_field=f"{field}_shots" if params.get("cuts") else None,
+        executor="delegated" if shards > 1 else "local",
+        shards=shards,
+    )
+
+
+def _objects(params: dict[str, Any], selected: Sequence[dict[str, Any]]) -> list[str | int] | None:
+    if selected and params.get("only_selected", True):
+        return [label["label_id"] for label in selected]
+    names = [name.strip() for name in (params.get("objects") or "").split(",")]
+    return [int(name) if name.isdecimal() else name for name in names if name] or None
+
+
+def _frames(params: dict[str, Any], selected: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
+    first = params.get("first_frame", first_frame(selected))
+    if params.get("span") == "range":
+        return first, max(params.get("last_frame", first), first)
+    if params.get("span") == "next":
+        return first, first + params.get("next_frames", 50)
+    return None
+
+
+def first_frame(selected: Sequence[dict[str, Any]]) -> int:
+    """The frame that is shown, as far as the App tells: that of a selected label."""
+    return min((label.get("frame_number") or 1 for label in selected), default=1)
 
 
 class _Form:
     def __init__(self, ctx: ExecutionContext, view: SampleCollection, inputs: types.Object) -> None:
         self._ctx, self._view, self._inputs = ctx, view, inputs
         self._last = forms.remembered(ctx, REMEMBERED)
+        self._selected = ctx.selected_labels or []
 
     def build(self) -> None:
         try:
-            check_videos(self._view)
+            self._videos = check_videos(self._view)
         except ColorTrackError as error:
             forms.message(self._inputs, "no_videos", str(error), severity="error")
             return
-        self._read = reader(self._view)
+        self._read = reader(self._videos)
         choices = self._read(forms.field_choices)
         if not choices:
             text = (
-                "Open a video, press Annotate, and draw masks, boxes or key points on one frame. "
+                "Open a video, click Annotate, and draw masks, boxes, polygons, or keypoints in one frame. "
                 "Then come back."
             )
             forms.message(self._inputs, "no_labels", text, severity="error", title="No labels to start from")
             return
         if "seed_field" not in self._ctx.params:
             self._propose(choices)
+        before = set(self._inputs.properties)
         self._seeds(choices)
+        self._objects_and_frames()
         videos = self._tracks()
-        self._method(sum(video.labelled for video in videos))
+        self._method(sum(not video.reason for video in videos))
         self._estimate(videos)
+        first = {name: p for name, p in self._inputs.properties.items() if name in before | {"estimate"}}
+        self._inputs.properties = {**first, **self._inputs.properties}  # seen without scrolling
 
     def _value(self, name: str, default: Any = None) -> Any:
         """What the form holds: what was typed, else what was chosen the last time."""
@@ -217,40 +305,49 @@ class _Form:
 
     def _propose(self, choices: list[Choice]) -> None:
         """Tracks that somebody has corrected are what to go on from; others are not what to start from."""
-        tracks = [name for name, _, _ in choices if forms.is_tracks(self._view, name)]
-        for name in tracks:
-            if any(video.earlier and not video.reason for video in self._plan(name, "keyframes", name)):
-                self._last = {**self._last, "seed_field": name, "seeds": "keyframes", "out_field": name}
-                return
-        if self._last.get("seed_field") in tracks:
-            self._last = {k: v for k, v in self._last.items() if k not in ("seed_field", "out_field")}
+        tracks = [name for name, _, _ in choices if is_tracks(self._videos, name)]
+        corrected = [
+            name
+            for name in tracks
+            if any(not video.reason and video.labeled for video in self._plan(name, "keyframes", name, "go on"))
+        ]
+        if corrected:
+            name = max(corrected, key=lambda name: self._read(_last_edit, name))
+            self._last = {**self._last, "seed_field": name, "seeds": "keyframes", "label_field": name}
+        elif self._last.get("seed_field") in tracks:
+            self._last = {k: v for k, v in self._last.items() if k not in ("seed_field", "label_field")}
 
-    def _plan(
-        self, seed_field: str, seeds: SeedFrames, out_field: str, *, skip_existing: bool = True
-    ) -> list[PlannedVideo]:
-        """What a run would do with each video."""
+    def _run(self, seed_field: str, seeds: str, label_field: str, existing: str = "") -> Propagation:
+        """The run with the form's present values."""
         models = [name for name, _, _ in _models()]
-        model = self._value("model")
-        settings = Settings(
-            model if model in models else models[0],
-            self._value("direction", "both"),
-            _output(self._value("output")),
-            self._config(),
-        )
-        fill_boxes = settings.output == "masks"
-        found = self._read(find_videos, seed_field, out_field, seeds, skip_existing, fill_boxes)
-        return [video.plan(settings) for video in found]
-
-    def _config(self) -> TrackerConfig:
+        names = ("model", "direction", "output", "objects", "span", "first_frame", "last_frame", "next_frames")
+        params = {name: self._value(name) for name in names if self._value(name) is not None}
         value = self._value if self._value("advanced") else self._ctx.params.get
-        return TrackerConfig(**{name: value(name) for name, *_ in TRACKER_SETTINGS if value(name)})
+        switches = [name for name, *_ in [*TRACKER_SETTINGS, *SWITCHES]] + ["min_confidence", "complete"]
+        params |= {name: value(name) for name in switches if value(name) is not None}
+        only_selected = self._ctx.params.get("only_selected", True)
+        params |= {"only_selected": only_selected, "existing": existing or self._ctx.params.get("existing")}
+        params |= {"replace": self._ctx.params.get("replace")}
+        params["model"] = params["model"] if params.get("model") in models else models[0]
+        params |= {"seed_field": seed_field, "seeds": seeds, "label_field": label_field}
+        run = propagation(self._view, params, self._selected)
+        run.read = lambda function, _, *args: self._read(function, *args)
+        return run
+
+    def _plan(self, seed_field: str, seeds: str, label_field: str, existing: str = "") -> list[PlannedVideo]:
+        """What a run would do with each video; nothing if it cannot start."""
+        try:
+            return self._run(seed_field, seeds, label_field, existing).plan()
+        except ColorTrackError:
+            return []
 
     def _seeds(self, choices: list[Choice]) -> None:
         """Which labels to start from."""
         field = self._value("seed_field")
         if field not in [name for name, _, _ in choices]:
             field = choices[0][0]
-        keyframes = any(self._read(labelled_frames, field, "keyframes").values())
+        corrections = self._read(find_corrections, field)
+        keyframes = any(self._read(labelled_frames, field, "keyframes").values()) or bool(corrections)
         seeds = self._value("seeds", "first")
         if seeds == "keyframes" and not keyframes:
             seeds = "first"
@@ -259,23 +356,46 @@ class _Form:
         )
         options = SEEDS if keyframes else SEEDS[:2]
         forms.choose(self._inputs, "seeds", options, default=seeds, radio=True, label="Frames to start from")
-        if not any(self._read(labelled_frames, field, seeds).values()):
+        if not corrections and not any(self._read(labelled_frames, field, seeds).values()):
             prop.invalid = True
-            prop.error_message = (
-                f"No frame of these videos has labels in {field}: label one, or choose another"
-            )
+            prop.error_message = f"No frame of these videos has labels in {field}: label one, or choose another"
         self._seed_field, self._seed_frames = field, seeds
+
+    def _objects_and_frames(self) -> None:
+        """What to track, and how far."""
+        if self._selected:
+            label = f"Only the {forms.plural(len(self._selected), 'selected label')}"
+            self._inputs.bool("only_selected", default=True, label=label, view=types.SwitchView())
+        if not (self._selected and self._ctx.params.get("only_selected", True)):
+            self._inputs.str(
+                "objects",
+                default=self._ctx.params.get("objects"),
+                label="Objects to track",
+                description="Classes, indexes, or ids, separated by commas. Empty: all objects",
+            )
+        span = self._ctx.params.get("span", "all")
+        forms.choose(self._inputs, "span", SPANS, default=span, label="Frames to track")
+        if span == "all":
+            return
+        first = self._ctx.params.get("first_frame", first_frame(self._selected))
+        forms.whole(self._inputs, "first_frame", default=first, label="From frame")
+        if span == "next":
+            forms.whole(self._inputs, "next_frames", default=50, label="Number of frames after it")
+            return
+        last = forms.whole(self._inputs, "last_frame", default=first, label="To frame")
+        if self._ctx.params.get("last_frame", first) < first:
+            last.invalid, last.error_message = True, f"Must be {first} or later"
 
     def _tracks(self) -> list[PlannedVideo]:
         """Where to write; returns what the run does with each video."""
-        schema = self._view.get_frame_field_schema()
-        name = self._ctx.params.get("out_field") or self._proposed_name(schema)
-        earlier = [field for field in schema if forms.is_tracks(self._view, field)]
+        schema = self._videos.get_frame_field_schema()
+        name = self._ctx.params.get("label_field") or self._proposed_name(schema)
+        earlier = [field for field in schema if is_tracks(self._videos, field)]
         view = types.AutocompleteView(allow_user_input=True)
         for field in earlier:
             view.add_choice(field, label=field, description="Tracks of an earlier run")
         prop = self._inputs.str(
-            "out_field",
+            "label_field",
             default=name,
             required=True,
             label="Write tracks to",
@@ -284,72 +404,50 @@ class _Form:
         )
         name = field_name(name)
         videos = self._plan(self._seed_field, self._seed_frames, name)
-        overwrite = False
         if name in earlier:
-            overwrite = self._existing(name, videos)
-            if overwrite:
-                videos = self._plan(self._seed_field, self._seed_frames, name, skip_existing=False)
+            self._existing(name, videos)
         elif name in schema and name != field_name(self._seed_field):
-            overwrite = bool(self._ctx.params.get("replace", False))
-            label = f"Replace the labels that are in frames.{name} now"
+            label = f"Replace the labels that are in {frame_path(name)} now"
             self._inputs.bool("replace", default=False, label=label, view=types.SwitchView())
-        forms.validate(
-            prop,
-            lambda: check_propagation(
-                self._view,
-                self._seed_field,
-                name,
-                seeds=self._seed_frames,
-                output=_output(self._ctx.params.get("output")),
-                overwrite=overwrite,
-                skip_existing=name in earlier and not overwrite,
-            ),
-        )
+        forms.validate(prop, lambda: self._run(self._seed_field, self._seed_frames, name).check())
         return videos
 
-    def _drawn_elsewhere(self, name: str) -> int:
-        """How many frames of earlier tracks hold keyframes, and are not what this run starts from."""
-        same = name == field_name(self._seed_field)
-        starts = self._read(labelled_frames, self._seed_field, self._seed_frames if same else "all")
-        drawn = self._read(labelled_frames, name, "keyframes")
-        return sum(len(set(numbers) - set(starts.get(video, ()))) for video, numbers in drawn.items())
-
-    def _existing(self, name: str, videos: list[PlannedVideo]) -> bool:
-        """Ask what to do with earlier tracks; returns whether to overwrite them."""
+    def _existing(self, name: str, videos: list[PlannedVideo]) -> None:
+        """Ask what to do with earlier tracks, and say what that does to corrections."""
         existing = self._ctx.params.get("existing", "skip_existing")
         forms.choose(
             self._inputs, "existing", EXISTING, default=existing, radio=True, label="Tracks of earlier runs"
         )
-        by_hand = self._drawn_elsewhere(name)
-        go_on = f"To go on from them, choose frames.{name} and Keyframes above."
+        count = sum(video.corrections for video in videos)
+        by_hand = f"{forms.plural(count, 'label')} that a person drew, changed, or deleted"
+        go_on = f"To go on from them, choose {frame_path(name)} and Keyframes above."
+        in_place = name == field_name(self._seed_field)
         if existing == "overwrite":
-            if by_hand:
-                text = f"This loses what was drawn or corrected in {forms.plural(by_hand, 'frame')}. {go_on}"
-                forms.message(self._inputs, "by_hand", text, severity="warning")
-            return True
-        anew = sum(video.anew for video in videos)
-        if any(video.labelled for video in videos) and all(video.reason for video in videos):
+            if count:
+                forms.message(self._inputs, "by_hand", f"This loses {by_hand}. {go_on}", severity="warning")
+            return
+        again = sum(bool(video.other) and not video.reason for video in videos)
+        if any(video.labeled for video in videos) and all(video.reason for video in videos):
             text = "All these videos are finished: replace their tracks, or write to another field."
-            if by_hand:
-                text += f" Labels were drawn or corrected in {forms.plural(by_hand, 'frame')}. {go_on}"
+            if count:
+                text += f" The tracks have {by_hand}. {go_on}"
             forms.message(self._inputs, "finished", text, severity="error")
-        elif anew:
+        elif again:
             text = (
-                f"With another model or settings than before all frames of {forms.plural(anew, 'video')} "
-                "are tracked anew, not only those that follow from corrected ones."
+                "The model or the settings differ from those of the earlier run, so "
+                f"{forms.plural(again, 'video')} will be tracked from scratch."
             )
-            forms.message(self._inputs, "anew", text, severity="warning")
-        elif name == field_name(self._seed_field):
-            text = (
-                "Only frames that follow from corrected ones are tracked again; all others stay as they are."
-            )
+            forms.message(self._inputs, "again", text, severity="warning")
+        elif in_place:
+            text = "Only frames that depend on corrections are tracked again. All others stay as they are."
             forms.message(self._inputs, "corrected", text, severity="success")
-        return False
+        elif count:
+            forms.message(self._inputs, "by_hand", f"{by_hand} stay as they are. {go_on}")
 
     def _proposed_name(self, schema: Iterable[str]) -> str:
         """The last run's field if there is something to continue, else a new one."""
-        last = field_name(self._last.get("out_field") or "")
-        if last and forms.is_tracks(self._view, last):
+        last = field_name(self._last.get("label_field") or "")
+        if last and is_tracks(self._videos, last):
             videos = self._plan(self._seed_field, self._seed_frames, last)
             if not all(video.reason for video in videos):
                 return last
@@ -364,16 +462,46 @@ class _Form:
             radio=True,
             label="Direction",
         )
-        forms.choose(self._inputs, "model", _models(), default=self._value("model"), label="Model")
+        prop = forms.choose(self._inputs, "model", _models(), default=self._value("model"), label="Model")
+        if self._value("model") == "raft" and not _has_raft():
+            prop.invalid = True
+            prop.error_message = f"The weights of RAFT are missing: save them as {_raft_path()}"
         advanced = bool(self._value("advanced"))
         self._inputs.bool("advanced", default=advanced, label="Advanced settings", view=types.SwitchView())
         if not advanced:
             return
-        outputs = OUTPUTS.get(seed_fields(self._view)[field_name(self._seed_field)])
+        outputs = OUTPUTS.get(seed_fields(self._videos)[field_name(self._seed_field)])
         if outputs:
             forms.choose(self._inputs, "output", outputs, default=self._value("output"), label="Write as")
+        self._inputs.bool(
+            "complete",
+            default=bool(self._value("complete")),
+            label="Labeled frames show all objects",
+            description="The track of an object ends at a labeled frame that leaves it out",
+            view=types.SwitchView(),
+        )
+        for name, label, description in SWITCHES:
+            default = bool(self._value(name, getattr(TrackerConfig(), name)))
+            view = types.SwitchView()
+            self._inputs.bool(name, default=default, label=label, description=description, view=view)
+        self._inputs.bool(
+            "cuts",
+            default=bool(self._value("cuts")),
+            label="Keep the shots as a field",
+            description="Temporal detections of the shots that were found",
+            view=types.SwitchView(),
+        )
+        self._inputs.float(
+            "min_confidence",
+            default=self._value("min_confidence", 0.0),
+            min=0,
+            max=1,
+            label="Least confidence",
+            description="Labels with less confidence are left out",
+        )
         for name, label, description in TRACKER_SETTINGS:
             default = self._value(name, getattr(TrackerConfig(), name))
+            default = None if default is None else round(default)
             forms.whole(self._inputs, name, default=default, label=label, description=description)
         if videos > 1:
             forms.whole(
@@ -389,61 +517,68 @@ class _Form:
         todo = [video for video in videos if not video.reason]
         if not todo:
             return
+        run = self._run(self._seed_field, self._seed_frames, "tracks")
         known = [video.frames for video in todo if video.frames]
         frames = round(sum(known) / len(known) * len(todo)) if known else 0
+        if run.frames and known:
+            frames = sum(max(min(n, run.frames[1]) - run.frames[0] + 1, 0) for n in known)
         parts = [f"{forms.plural(len(todo), 'video')} to track"]
         if frames:
-            model = self._value("model", _models()[0][0])
+            size = frames * self._read(megapixels, run.tracker.input_size)
             labels = self._read(estimates.label_bytes, self._seed_field, self._seed_frames)
             parts += [
                 forms.plural(frames, "frame"),
-                estimates.time_needed(_work(model), frames, SECONDS_PER_FRAME.get(model)),
+                estimates.time_needed(_work(run.model), size, SECONDS_PER_MEGAPIXEL.get(str(run.model))),
                 f"about {estimates.size(frames * labels)} of labels in the database",
             ]
-        finished = sum(video.labelled for video in videos) - len(todo)
-        bare = sum(not video.labelled for video in videos)
+        finished = sum(video.labeled for video in videos) - len(todo)
+        bare = sum(not video.labeled for video in videos)
         notes = [f"{finished} finished by earlier runs"] if finished else []
         notes += [f"{bare} without labels in {self._seed_field}"] if bare else []
         left_out = f" Left out: {' and '.join(notes)}." if notes else ""
         forms.message(self._inputs, "estimate", f"{', '.join(parts)}.{left_out}")
 
 
+def megapixels(videos: SampleCollection, input_size: int | tuple[int, int]) -> float:
+    """Mean size of the frames that the tracker sees, in millions of pixels."""
+    if not isinstance(input_size, int):
+        return input_size[0] * input_size[1] / 1e6
+    sizes = zip(*videos.values(["metadata.frame_height", "metadata.frame_width"]), strict=True)
+    known = [(height, width) for height, width in sizes if height and width] or [(480, 854)]
+    areas = [height * width * min(input_size / min(height, width), 1) ** 2 for height, width in known]
+    return sum(areas) / len(areas) / 1e6
+
+
 def summary(report: PropagationReport) -> str:
-    """What a run did, and what went wrong with which video."""
+    """What a run did, and what went wrong with which video, in Markdown."""
     lines = [str(report)]
     lines += [f"{os.path.basename(v.filepath)} failed: {v.reason}" for v in report.with_status("failed")]
-    return "\n\n".join(lines + report.warnings)
+    return "\n\n".join(map(forms.escape, lines + report.warnings))
+
+
+def _last_edit(videos: SampleCollection, field: str) -> float:
+    """When a person last edited tracks."""
+    numbers = {id: [*found.drawn, *found.deleted] for id, found in find_corrections(videos, field).items()}
+    if not numbers:
+        return 0.0
+    times = select_frames(videos, field, numbers).values("frames.last_modified_at", unwind=True)
+    return max((time.timestamp() for time in times if time), default=0.0)
 
 
 def _models() -> list[Choice]:
     """The trained tracker first, the baselines last."""
-    models = [(info.name, info.name, info.description) for info in list_models() if info.preset]
+    models = [(i.name, i.name, MODELS.get(i.name, i.description)) for i in list_models() if i.preset]
     models.sort(key=lambda model: model[0] != "fast")
     return models + BASELINES
 
 
-def _options(view: SampleCollection, params: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of `propagate_iter` from the form's values; what the form did not ask for does not count."""
-    settings = {name: params[name] for name, *_ in TRACKER_SETTINGS if name in params}
-    shards = params.get("shards", 1)
-    asked = "existing" if forms.is_tracks(view, params["out_field"]) else "replace"
-    return {
-        "seed_field": params["seed_field"],
-        "out_field": params["out_field"],
-        "seeds": params.get("seeds", "first"),
-        "direction": params.get("direction", "both"),
-        "model": params.get("model") or _models()[0][0],
-        "output": _output(params.get("output")),
-        "config": TrackerConfig(**settings),
-        "overwrite": params.get(asked) in ("overwrite", True),
-        "skip_existing": params.get(asked) != "overwrite",
-        "executor": "delegated" if shards > 1 else "local",
-        "shards": shards,
-    }
+def _raft_path() -> str:
+    home = os.environ.get("TORCH_HOME", os.path.join(os.path.expanduser("~"), ".cache", "torch"))
+    return os.path.join(home, "hub", "checkpoints", RAFT_WEIGHTS)
 
 
-def _output(value: str | None) -> Any:
-    return None if value in (None, "same") else value
+def _has_raft() -> bool:
+    return os.path.isfile(_raft_path())
 
 
 def _color_by_instance(ctx: ExecutionContext) -> Any:
@@ -454,21 +589,21 @@ def _color_by_instance(ctx: ExecutionContext) -> Any:
     return ctx.trigger("set_color_scheme", params=params)
 
 
-def _work(model: str) -> str:
-    return f"tracking with {model}"
+def _work(model: object) -> str:
+    return f"tracking with {model}, in megapixels"
 
 
 def _links(dataset: fo.Dataset, report: PropagationReport) -> list[Results]:
     """What to do next with the videos of a run."""
-    links = []
+    links, videos = [], whole(dataset)
     if report.frames:
-        tracked = dataset.match(F(run_field(report.out_field)) == report.run_key)
-        doubtful = tracked.sort_by(confidence_field(report.out_field))
+        tracked = videos.match(F(run_field(report.label_field)) == report.run_key)
+        doubtful = tracked.sort_by(confidence_field(report.label_field))
         links += [
             view_link("Show these videos, least confident first", doubtful),
-            link("Evaluate tracks", EVALUATE, {"pred_field": f"frames.{report.out_field}"}, prompt=True),
+            link("Evaluate tracks", EVALUATE, {"pred_field": report.label_field}, prompt=True),
         ]
     if report.with_status("failed"):
-        failed = dataset.match_tags(failed_tag(report.out_field))
+        failed = videos.match_tags(failed_tag(report.label_field))
         links.append(view_link("Show the videos that failed", failed))
     return links

@@ -11,32 +11,32 @@ from fiftyone_colortrack.plugin import forms
 
 
 class StopTracking(foo.Operator):
-    """Stops runs on the dataset; finished videos stay."""
+    """Stops work on the dataset; what has been written stays."""
 
     @property
     def config(self) -> foo.OperatorConfig:
         return foo.OperatorConfig(
             name="stop_tracking",
             label="Stop tracking",
-            description="Stop a run of this dataset; the videos that it has finished keep their tracks",
+            description="Stop work on this dataset; whatever has been tracked stays",
             icon="/assets/icons/stop.svg",
             dynamic=True,
             risk_level=types.RiskLevel.LOW,
         )
 
     def resolve_placement(self, ctx: ExecutionContext) -> types.Placement | None:
-        if ctx.dataset is None or not running(forms.store(ctx)):
+        if ctx.dataset is None or not running(ctx.dataset):
             return None
         button = types.Button(label="Stop tracking", prompt=True)
         return types.Placement(types.Places.SAMPLES_GRID_SECONDARY_ACTIONS, button)
 
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
         inputs = types.Object()
-        runs = running(forms.store(ctx))
-        if not runs:
+        works = running(ctx.dataset)
+        if not works:
             forms.message(inputs, "none", "Nothing is running on this dataset", severity="error")
         else:
-            choices = [(id, title, "") for id, title in runs.items()]
+            choices = [(work.id, work.title, work.message) for work in works]
             forms.choose(inputs, "run", choices, radio=True, label="Run")
         return forms.form(self, inputs)
 
@@ -46,7 +46,6 @@ class StopTracking(foo.Operator):
         return types.Property(outputs, view=types.View(label="Stop tracking"))
 
     def execute(self, ctx: ExecutionContext) -> dict[str, str]:
-        store = forms.store(ctx)
-        title = running(store).get(ctx.params["run"], "It had ended already")
-        request_stop(store, ctx.params["run"])
-        return {"stopped": title}
+        titles = {work.id: work.title for work in running(ctx.dataset)}
+        request_stop(ctx.params["run"])
+        return {"stopped": titles.get(ctx.params["run"], "It had already ended")}

@@ -8,10 +8,12 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
+from fiftyone_colortrack.api.report import VideoResult
 from fiftyone_colortrack.api.shards import lease, track_shard
 from fiftyone_colortrack.api.stop import StopSignal
 from fiftyone_colortrack.plugin import forms
 from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, show
+from fiftyone_colortrack.progress import ProgressCallback
 
 
 class TrackShard(WorkOperator):
@@ -32,10 +34,12 @@ class TrackShard(WorkOperator):
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
         operation = ctx.request_params["run_doc"]
-        store, title = forms.store(ctx), ctx.params["title"]
-        with lease(operation) as lost, StopSignal(store, title, str(operation)) as stop:
-            steps = track_shard(ctx.params, lambda: stop() or lost())
-            videos = yield from show(ctx, steps, stop)
+
+        def track(progress: ProgressCallback, stop: StopSignal) -> list[VideoResult]:
+            with lease(operation) as lost:
+                return track_shard(ctx.dataset, ctx.params, progress, lambda: stop() or lost())
+
+        videos = yield from show(ctx, ctx.params["title"], track, id=str(operation))
         done = [video for video in videos if video.status == "done"]
         return {
             "summary": f"{forms.plural(len(done), 'video')} of {len(ctx.params['videos'])} tracked",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators as foo
@@ -34,10 +33,10 @@ from fiftyone_colortrack.plugin.work import (
     Traces,
     WorkOperator,
     link,
-    reported,
     show,
     work_config,
 )
+from fiftyone_colortrack.progress import ProgressCallback
 from fiftyone_colortrack.training.data import TrainingData
 
 if TYPE_CHECKING:
@@ -83,12 +82,18 @@ class TrainTracker(WorkOperator):
         return f"{LABEL} {ctx.params.get('name')}"
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
-        params, store = ctx.params, forms.store(ctx)
+        params = ctx.params
         view, name = ctx.target_view(), params["name"]
         anew = params.get("unfinished") == "anew"
         forms.remember(ctx, self.config.name, "name", "init", "steps")
 
-        def run(report: Callable[[TrainProgress], None]) -> TrainResult:
+        curve, traces = _LossCurve(), []
+
+        def run(progress: ProgressCallback, stop: StopSignal) -> TrainResult:
+            def report(step: TrainProgress) -> None:
+                traces[:] = curve(step)
+                progress(round(1000 * step.fraction), 1000, str(step))
+
             return train(
                 view,
                 name,
@@ -100,8 +105,7 @@ class TrainTracker(WorkOperator):
                 stop=stop,
             )
 
-        with StopSignal(store, f"{LABEL} {name}") as stop:
-            result = yield from show(ctx, reported(run, stop), stop, _LossCurve())
+        result = yield from show(ctx, f"{LABEL} {name}", run, chart=lambda: traces)
         files = [f"{os.path.basename(path)}: {reason}" for path, reason in result.unreadable.items()]
         more = [f"and {len(files) - NAMED_FILES} others"] if len(files) > NAMED_FILES else []
         ending = (

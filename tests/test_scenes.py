@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fiftyone_colortrack.datasets.scenes import POINT_NAMES, load_scenes, render_scene
+from colortrack_benchmarks.scenes import POINT_NAMES, load_scenes, render_scene
 from fiftyone_colortrack.errors import ColorTrackError
 
 
@@ -78,7 +78,7 @@ def test_late_objects_enter() -> None:
 
 def test_bad_numbers() -> None:
     for arguments in ({"size": (20, 300)}, {"frames": 0}, {"objects": 2, "late": 3}):
-        with pytest.raises(ColorTrackError, match="no scene has size"):
+        with pytest.raises(ColorTrackError, match="cannot render"):
             render_scene(**arguments)  # type: ignore[arg-type]
 
 

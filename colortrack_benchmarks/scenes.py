@@ -1,6 +1,6 @@
-"""Rendered videos with exact labels: textured, deforming, occluding objects over a panning photograph.
+"""Rendered videos with exact labels: textured objects that deform and occlude each other over an image.
 
-The photographs come with scikit-image, which FiftyOne installs; nothing is downloaded.
+The images come with scikit-image, so nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import cv2
 import numpy as np
 
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.progress import ProgressCallback
 from fiftyone_colortrack.video import write_video
 
 if TYPE_CHECKING:
     import fiftyone as fo
 
-    from fiftyone_colortrack.datasets.video_dataset import Progress
-
 Difficulty = Literal["easy", "hard"]
-PHOTOGRAPHS = ("coffee.png", "chelsea.png", "rocket.jpg", "astronaut.png", "ihc.png", "hubble_deep_field.jpg")
+IMAGES = ("coffee.png", "chelsea.png", "rocket.jpg", "astronaut.png", "ihc.png", "hubble_deep_field.jpg")
 POINT_NAMES = ("middle", "right", "bottom", "left", "top")
 POINT_EDGES = ((0, 1), (0, 2), (0, 3), (0, 4))
 FRAME_RATE = 24
-_REACH = 1.5  # an object's outline and texture end within this many radii
+_REACH = 1.5  # the outline and texture of an object end within this many radii
 
 
 @dataclass(frozen=True)
 class Scene:
     """A rendered video and its exact labels; object ids count from 1.
 
-    Args:
+    Attributes:
         frames: ``uint8`` RGB ``[T, H, W, 3]``
-        masks: ids of the objects in sight, ``uint8`` ``[T, H, W]``
-        boxes: (x0, y0, x1, y1) around what is in sight of each object, ``[T, K, 4]``, NaN where nothing is
-        points: (x, y) of `POINT_NAMES` on each object, ``[T, K, P, 2]``, NaN where hidden or outside
+        masks: ids of the visible objects, ``uint8`` ``[T, H, W]``
+        boxes: (x0, y0, x1, y1) around the visible part of each object, ``[T, K, 4]``; NaN if nothing is
+            visible
+        points: (x, y) of `POINT_NAMES` on each object, ``[T, K, P, 2]``; NaN if occluded or outside the frame
     """
 
     frames: np.ndarray
@@ -50,16 +50,16 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Motion:
-    """What `easy` and `hard` mean. Lengths are in object radii, angles in radians."""
+    """The parameters of `easy` and `hard`. Lengths are in object radii, angles in radians."""
 
-    crowd: float  # how far objects' homes are pulled together, 0 to 1
-    sway: float  # amplitude of the way to and fro
+    crowd: float  # how much objects' homes are pulled together, 0 to 1
+    sway: float  # amplitude of the movement
     turn: float  # amplitude of the rotation
     zoom: float  # amplitude of the logarithm of the size
-    bend: float  # how far the body waves
+    bend: float  # amplitude of the deformation
     pan: float  # how far the background moves, as a share of the frame
     flicker: float  # amplitude of the brightness
-    tint: float  # how much an object's own colour outweighs its texture's
+    tint: float  # weight of an object's own hue against its texture, 0 to 1
 
 
 _MOTIONS = {
@@ -80,21 +80,21 @@ def render_scene(
     """Render a video.
 
     Args:
-        size: height and width
-        frames: length
-        objects: how many
-        difficulty: ``easy`` (slow, colours of their own, no object hides another) or ``hard`` (fast, alike,
-            turning, bending, hiding each other, with changing light)
-        late: how many of the objects come into the frame only after a third of the video
+        size: height and width, at least 32 pixels
+        frames: number of frames
+        objects: number of objects, at most 255
+        difficulty: ``easy`` (slow objects in different colors that never overlap) or ``hard`` (fast, similar,
+            rotating, deforming objects that occlude each other in changing light)
+        late: how many of the objects enter the frame after a third of the video
         seed: the same seed gives the same scene
 
     Raises:
-        ColorTrackError: if a number makes no sense
+        ColorTrackError: if a number is out of range
     """
     if min(size) < 32 or frames < 1 or not 0 <= late <= objects <= 255:
         raise ColorTrackError(
-            f"no scene has size {size}, {frames} frames, {objects} objects, {late} of them late: it takes "
-            "32 pixels, 1 frame, at most 255 objects, and no more late ones than objects"
+            f"cannot render {frames} frames of size {size} with {objects} objects, {late} of them late: use "
+            "at least 32 pixels, 1 frame, at most 255 objects, and at most as many late ones"
         )
     rng = np.random.default_rng(seed)
     motion = _MOTIONS[difficulty]
@@ -106,42 +106,40 @@ def render_scene(
     points = np.empty((frames, objects, len(POINT_NAMES), 2))
     for t in range(frames):
         time = t / max(frames - 1, 1)
-        picture = background.render(time)
+        canvas = background.render(time)
         for i in order:
-            bodies[i].paint(picture, masks[t], time)
+            bodies[i].paint(canvas, masks[t], time)
         light = 1 + motion.flicker * np.sin(4 * np.pi * time)
-        noise = rng.standard_normal(picture.shape, np.float32)
-        video[t] = np.clip(light * picture + 2 * noise + 0.5, 0, 255)
+        noise = rng.standard_normal(canvas.shape, np.float32)
+        video[t] = np.clip(light * canvas + 2 * noise + 0.5, 0, 255)
         for i, body in enumerate(bodies):
             points[t, i] = _visible(body.points(time), masks[t], i + 1)
     return Scene(video, masks, _boxes(masks, objects), points)
 
 
 class _Background:
-    """A photograph larger than the frame, over which the frame moves."""
+    """An image larger than the frame; the frame pans over it."""
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int], motion: _Motion) -> None:
         self.size = size
-        photograph = _photograph(PHOTOGRAPHS[rng.integers(3)])
+        image = _image(IMAGES[rng.integers(3)])
         margin = 1 + 2 * motion.pan
-        scale = max(margin * size[0] / photograph.shape[0], margin * size[1] / photograph.shape[1])
+        scale = max(margin * size[0] / image.shape[0], margin * size[1] / image.shape[1])
         interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        self.photograph = cv2.resize(photograph, None, fx=scale, fy=scale, interpolation=interpolation)
-        self.range = np.array(self.photograph.shape[1::-1]) - size[::-1] - 1
+        self.image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=interpolation)
+        self.range = np.array(self.image.shape[1::-1]) - size[::-1] - 1
         self.path = _smooth_path(rng, 2, amplitude=0.5)
 
     def render(self, time: float) -> np.ndarray:
         x, y = (0.5 + self.path(time)) * self.range
         shift = np.array([[1, 0, -x], [0, 1, -y]])
-        return cv2.warpAffine(self.photograph, shift, self.size[::-1], flags=cv2.INTER_LINEAR).astype(
-            np.float32
-        )
+        return cv2.warpAffine(self.image, shift, self.size[::-1], flags=cv2.INTER_LINEAR).astype(np.float32)
 
 
 class _Body:
-    """One object: a star-shaped outline and a texture in its own coordinates, and its motion.
+    """One object: a star-shaped outline, a texture in its own coordinates, and a motion.
 
-    A point p of the frame shows the point u = q + wave(q) of the body, q = R(-angle) (p - centre) / radius.
+    A point p of the frame shows the point u = q + wave(q) of the body, q = R(-angle) (p - center) / radius.
     """
 
     def __init__(
@@ -172,16 +170,16 @@ class _Body:
         rim = 0.65 * self._outline(angles)[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
         self.marks = np.concatenate([np.zeros((1, 2)), rim])  # P x 2, on the body
 
-    def paint(self, picture: np.ndarray, ids: np.ndarray, time: float) -> None:
-        """Draw over picture ``[H, W, 3]`` and ids ``[H, W]``, in place."""
-        centre, turn, radius = self._pose(time)
+    def paint(self, canvas: np.ndarray, ids: np.ndarray, time: float) -> None:
+        """Draw onto the canvas ``[H, W, 3]`` and the ids ``[H, W]`` in place."""
+        center, turn, radius = self._pose(time)
         reach = _REACH * radius + 1
-        x0, y0 = np.maximum(np.floor(centre - reach), 0).astype(int)
-        x1, y1 = np.minimum(np.ceil(centre + reach), ids.shape[::-1]).astype(int)
+        x0, y0 = np.maximum(np.floor(center - reach), 0).astype(int)
+        x1, y1 = np.minimum(np.ceil(center + reach), ids.shape[::-1]).astype(int)
         if x0 >= x1 or y0 >= y1:
             return
         pixels = np.stack(np.meshgrid(np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5), -1)  # h x w x 2
-        q = (pixels - centre) @ turn / radius
+        q = (pixels - center) @ turn / radius
         u = q + self._wave(q, time)
         angle, distance = np.arctan2(u[..., 1], u[..., 0]), np.linalg.norm(u, axis=-1)
         alpha = np.clip(0.5 + (self._outline(angle) - distance) * radius, 0, 1).astype(
@@ -191,24 +189,24 @@ class _Body:
         color = cv2.remap(
             self.texture, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
-        region = picture[y0:y1, x0:x1]
+        region = canvas[y0:y1, x0:x1]
         region += alpha[..., None] * (color - region)
         ids[y0:y1, x0:x1][alpha > 0.5] = self.id
 
     def points(self, time: float) -> np.ndarray:
-        """Where the marks are in the frame, ``[P, 2]``, hidden or not."""
-        centre, turn, radius = self._pose(time)
+        """Positions of the marks in the frame, ``[P, 2]``, visible or not."""
+        center, turn, radius = self._pose(time)
         q = self.marks
         for _ in range(30):  # solve u = q + wave(q): a contraction, as the wave is shallow
             q = self.marks - self._wave(q, time)
-        return centre + radius * q @ turn.T
+        return center + radius * q @ turn.T
 
     def _pose(self, time: float) -> tuple[np.ndarray, np.ndarray, float]:
         entering = np.clip((1 / 3 + 0.2 - time) / 0.2, 0, 1)  # 1: outside, 0: at home
-        centre = self.home + self.sway(time) + self.entry * entering
+        center = self.home + self.sway(time) + self.entry * entering
         (angle,), (zoom,) = self.turn(time), self.zoom(time)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        return centre, turn, self.radius * float(np.exp(zoom))
+        return center, turn, self.radius * float(np.exp(zoom))
 
     def _wave(self, q: np.ndarray, time: float) -> np.ndarray:
         wave = self.bend * np.sin(2.5 * q[..., 0] + 6 * np.pi * time + self.phase)
@@ -229,19 +227,19 @@ def _smooth_path(rng: np.random.Generator, dims: int, amplitude: float) -> Calla
 
 
 def _texture(rng: np.random.Generator, index: int, side: int, tint: float) -> np.ndarray:
-    """A square cut out of a photograph, pulled towards a hue of the object's own: ``[side, side, 3]``."""
-    photograph = _photograph(PHOTOGRAPHS[(3 + index) % len(PHOTOGRAPHS)])
-    scale = 2 * side / min(photograph.shape[:2])
-    photograph = cv2.resize(photograph, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    corners = [[rng.integers(0, extent - side + 1) for extent in photograph.shape[:2]] for _ in range(8)]
-    crops = [photograph[y : y + side, x : x + side].astype(np.float32) for y, x in corners]
+    """A square crop of an image, mixed with a hue of the object's own: ``[side, side, 3]``."""
+    image = _image(IMAGES[(3 + index) % len(IMAGES)])
+    scale = 2 * side / min(image.shape[:2])
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    corners = [[rng.integers(0, extent - side + 1) for extent in image.shape[:2]] for _ in range(8)]
+    crops = [image[y : y + side, x : x + side].astype(np.float32) for y, x in corners]
     hue = np.array([[[int(180 * (index * 0.382 + 0.15)) % 180, 220, 230]]], np.uint8)
     color = cv2.cvtColor(hue, cv2.COLOR_HSV2RGB).astype(np.float32)
     return (1 - tint) * max(crops, key=np.std) + tint * color
 
 
 @cache
-def _photograph(name: str) -> np.ndarray:
+def _image(name: str) -> np.ndarray:
     data = np.frombuffer((files("skimage") / "data" / name).read_bytes(), np.uint8)
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert decoded is not None, f"scikit-image's {name} is damaged"
@@ -279,29 +277,40 @@ def load_scenes(
     difficulty: Difficulty = "easy",
     late: int = 0,
     seed: int = 0,
-    persistent: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    persistent: bool = False,
+    progress: bool | ProgressCallback | None = None,
 ) -> fo.Dataset:
-    """Render videos into a FiftyOne dataset; for the fields see `scene_sample`.
+    """Render videos into a FiftyOne dataset; for its fields see `scene_sample`.
 
     Args:
-        video_dir: where the videos go
-        name: of the dataset
-        count: how many videos; each has a seed one higher than the last
-        size, frames, objects, difficulty, late, seed: see `render_scene`
+        video_dir: the folder for the videos
+        name: the dataset's name
+        count: number of videos; each one's seed is one higher than the last one's
+        size: see `render_scene`
+        frames: see `render_scene`
+        objects: see `render_scene`
+        difficulty: see `render_scene`
+        late: see `render_scene`
+        seed: see `render_scene`
+        overwrite: replace a dataset of this name when the new one is complete
         persistent: keep the dataset when the database shuts down
-        overwrite: replace a dataset of that name once this one is complete
-        progress: called with the number of videos done, of all, and the last one's name
+        progress: a callback, or whether to show a bar; FiftyOne's setting if not given
+
+    Returns:
+        The dataset
+
+    Raises:
+        ColorTrackError: if the name is taken, a number is out of range, or a video cannot be written
     """
-    from fiftyone_colortrack.datasets.video_dataset import add_videos, build_dataset
+    from fiftyone_colortrack.datasets.video_dataset import add_videos, build_dataset, fingerprint
     from fiftyone_colortrack.fields import set_skeleton
 
     def make_sample(scene_name: str) -> fo.Sample:
-        number = seeds[scene_name]
-        scene = render_scene(size, frames, objects, difficulty=difficulty, late=late, seed=number)
-        return scene_sample(Path(video_dir) / f"{scene_name}.mp4", scene, name=scene_name, tags=[difficulty])
+        scene = render_scene(size, frames, objects, difficulty=difficulty, late=late, seed=seeds[scene_name])
+        return scene_sample(folder / f"{scene_name}.mp4", scene, name=scene_name, tags=[difficulty])
 
+    folder = Path(video_dir) / fingerprint(size, frames, objects, late)  # other scenes have other files
     seeds = {f"{difficulty}-{number}": number for number in range(seed, seed + count)}
     with build_dataset(name, persistent, overwrite) as dataset:
         set_skeleton(dataset, "points", point_skeleton())
@@ -310,22 +319,22 @@ def load_scenes(
 
 
 def point_skeleton() -> fo.KeypointSkeleton:
-    """The skeleton of `POINT_NAMES`: the rim's points joined to the middle."""
+    """The skeleton of `POINT_NAMES`: each outer point is joined to the middle."""
     import fiftyone as fo
 
     return fo.KeypointSkeleton(labels=list(POINT_NAMES), edges=[list(edge) for edge in POINT_EDGES])
 
 
 def scene_sample(path: Path, scene: Scene, **fields: object) -> fo.Sample:
-    """Write a scene's video, and describe it as a sample, not yet in a dataset.
+    """Write a scene's video, and make a sample of it.
 
-    Its frames have ``ground_truth`` (detections with masks), ``boxes`` (detections without) and ``points``
-    (key points); the labels of an object share ``index`` and ``instance``.
+    Frames have ``ground_truth`` (detections with masks), ``boxes`` (detections without masks), and ``points``
+    (keypoints). The labels of an object share ``index`` and ``instance``.
 
     Args:
-        path: where the video goes
-        scene: what to write
-        fields: further fields of the sample, like ``tags``
+        path: the video file to write
+        scene: the scene
+        fields: more fields of the sample, such as ``tags``
     """
     import fiftyone as fo
 

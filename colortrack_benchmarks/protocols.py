@@ -1,4 +1,7 @@
-"""Scoring trackers on labelled datasets, without a database. Scores are in percent."""
+"""Benchmarks of the field: track labeled datasets from their first labels, and score the tracks.
+
+Needs no database. Scores are percentages.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_colortrack.datasets.badja import BadjaSequence, read_badja
+from colortrack_benchmarks.badja import BadjaSequence, read_badja
 from fiftyone_colortrack.datasets.davis import VOID, DavisSequence, read_davis
 from fiftyone_colortrack.datasets.jhmdb import JhmdbClip, read_jhmdb
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.metrics import Measure, ObjectScore, PCKScore, point_errors, score_sequence
 from fiftyone_colortrack.model import load_model
 from fiftyone_colortrack.model.colorizer import Embedder
+from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 from fiftyone_colortrack.tracking import BASELINES, Seed, Tracker, TrackerConfig
 from fiftyone_colortrack.video import Frames, open_frames
 
 Scores = dict[str, float]
-OnSequence = Callable[[str, Scores], None]
-PointErrors = dict[str, np.ndarray]  # way of counting lost points -> errors [T, P]
+PointErrors = dict[str, np.ndarray]  # how lost points count -> errors [T, P]
 
 SHOWN = {
     "davis": {
@@ -45,7 +48,7 @@ SHOWN = {
     },
     "badja": {"PCK@0.1 (strict)": "PCK@0.1", "PCK@0.2 (strict)": "PCK@0.2"},
 }
-"""The measures that matter most, by dataset: names for people, as the App has them -> names in `Result`."""
+"""The main measures of each dataset: names in tables, which the App also uses -> names in `Result`."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,11 @@ class Result:
     """Scores of one model on one dataset.
 
     Attributes:
-        dataset: its name
-        model: its name
-        sequences: {sequence: {measure: value}}, shares in percent
-        mean: {measure: value} over the whole dataset, with frames per second and peak memory
+        dataset: "davis", "jhmdb", or "badja"
+        model: the model's name
+        sequences: {sequence: {measure: percentage}}
+        mean: {measure: percentage} over the whole dataset, with frames per second ("fps") and peak memory
+            ("peak_rss_mb")
     """
 
     dataset: str
@@ -65,23 +69,23 @@ class Result:
     mean: Scores
 
     def table(self) -> dict[str, Scores]:
-        """A row of `readable` scores for each sequence, and one for their mean."""
+        """One row of main scores for each sequence, and one for their mean."""
         rows = {**self.sequences, "mean": self.mean}
-        return {name: readable(self.dataset, scores) for name, scores in rows.items()}
+        return {name: main_scores(self.dataset, scores) for name, scores in rows.items()}
 
     def save(self, path: str | Path) -> None:
-        """Write the scores as JSON."""
+        """Write all scores to a JSON file."""
         Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
-def readable(dataset: str, scores: Scores) -> Scores:
-    """Those of a dataset's scores that are `SHOWN`, under their names for people, and frames per second."""
+def main_scores(dataset: str, scores: Scores) -> Scores:
+    """The dataset's scores that are `SHOWN`, under their names in tables, and frames per second."""
     shown = {name: scores[measure] for name, measure in SHOWN[dataset].items()}
     return {**shown, "fps": scores["fps"]}
 
 
 class Stopwatch:
-    """Frames per second of tracking: decoding, network, propagation and label maps, without the scoring."""
+    """Frames per second of tracking: decoding, network, propagation, and label maps, without scoring."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -89,16 +93,11 @@ class Stopwatch:
 
     @contextmanager
     def running(self, frames: int) -> Iterator[None]:
-        """Count the time of a block that tracks this many frames."""
+        """Add the time of a block that tracks this many frames."""
         start = time.perf_counter()
         yield
         self.seconds += time.perf_counter() - start
         self.frames += frames
-
-    def add(self, other: Stopwatch) -> None:
-        """Count what another stopwatch has counted."""
-        self.frames += other.frames
-        self.seconds += other.seconds
 
     @property
     def fps(self) -> float:
@@ -114,33 +113,33 @@ def davis(
     max_frames: int | None = None,
     config: TrackerConfig | None = None,
     device: str | None = None,
-    on_sequence: OnSequence | None = None,
+    progress: bool | ProgressCallback | None = None,
 ) -> Result:
-    """Track every object of DAVIS sequences from its first mask, and score J and F as DAVIS 2017 does.
+    """Track each object of DAVIS sequences from its first mask, and score J and F as DAVIS 2017 does.
 
     Args:
         root: a DAVIS 2016 or 2017 folder
-        split: a list of `ImageSets`, like "val"; all sequences by default
-        sequences: names, to take only these
-        model: name or file of a model, a loaded one, or a baseline: "identity", "flow", "raft"
-        max_frames: cut sequences after this many frames, at least 3 (the first and the last are not scored)
+        split: the name of a list in `ImageSets`, such as "val"; all sequences if not given
+        sequences: names of sequences; all if not given
+        model: a model's name or file, a loaded model, or a baseline: "identity", "flow", or "raft"
+        max_frames: cut sequences after this many frames, at least 3; the first and last are not scored
         config: settings of the tracker
-        device: torch device
-        on_sequence: called with name and scores after each sequence
+        device: a torch device, such as "cpu" or "cuda"
+        progress: a callback, or whether to show a bar; the message has the last sequence's scores
 
     Raises:
-        ColorTrackError: if the folder is no DAVIS, or has no annotated sequence of these
+        ColorTrackError: if the folder is not DAVIS, or a sequence is missing or not fully annotated
     """
     if max_frames is not None and max_frames < 3:
         raise ColorTrackError(
-            f"max_frames is {max_frames}; the first and last frame are not scored, so take 3"
+            f"max_frames is {max_frames}; use at least 3, because the first and last frame are not scored"
         )
 
     def score(sequence: DavisSequence, network: str | Embedder, stopwatch: Stopwatch) -> list[ObjectScore]:
         return _score_davis(sequence, max_frames, network, config, stopwatch)
 
     found = {sequence.name: sequence for sequence in read_davis(root, split, sequences)}
-    return _run("davis", found, score, _summary, model, device, on_sequence)
+    return _run("davis", found, score, _summary, model, device, progress)
 
 
 def jhmdb(
@@ -151,31 +150,34 @@ def jhmdb(
     model: str | Embedder = "fast",
     config: TrackerConfig | None = None,
     device: str | None = None,
-    on_sequence: OnSequence | None = None,
+    progress: bool | ProgressCallback | None = None,
 ) -> Result:
     """Track the 15 joints of JHMDB clips from the first frame, and score PCK.
 
-    "PCK@a" is the legacy score, which the field's papers report; "strict PCK@a", which counts lost joints as
-    wrong, is what `evaluate_tracks` calls "PCK@a (strict)".
+    "PCK@a" is the legacy score, which papers report. "strict PCK@a" counts lost joints as wrong;
+    `evaluate_tracks` calls it "PCK@a (strict)".
 
     Args:
         root: a JHMDB folder
-        split: like "split1-test"; all clips by default
-        clips: names, to take only these
-        model, config, device, on_sequence: see `davis`
+        split: such as "split1-test"; all clips if not given
+        clips: names of clips; all if not given
+        model: see `davis`
+        config: see `davis`
+        device: see `davis`
+        progress: see `davis`
 
     Raises:
-        ColorTrackError: if the folder is no JHMDB, or has none of these clips
+        ColorTrackError: if the folder is not JHMDB, or a clip is missing
     """
 
     def score(clip: JhmdbClip, network: str | Embedder, stopwatch: Stopwatch) -> list[PointErrors]:
         truth = clip.read_joints()
-        frames = open_frames(clip.source)
-        predicted = _track_points(frames, 0, truth[0], network, config, stopwatch)[: len(truth)]
+        predicted = _track_points(open_frames(clip.source), 0, truth[0], network, config, stopwatch)
+        predicted = predicted[: len(truth)]
         return [{mode: point_errors(predicted, truth, mode)[1:] for mode in ("legacy", "strict")}]
 
     found = {clip.name: clip for clip in read_jhmdb(root, split, clips)}
-    return _run("jhmdb", found, score, _pck, model, device, on_sequence)
+    return _run("jhmdb", found, score, _pck, model, device, progress)
 
 
 def badja(
@@ -186,20 +188,24 @@ def badja(
     model: str | Embedder = "fast",
     config: TrackerConfig | None = None,
     device: str | None = None,
-    on_sequence: OnSequence | None = None,
+    progress: bool | ProgressCallback | None = None,
 ) -> Result:
     """Track the joints of BADJA's animals from their first annotated frame, and score PCK.
 
     A joint is correct at a within a times the square root of the animal's area (Biggs et al. 2018). Only
-    visible joints count, and lost ones are wrong: here "PCK@a" is strict.
+    visible joints count, and lost joints are wrong, so "PCK@a" is strict here.
 
     Args:
         root: the DAVIS folder with the videos
         annotations: the folder with `<sequence>.json`
-        sequences, model, config, device, on_sequence: see `davis`
+        sequences: names of sequences; all if not given
+        model: see `davis`
+        config: see `davis`
+        device: see `davis`
+        progress: see `davis`
 
     Raises:
-        ColorTrackError: if there are no such annotations
+        ColorTrackError: if annotations are missing or cannot be read
     """
 
     def score(sequence: BadjaSequence, network: str | Embedder, stopwatch: Stopwatch) -> list[PointErrors]:
@@ -212,32 +218,37 @@ def badja(
         return [{"strict": point_errors(predicted[later], known, reference=lengths)}]
 
     found = {sequence.davis.name: sequence for sequence in read_badja(annotations, root, sequences)}
-    return _run("badja", found, score, _pck, model, device, on_sequence)
+    return _run("badja", found, score, _pck, model, device, progress)
 
 
 def _run(
     dataset: str,
     sequences: Mapping[str, Any],
     score: Callable[[Any, str | Embedder, Stopwatch], list[Any]],
-    summary: Callable[[Sequence[Any]], Scores],
+    summarize: Callable[[Sequence[Any]], Scores],
     model: str | Embedder,
     device: str | None,
-    on_sequence: OnSequence | None,
+    progress: bool | ProgressCallback | None,
 ) -> Result:
-    """Score every sequence, and all that was scored together."""
-    network, name = _load(model, device)
+    """Score each sequence, and everything together."""
+    name = model.name if isinstance(model, Embedder) else str(model)
+    network = load_model(model, device) if isinstance(model, str) and model not in BASELINES else model
     total = Stopwatch()
     everything: list[Any] = []
     scores: dict[str, Scores] = {}
-    for sequence_name, sequence in sequences.items():
-        stopwatch = Stopwatch()
-        found = score(sequence, network, stopwatch)
-        everything += found
-        total.add(stopwatch)
-        scores[sequence_name] = {**summary(found), "fps": stopwatch.fps}
-        if on_sequence:
-            on_sequence(sequence_name, scores[sequence_name])
-    return Result(dataset, name, scores, {**summary(everything), **_cost(total)})
+    with progress_bar(progress, f"Scoring {name}") as update:
+        for done, (sequence_name, sequence) in enumerate(sequences.items(), 1):
+            stopwatch = Stopwatch()
+            found = score(sequence, network, stopwatch)
+            everything += found
+            total.frames += stopwatch.frames
+            total.seconds += stopwatch.seconds
+            scores[sequence_name] = {**summarize(found), "fps": stopwatch.fps}
+            measure, value = next(iter(main_scores(dataset, scores[sequence_name]).items()))
+            message = f"{sequence_name}: {measure} {value:.1f}, {stopwatch.fps:.1f} frames/s"
+            update(done, len(sequences), message)
+    cost = {"fps": total.fps, "peak_rss_mb": _peak_bytes() / 2**20}
+    return Result(dataset, name, scores, {**summarize(everything), **cost})
 
 
 def _score_davis(
@@ -249,12 +260,13 @@ def _score_davis(
 ) -> list[ObjectScore]:
     frames = sequence.frames[:max_frames]
     masks = [sequence.read_mask(index) for index in range(len(frames))]
-    truth = np.stack([mask for mask in masks if mask is not None])
+    truth = np.array([mask for mask in masks if mask is not None])
     if len(truth) < len(frames):
         raise ColorTrackError(
-            f"{sequence.name} has {len(truth)} masks for {len(frames)} frames; choose another split"
+            f"{sequence.name} has {len(truth)} masks for {len(frames)} frames; "
+            "choose sequences with a mask for every frame"
         )
-    void = truth == VOID if sequence.year == 2017 else None
+    void = truth == VOID if (truth == VOID).any() else None
     first = truth[0] if void is None else np.where(void[0], 0, truth[0])
     with stopwatch.running(len(frames)):
         tracked = Tracker(list(frames), first, model=model, config=config)
@@ -304,20 +316,9 @@ def _summary(objects: Sequence[ObjectScore]) -> Scores:
     return {"J&F": (columns["J"] + columns["F"]) / 2, **columns}
 
 
-def _load(model: str | Embedder, device: str | None) -> tuple[str | Embedder, str]:
-    """Load a model once for all sequences; with its name."""
-    if isinstance(model, Embedder):
-        return model, model.name
-    return (model if model in BASELINES else load_model(model, device)), str(model)
-
-
-def _cost(stopwatch: Stopwatch) -> Scores:
-    """Frames per second, and the most memory that this process ever had."""
-    return {"fps": stopwatch.fps, "peak_rss_mb": _peak_bytes() / 2**20}
-
-
 def _peak_bytes() -> int:
-    if sys.platform == "win32":  # which has no `resource`, and alone tells psutil the peak
+    """The most memory that this process has used."""
+    if sys.platform == "win32":  # it has no `resource`, and only there psutil knows the peak
         import psutil
 
         return int(psutil.Process().memory_info().peak_wset)

@@ -1,4 +1,4 @@
-"""BADJA, joints of animals in every fifth frame or so of some videos of DAVIS (Biggs et al., ACCV 2018)."""
+"""BADJA: joints of animals in about every fifth frame of some DAVIS videos (Biggs et al., ACCV 2018)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fiftyone_colortrack.datasets.davis import DavisFolder, DavisSequence, open_
 from fiftyone_colortrack.errors import ColorTrackError
 
 FULL_SIZE = (1080, 1920)
-"""Height and width of the images that the joints refer to, where DAVIS in full resolution is not at hand."""
+"""Height and width of the annotated images, if the full-resolution DAVIS is not available."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class BadjaSequence:
     Args:
         davis: the video's frames and masks
         points: (x, y) in pixels of these frames, ``[T, J, 2]``; NaN for joints and frames without annotation
-        visible: whether a joint can be seen, bool ``[T, J]``; some hidden ones have a position
+        visible: whether a joint is visible, bool ``[T, J]``; some hidden joints have a position
     """
 
     davis: DavisSequence
@@ -32,11 +32,11 @@ class BadjaSequence:
 
     @property
     def annotated(self) -> list[int]:
-        """The frames with joints, ascending."""
+        """Indices of the frames with joints, in ascending order."""
         return np.flatnonzero(np.isfinite(self.points).any((1, 2))).tolist()
 
     def reference_lengths(self) -> np.ndarray:
-        """What BADJA's PCK is relative to, ``[T]``: the square root of the animal's area in pixels.
+        """The reference lengths of BADJA's PCK, ``[T]``: the square root of the animal's area in pixels.
 
         NaN for frames without joints or without a mask.
         """
@@ -51,15 +51,15 @@ class BadjaSequence:
 def read_badja(
     annotations: str | Path, davis_root: str | Path, sequences: Sequence[str] | None = None
 ) -> list[BadjaSequence]:
-    """Read the joints of all videos that a DAVIS folder has.
+    """Read the joints of all annotated videos in a DAVIS folder.
 
     Args:
         annotations: the folder with ``<sequence>.json`` (``joint_annotations`` of the official repository)
         davis_root: see `datasets.davis.read_davis`
-        sequences: names; all that both folders have if not given
+        sequences: names of sequences; all that both folders have if not given
 
     Raises:
-        ColorTrackError: if nothing is left, or a file is missing or cannot be read
+        ColorTrackError: if there is no such sequence, or a file is missing or cannot be read
     """
     files = {path.stem: path for path in sorted(Path(annotations).glob("*.json"))}
     folder = DavisFolder(davis_root)
@@ -82,7 +82,7 @@ def _sequence(path: Path, davis: DavisSequence) -> BadjaSequence:
         joints = np.array([entry["joints"] for entry in entries], float)  # N x J x 2 (y, x)
         visible = np.array([entry["visibility"] for entry in entries], bool)  # N x J
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ColorTrackError(f"{path} is not a list of BADJA's annotations: {error!r}") from error
+        raise ColorTrackError(f"{path} is not a list of BADJA annotations: {error!r}") from error
     if joints.ndim != 3 or joints.shape[2] != 2 or visible.shape != joints.shape[:2]:
         raise ColorTrackError(f"{path}: joints must be [N, J, 2] and visibility [N, J], not {joints.shape}")
     frames = {frame.stem: t for t, frame in enumerate(davis.frames)}
@@ -101,7 +101,7 @@ def _sequence(path: Path, davis: DavisSequence) -> BadjaSequence:
 
 
 def _scale(davis: DavisSequence) -> np.ndarray:
-    """Size of the frames over the size of the images with the joints, (x, y)."""
+    """Size of the frames divided by the size of the annotated images, (x, y)."""
     frame = davis.frames[0]
     full = frame.parents[2] / "Full-Resolution" / frame.parent.name / frame.name
     size = _size(full) if full.is_file() else FULL_SIZE[::-1]

@@ -1,0 +1,244 @@
+"""Edits of tracks: where they end, what they are called, which of them are one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import fiftyone as fo
+from fiftyone.core.collections import SampleCollection
+
+from fiftyone_colortrack.api.propagation import METHOD
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.fields import (
+    Lock,
+    check_videos,
+    confidence_field,
+    failed_tag,
+    field_name,
+    frame_path,
+    is_tracks,
+    labels_of,
+    record_field,
+    run_field,
+    track_name,
+    whole,
+)
+from fiftyone_colortrack.fields.shapes import LABEL_LISTS
+
+Labels = list[fo.Label]
+
+
+def end_track(
+    samples: SampleCollection | str, label_field: str, object: str | int, frame: int, *, before: bool = False
+) -> int:
+    """Delete the labels of a track after a frame, or before it.
+
+        end_track(dataset, "frames.tracks", object=3, frame=120)
+
+    Later runs leave these frames free of the object, unless they overwrite the tracks.
+
+    Args:
+        samples: one video: a view, or a dataset or its name; several videos if they share the object
+        label_field: the frame field of the tracks
+        object: the track: id of its instance or of one of its labels, its index, or its class if unique
+        frame: number (from 1) of the last frame that keeps its label; with `before`, of the first one
+        before: delete the labels before the frame, instead of those after it
+
+    Returns:
+        number of labels that were deleted
+
+    Raises:
+        ColorTrackError: if there is no such track, or if the name fits several tracks
+    """
+
+    def cut(number: int, labels: Labels, own: Callable[[fo.Label], bool]) -> Labels:
+        beyond = number < frame if before else number > frame
+        return [label for label in labels if not (beyond and own(label))]
+
+    return _edit(samples, label_field, object, cut)
+
+
+def split_track(samples: SampleCollection | str, label_field: str, object: str | int, frame: int) -> int:
+    """Make two tracks of one: the labels from a frame on become a track of their own.
+
+    Args:
+        samples: see `end_track`
+        label_field: see `end_track`
+        object: see `end_track`
+        frame: number (from 1) of the first frame of the new track
+
+    Returns:
+        number of labels of the new track
+
+    Raises:
+        ColorTrackError: see `end_track`
+    """
+    instance = fo.Instance()
+    index = _largest_index(check_videos(samples), label_field) + 1
+
+    def part(number: int, labels: Labels, own: Callable[[fo.Label], bool]) -> Labels:
+        return [
+            _with(label, index=index, instance=instance) if number >= frame and own(label) else label
+            for label in labels
+        ]
+
+    return _edit(samples, label_field, object, part)
+
+
+def merge_tracks(
+    samples: SampleCollection | str, label_field: str, object: str | int, into: str | int
+) -> int:
+    """Make one track of two. In frames that show both, the label of the track that stays is kept.
+
+    Args:
+        samples: see `end_track`
+        label_field: see `end_track`
+        object: the track that ends to exist, see `end_track`
+        into: the track that gets its labels
+
+    Returns:
+        number of labels that changed or were deleted
+
+    Raises:
+        ColorTrackError: see `end_track`
+    """
+    target = _find(check_videos(samples), label_field, into)
+    shared = {name: target[name] for name in ("label", "index", "instance")}
+
+    def join(number: int, labels: Labels, own: Callable[[fo.Label], bool]) -> Labels:
+        present = any(track_name(label) == track_name(target) for label in labels)
+        if present:
+            return [one for one in labels if not own(one)]
+        return [_with(one, **shared) if own(one) else one for one in labels]
+
+    return _edit(samples, label_field, object, join)
+
+
+def rename_track(samples: SampleCollection | str, label_field: str, object: str | int, label: str) -> int:
+    """Give all labels of a track another class.
+
+    Args:
+        samples: see `end_track`
+        label_field: see `end_track`
+        object: see `end_track`
+        label: the new class
+
+    Returns:
+        number of labels that changed
+
+    Raises:
+        ColorTrackError: see `end_track`
+    """
+    if not isinstance(label, str) or not label.strip():
+        raise ColorTrackError(f"label is {label!r}; give the name of a class")
+
+    def rename(number: int, labels: Labels, own: Callable[[fo.Label], bool]) -> Labels:
+        return [_with(one, label=label) if own(one) else one for one in labels]
+
+    return _edit(samples, label_field, object, rename)
+
+
+def delete_tracks(samples: SampleCollection | str, label_field: str) -> None:
+    """Delete tracks, and everything that was made with them.
+
+        delete_tracks(dataset, "frames.tracks")
+
+    These are the field itself, its fields of confidence, records and runs, the tag of failed videos, and the
+    evaluations of these tracks with their fields.
+
+    Args:
+        samples: the dataset, any view of it, or its name
+        label_field: the frame field that `propagate` wrote
+
+    Raises:
+        ColorTrackError: if the field does not hold tracks
+    """
+
+    videos, name = check_videos(samples), field_name(label_field)
+    dataset: fo.Dataset = videos._root_dataset
+    with Lock(dataset, "fields"):
+        dataset.reload()
+        if not is_tracks(dataset, name):
+            raise ColorTrackError(
+                f"{frame_path(name)} does not hold tracks of this program; nothing was deleted"
+            )
+        for key in dataset.list_evaluations():
+            if getattr(dataset.get_evaluation_info(key).config, "pred_field", None) == frame_path(name):
+                dataset.delete_evaluation(key)
+        for key in dataset.list_runs():
+            config = dataset.get_run_info(key).config
+            written = getattr(config, "label_field", None) or getattr(config, "out_field", None)
+            if getattr(config, "method", None) == METHOD and written == frame_path(name):
+                dataset.delete_run(key)
+        whole(dataset).untag_samples(failed_tag(name))
+        present = [f for f in (name, confidence_field(name)) if dataset.has_frame_field(f)]
+        dataset.delete_frame_fields(present)
+        sample_fields = (confidence_field(name), run_field(name), record_field(name))
+        dataset.delete_sample_fields([f for f in sample_fields if dataset.has_sample_field(f)])
+
+
+def _edit(
+    samples: SampleCollection | str,
+    label_field: str,
+    object: str | int,
+    change: Callable[[int, Labels, Callable[[fo.Label], bool]], Labels],
+) -> int:
+    """Change the labels of all frames that show a track; returns how many labels changed or are gone."""
+    videos, name = check_videos(samples), field_name(label_field)
+    track = track_name(_find(videos, name, object))
+    dataset: fo.Dataset = videos._root_dataset
+    count = 0
+    fields = ["id", "frames.frame_number", frame_path(name)]
+    for id in videos.values("id"):
+        with Lock(dataset, id, name) as lock:
+            (found,) = zip(*whole(dataset).select(id).values(fields), strict=True)
+            changed: dict[int, Any] = {}
+            for number, container in zip(*found[1:], strict=True):
+                labels = labels_of(container)
+                if any(track_name(label) == track for label in labels):
+                    new = change(number, labels, lambda label: track_name(label) == track)
+                    count += sum(one not in new for one in labels)
+                    if new != labels:
+                        container[LABEL_LISTS[type(container)]] = new
+                        changed[number] = container
+            lock.check()
+            if changed:
+                whole(dataset).set_values(frame_path(name), {id: changed}, key_field="id")
+    return count
+
+
+def _find(videos: SampleCollection, label_field: str, object: str | int) -> fo.Label:
+    """A label of the track that a name means."""
+    name = field_name(label_field)
+    container = getattr(videos.get_frame_field_schema().get(name), "document_type", None)
+    if container not in LABEL_LISTS:
+        raise ColorTrackError(f"{frame_path(name)} does not hold tracks: detections, keypoints, or polylines")
+    tracks: dict[str, fo.Label] = {}
+    for of_video in videos.values(frame_path(name)):
+        for label in (one for of_frame in of_video or [] for one in labels_of(of_frame)):
+            if object in (label.id, label.instance_id):
+                return label
+            if object in (label.index, label.label):
+                tracks.setdefault(track_name(label), label)
+    if len(tracks) != 1:
+        count = f"{len(tracks)} tracks in" if tracks else "no track in"
+        raise ColorTrackError(
+            f"{object!r} names {count} {frame_path(name)}; name one by the id of its instance or of a label"
+        )
+    return next(iter(tracks.values()))
+
+
+def _largest_index(videos: SampleCollection, label_field: str) -> int:
+    name = field_name(label_field)
+    container = getattr(videos.get_frame_field_schema().get(name), "document_type", None)
+    path = f"{frame_path(name)}.{LABEL_LISTS.get(container, '')}.index"
+    return int(videos.bounds(path)[1] or 0) if container in LABEL_LISTS else 0
+
+
+def _with(one: fo.Label, **values: Any) -> fo.Label:
+    """A changed copy of a label, with the same id."""
+    copy = type(one).from_dict(one.to_dict())
+    for name, value in values.items():
+        copy[name] = value
+    return copy
