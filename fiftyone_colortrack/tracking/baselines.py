@@ -18,7 +18,7 @@ from fiftyone_colortrack.tracking.propagator import Labelled, Prepared, Propagat
 
 
 class IdentityPropagator(Propagator[None]):
-    """Nothing ever moves: the labelled frame's labels, repeated."""
+    """Nothing ever moves: the labeled frame's labels, repeated."""
 
     stride = 1
     input_size = None
