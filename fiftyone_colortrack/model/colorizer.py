@@ -56,7 +56,10 @@ def frames_to_lab(frames: Tensor) -> Tensor:
     if frames.device.type != "cpu":
         return rgb_to_lab(frames.float() / 255)
     scale = np.float32([1 / 50, 1 / AB_RANGE, 1 / AB_RANGE])
-    images = [cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for frame in frames.movedim(1, -1).numpy()]
+    images = [
+        cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+        for frame in frames.movedim(1, -1).numpy()
+    ]
     return torch.from_numpy(np.stack(images) * scale - np.float32([1, 0, 0])).movedim(-1, 1)
 
 
@@ -271,7 +274,9 @@ class FastEmbedder(Embedder):
         fine = coarse.new_empty(*learned.shape[:2], coarse.shape[2], dtype=torch.bfloat16)
         length = (1 - self.lab_weight) ** 0.5 / learned.norm(dim=-1, keepdim=True).clamp(min=1e-6)
         torch.mul(learned, length, out=fine[..., : -self.lab_channels])
-        torch.mul(lab_patches(lab, self.stride // 2)[0], self.lab_weight**0.5, out=fine[..., -self.lab_channels :])
+        torch.mul(
+            lab_patches(lab, self.stride // 2)[0], self.lab_weight**0.5, out=fine[..., -self.lab_channels :]
+        )
         return fine
 
     def for_points(self) -> Embedder:

@@ -83,10 +83,14 @@ class TrackerConfig:
                     f"TrackerConfig.{name} is {value!r}; it must be {number} from {low:g} to {high:g}"
                 )
         if self.detail not in DETAILS:
-            raise ColorTrackError(f"TrackerConfig.detail is {self.detail!r}; choose one of {', '.join(DETAILS)}")
+            raise ColorTrackError(
+                f"TrackerConfig.detail is {self.detail!r}; choose one of {', '.join(DETAILS)}"
+            )
         for name in ("outlines", "end_at_cuts", "clean_masks"):
             if not isinstance(getattr(self, name), bool):
-                raise ColorTrackError(f"TrackerConfig.{name} is {getattr(self, name)!r}; it must be True or False")
+                raise ColorTrackError(
+                    f"TrackerConfig.{name} is {getattr(self, name)!r}; it must be True or False"
+                )
 
     @classmethod
     def from_value(cls, value: TrackerConfig | Mapping[str, Any] | None) -> TrackerConfig:
@@ -100,7 +104,9 @@ class TrackerConfig:
         if isinstance(value, TrackerConfig):
             return value
         if not isinstance(value, Mapping):
-            raise ColorTrackError(f"config is {value!r:.60}; it must be a TrackerConfig or a mapping of its fields")
+            raise ColorTrackError(
+                f"config is {value!r:.60}; it must be a TrackerConfig or a mapping of its fields"
+            )
         known = [field.name for field in fields(cls)]
         if unknown := [str(name) for name in value if name not in known]:
             raise ColorTrackError(f"config has no {', '.join(unknown)}; its fields are {', '.join(known)}")

@@ -38,8 +38,8 @@ class Grid:
     ) -> Grid:
         """Scale the short side of `size` to `input_size`, or exactly to `input_size` if it is a pair.
 
-        A frame is not scaled up to more than `MAX_ENLARGEMENT` times its size, and is scaled down further if it is so long
-        that it would have more than `MAX_ASPECT` times as many pixels as a square of that side.
+        A frame is not scaled up to more than `MAX_ENLARGEMENT` times its size. A long one is scaled down further,
+        so that it has no more than `MAX_ASPECT` times as many pixels as a square of that side.
         """
         if isinstance(input_size, int):
             area = MAX_ASPECT * input_size**2
@@ -65,10 +65,11 @@ class Grid:
     def averaging(self, axis: int) -> Tensor:
         """[cells, pixels] matrix that averages pixels over each cell of an axis (0 down, 1 across).
 
-        Cells that reach over the frame's edge average over their part within it.
+        Cells that reach over the frame's edge average over their part within it; cells beyond it repeat the edge.
         """
         pixels, per_cell = self.size[axis], self.pixels_per_cell[axis]
         starts = torch.arange(self.cells[axis], dtype=torch.float64)[:, None] * per_cell
+        starts = starts.clamp(max=pixels - 1)
         pixel = torch.arange(pixels, dtype=torch.float64)
         overlap = torch.minimum(starts + per_cell, pixel + 1) - torch.maximum(starts, pixel)
         overlap = overlap.clamp(min=0)

@@ -173,7 +173,9 @@ class ColorPropagator(Propagator[Features]):
         y, x = found[cells] // width, found[cells] % width
         dy, dx = torch.meshgrid(torch.arange(-1, 2), torch.arange(-1, 3), indexing="ij")
         dy, dx = dy.flatten().to(y.device), dx.flatten().to(y.device)
-        around = (y[:, None] + dy).clamp(0, height - 1) * width + (x[:, None] + dx).clamp(0, width - 1)  # [n, 12]
+        around = (y[:, None] + dy).clamp(0, height - 1) * width + (x[:, None] + dx).clamp(
+            0, width - 1
+        )  # [n, 12]
         queries = query.flatten(0, 1)[cells]
         sure = torch.bmm(memory.recent.flatten(0, 1)[around], queries[:, :, None])[..., 0]  # [n, 12]
         sure = sure.float().topk(config.top_k, 1).values
@@ -280,8 +282,8 @@ class _Memory:
     def searched(self, features: Tensor) -> Tensor:
         """Features [h, w, C] as they are searched with and for.
 
-        Matches that are opened into fine cells are compared again there, so candidates may be found with less precision:
-        in bf16, along the axes in which the features differ most.
+        Matches that are opened into fine cells are compared again there, so candidates may be found with less
+        precision: in bf16, along the axes in which the features differ most.
         """
         return rounded(features) if self._axes is None else (features @ self._axes).bfloat16()
 
