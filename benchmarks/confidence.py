@@ -16,12 +16,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from fiftyone_colortrack.datasets.scenes import render_scene
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import rankdata, spearmanr
 
 from fiftyone_colortrack.datasets.davis import DavisSequence, read_davis
-from fiftyone_colortrack.datasets.scenes import render_scene
 from fiftyone_colortrack.metrics import jaccard
 from fiftyone_colortrack.model import load_model
 from fiftyone_colortrack.model.colorizer import Embedder

@@ -55,12 +55,10 @@ def frames_to_lab(frames: Tensor) -> Tensor:
     """uint8 RGB `[B, 3, H, W]` to scaled Lab as `rgb_to_lab` gives it; on a CPU by OpenCV, several times as fast."""
     if frames.device.type != "cpu":
         return rgb_to_lab(frames.float() / 255)
-    scale = np.float32([1 / 50, 1 / AB_RANGE, 1 / AB_RANGE])
-    images = [
-        cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-        for frame in frames.movedim(1, -1).numpy()
-    ]
-    return torch.from_numpy(np.stack(images) * scale - np.float32([1, 0, 0])).movedim(-1, 1)
+    images = [np.float32(frame) / 255 for frame in frames.movedim(1, -1).numpy()]
+    lab = torch.from_numpy(np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2LAB) for image in images]))
+    lab *= torch.tensor([1 / 50, 1 / AB_RANGE, 1 / AB_RANGE])
+    return (lab - torch.tensor([1.0, 0.0, 0.0])).movedim(-1, 1)
 
 
 class Features(NamedTuple):

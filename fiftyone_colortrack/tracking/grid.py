@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-
 MAX_ENLARGEMENT = 2.0
 MAX_ASPECT = 4.0
 
