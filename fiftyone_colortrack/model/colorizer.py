@@ -31,10 +31,11 @@ def cpu_has_fast_bf16() -> bool:
 
 def autocast(device: torch.device) -> torch.autocast:
     """bf16 autocast where the device is fast at it, a context without effect elsewhere."""
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        fast = device.type == "cpu" and cpu_has_fast_bf16()
+    fast = (
+        torch.cuda.is_bf16_supported()
+        if device.type == "cuda"
+        else device.type == "cpu" and cpu_has_fast_bf16()
+    )
     return torch.autocast(device.type, torch.bfloat16, enabled=fast)
 
 
@@ -55,7 +56,7 @@ def frames_to_lab(frames: Tensor) -> Tensor:
     """uint8 RGB `[B, 3, H, W]` to scaled Lab as `rgb_to_lab` gives it; on a CPU by OpenCV, several times as fast."""
     if frames.device.type != "cpu":
         return rgb_to_lab(frames.float() / 255)
-    images = [np.float32(frame) / 255 for frame in frames.movedim(1, -1).numpy()]
+    images = [frame.astype(np.float32) / 255 for frame in frames.movedim(1, -1).numpy()]
     lab = torch.from_numpy(np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2LAB) for image in images]))
     lab *= torch.tensor([1 / 50, 1 / AB_RANGE, 1 / AB_RANGE])
     return (lab - torch.tensor([1.0, 0.0, 0.0])).movedim(-1, 1)

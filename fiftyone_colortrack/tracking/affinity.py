@@ -258,7 +258,7 @@ def open_matches(
     Returns:
         [n, 4, L]
     """
-    frames, height, width, channels = keys.shape
+    height, width, channels = keys.shape[1:]
     offsets = torch.arange(-MARGIN, 2 + MARGIN, device=keys.device)
     columns = width // 2
     x, rest = coarse % columns, coarse // columns

@@ -192,7 +192,8 @@ class ColorPropagator(Propagator[Features]):
         If all labels around all matches of a cell are the same, so are those of its fine cells: only those of other
         cells are copied anew.
         """
-        assert self._memory is not None and prepared.fine is not None
+        assert self._memory is not None
+        assert prepared.fine is not None
         memory, top_k = self._memory, self._config.top_k or 1
         height, width, depth = labels.shape
         relevant = matches.similarity > matches.similarity[:, :1] - NEGLIGIBLE * self._temperature  # [n, k]
