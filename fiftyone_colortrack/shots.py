@@ -45,7 +45,7 @@ def cuts_of(frames: Iterable[np.ndarray]) -> Iterator[int]:
     Frames that are read for another purpose need not be decoded again. See `find_cuts`.
     """
     window: deque[_Frame] = deque(maxlen=2 * _NEIGHBORS + 2)
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
 
     for index, image in enumerate(frames):
         frame = _Frame(index, cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA))
