@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -170,7 +171,7 @@ def _with_weights(info: ModelInfo, options: dict[str, Any]) -> tuple[Embedder, t
     tensors, facts = _read_tensors(info)
     try:
         model = build(info.preset, **{**info.metadata.get("options", {}), **options})
-        model.load_state_dict({key: value.float() for key, value in tensors.items()})
+        model.load_state_dict(tensors)
     except RuntimeError as error:
         raise ColorTrackError(
             f"{info.path} does not fit preset {info.preset!r} of version {__version__}: {error}"
@@ -183,7 +184,7 @@ def _with_weights(info: ModelInfo, options: dict[str, Any]) -> tuple[Embedder, t
 def fingerprint(model: str | Embedder) -> str:
     """A hash that changes with all that tracks depend on in a model: weights, options, and temperature.
 
-    A model's name does not count. For a name, the hash is read from the file's header. A model that was loaded
+    A model's name does not count. For a name, the hash is read from the file. A model that was loaded
     by name, without options, has the same one until something in it is changed.
     """
     if isinstance(model, str):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.model.weights import find_model
+from fiftyone_colortrack.model.weights import RANDOM, find_model
 
 if TYPE_CHECKING:
     import torch
@@ -35,8 +35,8 @@ class Origin:
         data: key of the decoded files, see `cache_key`
         seed: of everything that is drawn at random
         recipe: the fields of the recipe, without adjustments to the data or the device
-        init: model name or weights file of the first weights; None for random weights
-        model: name of the first weights
+        init: model name or weights file of the first weights, or `random`
+        model: name of the first weights; None for random ones
         chosen: `temperature` and `options` that were chosen for the first weights, and still hold
         scores: of the first weights, once measured
     """
@@ -45,14 +45,14 @@ class Origin:
     data: str
     seed: int
     recipe: dict[str, Any]
-    init: str | None = None
+    init: str = RANDOM
     model: str | None = None
     chosen: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
 
-    def starting_from(self, init: str | os.PathLike[str] | None) -> Origin:
+    def starting_from(self, init: str | os.PathLike[str]) -> Origin:
         """The same with first weights; raises ColorTrackError if they belong to another preset."""
-        if init is None:
+        if str(init) == RANDOM:
             return self
         info = find_model(init)
         if info.preset != self.preset:

@@ -27,12 +27,12 @@ from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model.color import fit_palette, rgb_to_lab
 from fiftyone_colortrack.model.colorizer import Embedder, PaperEmbedder, cpu_has_fast_bf16
 from fiftyone_colortrack.model.presets import build
-from fiftyone_colortrack.model.weights import load_model, save_model, usable
+from fiftyone_colortrack.model.weights import RANDOM, load_model, save_model, usable
 from fiftyone_colortrack.progress import ProgressCallback
-from fiftyone_colortrack.training.cache import FrameCache, cache_key
+from fiftyone_colortrack.training.cache import FrameCache
 from fiftyone_colortrack.training.checkpoint import CHECKPOINT, Checkpoint, Origin, locked, writing_to
 from fiftyone_colortrack.training.color_check import ColorCheck
-from fiftyone_colortrack.training.data import TrainingData
+from fiftyone_colortrack.training.data import TrainingData, cache_key
 from fiftyone_colortrack.training.module import TrackerTraining
 from fiftyone_colortrack.training.normalization import settled
 from fiftyone_colortrack.training.recipe import RECIPES, Recipe
@@ -53,6 +53,7 @@ class TrainResult:
     Attributes:
         weights: the safetensors file of the trained model; None if the run was stopped before its last step
         folder: of the run: checkpoint, logs, and weights
+        model: what `load_model` and `propagate` take as the model; empty if the run was stopped
         steps: that are done, including those before a resumption
         losses: the last numbers, by name
         scores: of the trained network: `color_error` (see `ColorCheck`), and those of `evaluate`
@@ -65,6 +66,7 @@ class TrainResult:
 
     weights: Path | None
     folder: Path
+    model: str = ""
     steps: int = 0
     losses: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
@@ -93,7 +95,7 @@ def fit(
     *,
     steps: int,
     out_dir: str | os.PathLike[str],
-    init: str | os.PathLike[str] | None = None,
+    init: str | os.PathLike[str] = RANDOM,
     resume: bool = False,
     overwrite: bool = False,
     seed: int = 0,
@@ -118,8 +120,8 @@ def fit(
         preset: `fast` or `paper`
         steps: number of steps, including those of the run that is resumed
         out_dir: the run's folder
-        init: model name or weights file to start from, of the same preset; None for random weights. A resumed
-            run keeps its own
+        init: what to start from: the name or weights file of a model of the same preset, or `random`. A
+            resumed run keeps its own
         resume: continue exactly after the last checkpoint in `out_dir`, if there is one. Files, seed, and
             recipe must be the same
         overwrite: replace the run in `out_dir`
@@ -208,7 +210,9 @@ def fit(
             with writing_to(out):
                 save_model(settle(module.averaged), weights, **facts)
         numbers = (module.losses, run.scores, origin.scores, run.seconds, run.waiting)
-        return TrainResult(weights, out, module.step, *numbers, cache.unreadable, run.stopped)
+        return TrainResult(
+            weights, out, str(weights or ""), module.step, *numbers, cache.unreadable, run.stopped
+        )
 
 
 def _training_device(device: str | torch.device | None) -> torch.device:
@@ -378,7 +382,7 @@ def _default_recipe(preset: str, cache: FrameCache, device: torch.device) -> Rec
 
 def _network(origin: Origin, cache: FrameCache, resumed: bool) -> Embedder:
     """The network with its first weights. A resumed run does not need the model that it began with."""
-    if origin.init and not resumed:
+    if origin.model and not resumed:
         return load_model(origin.init, "cpu").train().requires_grad_(True)
     network = build(origin.preset, **origin.chosen.get("options", {})).train()
     network.temperature = origin.chosen.get("temperature", network.temperature)

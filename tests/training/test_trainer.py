@@ -33,6 +33,12 @@ TINY = replace(RECIPES["fast"], frame_pairs=2, view_pairs=2, walks=1, crops=(64,
 RUNS = Path(__file__).with_name("runs.py")
 
 
+@pytest.fixture(autouse=True)
+def small_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics of batch normalization are taken from small frames, to save time."""
+    monkeypatch.setattr("fiftyone_colortrack.training.normalization.TRACKED_SIDE", 96)
+
+
 def run(mode: str, videos: Path, out: Path, *arguments: str, processes: int = 1) -> int:
     """Runs `runs.py`; the exit status."""
     command = [sys.executable]
