@@ -248,7 +248,7 @@ class FastEmbedder(Embedder):
     POINTS_LAB_WEIGHT, POINTS_TEMPERATURE = 0.5, 0.02
 
     def __init__(
-        self, channels: int = 128, stride: int = 8, lab_weight: float = 0.82, lab_tolerance: float = 0.07
+        self, channels: int = 128, stride: int = 8, lab_weight: float = 0.82, lab_tolerance: float = 0.04
     ) -> None:
         super().__init__()
         if not 0 <= lab_weight < 1:
