@@ -19,11 +19,15 @@ from fiftyone_colortrack.metrics.pck import ALPHAS, Mode
 
 @dataclass(frozen=True)
 class VideoScores:
-    """Scores of a video, by metric, and of its frames, by metric and frame number (from 1)."""
+    """Scores of a video, by metric, and of its frames, by metric and frame number (from 1).
+
+    `length` is the number of frames that the video really has.
+    """
 
     video: dict[str, float]
     frames: dict[str, dict[int, float]]
     warnings: list[str]
+    length: int
 
 
 class LabelPair(NamedTuple):
@@ -37,7 +41,7 @@ class Scorer(ABC):
     """Scores videos one by one, then all together.
 
     A predicted object belongs to the true one with the same instance, else with the same index; where it lies
-    does not matter. Frames that have no ground truth are not scored, nor are those in which a person labelled
+    does not matter. Frames that have no ground truth are not scored, nor are those in which a person labeled
     the prediction (`keyframe=True`), nor the first one.
 
     Args:
@@ -79,19 +83,27 @@ class Scorer(ABC):
                 f"{sample.filepath} has nothing to score: frames.{self._gt} holds no {self.measured}"
             )
         lost = len(predicted.objects) - len(partners)
-        warning = f"{lost} of {len(predicted.objects)} predicted objects are not in the ground truth"
-        return VideoScores(scores, frame_scores, [warning] if lost else [])
+        warnings = []
+        if lost:
+            warnings.append(
+                f"{lost} of {len(predicted.objects)} predicted objects are not in the ground truth"
+            )
+        if beyond := sorted(number for number in true.ids if number > len(video)):
+            warnings.append(
+                f"frame {beyond[0]} has ground truth, but the video ends with frame {len(video)}: not scored"
+            )
+        return VideoScores(scores, frame_scores, warnings, len(video))
 
     @abstractmethod
     def totals(self) -> dict[str, float]:
         """Scores of all videos, by metric, where at least one was scored."""
 
     def per_point(self) -> dict[str, list[float]]:
-        """Scores of each key point over all videos, by metric; NaN for points that were never scored."""
+        """Scores of each keypoint over all videos, by metric; NaN for points that were never scored."""
         return {}
 
     def _is_scored(self, number: int, length: int) -> bool:
-        return number > 1
+        return 1 < number <= length
 
     @abstractmethod
     def _score(

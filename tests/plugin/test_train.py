@@ -109,7 +109,7 @@ def test_a_model_is_trained_and_offered(form, execute, videos):
     (note,) = [params for name, params in messages if name.endswith("notify")]
     assert note["message"].startswith("mine: trained for 2 steps")
     assert "color error" in note["message"]
-        assert "video1.mp4: " in note["message"]
+    assert "video1.mp4: " in note["message"]
     assert note["variant"] == "warning"
     assert "mine" in form("propagate_labels", videos, {"seed_field": "frames.gt"}).choices("model")
     assert "mine" in form("train_tracker", videos, {}).choices("init")
