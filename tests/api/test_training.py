@@ -78,7 +78,7 @@ def test_a_stopped_run_is_resumed_or_replaced_by_name(videos: fo.Dataset) -> Non
     assert (stopped.weights, stopped.model) == (None, "")
     assert is_unfinished("mine")
     assert "mine" not in [info.name for info in ct.list_models()]
-    with pytest.raises(ColorTrackError, match="resume.*overwrite"):
+    with pytest.raises(ColorTrackError, match=r"resume.*overwrite"):
         ct.train(videos, steps=2, **options)
     done: list[int] = []
     resumed = ct.train(videos, steps=2, resume=True, on_numbers=lambda step, _: done.append(step), **options)

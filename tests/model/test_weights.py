@@ -167,7 +167,7 @@ def with_metadata(path: Path, metadata: object) -> None:
 )
 def test_bad_metadata_are_refused_and_do_not_stop_the_list(weights: Path, name: str, value: object) -> None:
     with_metadata(weights, {"preset": "fast", "description": "", name: value})
-    with pytest.raises(ColorTrackError, match="mine.safetensors has damaged metadata"):
+    with pytest.raises(ColorTrackError, match=r"mine\.safetensors has damaged metadata"):
         load_model("mine")
     listed = {info.name: info for info in list_models()}
     assert listed["mine"].description.startswith("unreadable")

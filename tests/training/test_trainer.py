@@ -223,9 +223,9 @@ def test_a_run_is_replaced_only_if_asked(videos: Path, tmp_path: Path) -> None:
     data = TrainingData.collect(videos)
     common = {"out_dir": tmp_path, "recipe": TINY, "device": "cpu"}
     fit(data, steps=2, **common)
-    with pytest.raises(ColorTrackError, match="resume.*overwrite"):
+    with pytest.raises(ColorTrackError, match=r"resume.*overwrite"):
         fit(data, steps=1, **common)
-    with pytest.raises(ColorTrackError, match="resume.*overwrite"):
+    with pytest.raises(ColorTrackError, match=r"resume.*overwrite"):
         fit(data, steps=1, resume=True, overwrite=True, **common)
     assert fit(data, steps=1, overwrite=True, **common).steps == 1
     with pytest.raises(ColorTrackError, match="'lab' cannot be trained"):
