@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 CHECKPOINT = "last.ckpt"
 _FORMAT = "fiftyone-colortrack checkpoint 2"
 _LOCK = "training.lock"
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+_DISK_ERRORS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+}
 
 
 @dataclass(frozen=True)

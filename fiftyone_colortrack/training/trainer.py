@@ -201,8 +201,10 @@ def fit(
             trainer = _trainer(out, accelerator, recipe, steps - done, run)
             try:
                 trainer.fit(module, DataLoader(batches, batch_size=None))
-            except SystemExit as ended:  # what Lightning makes of it
-                raise KeyboardInterrupt from ended
+            except SystemExit as ended:  # Lightning turns Ctrl-C into this, and SIGTERM as well
+                if isinstance(ended.__context__, KeyboardInterrupt):
+                    raise KeyboardInterrupt from ended
+                raise
         weights = None if run.stopped else out / f"{preset}.safetensors"
         if weights and first_process:
             facts = _facts(origin, steps, cache) | {"scores": run.scores, "recipe": asdict(recipe)}

@@ -174,7 +174,7 @@ def test_a_dynamic_group_of_images_is_a_video(dataset: fo.Dataset, tmp_path: Pat
 def test_films_of_this_program_are_no_material(videos: fo.Dataset, tmp_path: Path) -> None:
     videos.delete_samples(videos.skip(1))
     report = ct.colorize(videos, model="lab")
-    films = fo.load_dataset(report.dataset)
+    films = report.dataset
     assert len(films) == 1
     with pytest.raises(ColorTrackError, match="nothing to train on"):
         collect(films)
