@@ -1,127 +1,102 @@
-"""Does the tracker know when it is wrong? Rank correlation of signals with the true J, on DAVIS.
+"""Does confidence tell when a track is wrong? Measured on rendered scenes and on pasted DAVIS sequences.
 
-    python benchmarks/confidence.py --root DAVIS [--model fast] [--max-frames 40] [--sequences a,b]
+    python benchmarks/confidence.py [--model fast] [--scenes 6] [--root DAVIS]
 
-Signals, all per object and frame, in [0, 1], high where the tracker should be right:
-  label     mean soft label of the object's pixels: what `TrackedFrame.confidence` gives
-  certain   1 - entropy of the soft labels within the object, over its maximum
-  color     exp(-e / 0.05), e the mean distance in Lab of the colours copied along the same affinity
-  cycle     share of the first mask's cells whose best matches in this frame lie in the predicted mask
+Rendered objects turn, hide each other, and leave the frame. With `--root`, pairs of DAVIS sequences are
+pasted together and tracked across the cut: everything after it is wrong. The table covers all objects that
+the tracker labels. It shows the rank correlation of confidence with J, and the area under the ROC curve (AUC)
+for telling wrong masks (J < 0.5) and objects that are gone from all others.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
+from fiftyone_colortrack.datasets.scenes import render_scene
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import spearmanr
-from torch import Tensor
+from scipy.stats import rankdata, spearmanr
 
 from fiftyone_colortrack.datasets.davis import DavisSequence, read_davis
 from fiftyone_colortrack.metrics import jaccard
 from fiftyone_colortrack.model import load_model
-from fiftyone_colortrack.model.color import rgb_to_lab
 from fiftyone_colortrack.model.colorizer import Embedder
-from fiftyone_colortrack.tracking import Seed, TrackerConfig
-from fiftyone_colortrack.tracking.affinity import copy_labels, top_k_matches
-from fiftyone_colortrack.tracking.codecs import MaskCodec
-from fiftyone_colortrack.tracking.grid import Grid
-from fiftyone_colortrack.tracking.memory import Memory
-from fiftyone_colortrack.tracking.propagator import ColorPropagator
+from fiftyone_colortrack.tracking import Tracker, TrackerConfig
 from fiftyone_colortrack.video import open_frames
 
-SIGNALS = ("label", "certain", "color", "cycle", "label x cycle", "label x color", "all four")
-COLOR_SCALE = 0.05
-CYCLE_CELLS = 1024
+Clip = tuple[np.ndarray, np.ndarray]  # frames [T, H, W, 3] and object ids [T, H, W]
 FAILURE = 0.5
+FRAMES = 12  # of each pasted sequence
 
 
-def cell_colors(frame: np.ndarray, grid: Grid) -> Tensor:
-    """Mean Lab of each cell, [h, w, 3]."""
-    small = cv2.resize(frame, grid.cells[::-1], interpolation=cv2.INTER_AREA)
-    return rgb_to_lab(torch.from_numpy(small).permute(2, 0, 1)[None] / 255)[0].permute(1, 2, 0)
+def leaving(seed: int) -> Clip:
+    """A scene that is played backward: two of its three objects leave."""
+    scene = render_scene((240, 320), 48, 3, difficulty="hard", late=2, seed=seed)
+    return scene.frames[::-1], scene.masks[::-1]
 
 
-def measure(sequence: DavisSequence, embedder: Embedder, frames: int) -> Iterator[tuple[float, list[float]]]:
-    """The true J and the signals of every object in every frame after the first."""
-    config = TrackerConfig()
-    temperature = config.temperature or embedder.temperature
-    propagator = ColorPropagator(embedder, config)
-    video = open_frames(list(sequence.frames[:frames]))
-    grid = propagator.grid((video.height, video.width))
-    first_mask = sequence.read_mask(0)
-    assert first_mask is not None
-    codec = MaskCodec.create([Seed(0, first_mask)], grid, propagator.device)
-    depth = codec.depth
-    for index, frame in enumerate(video.read(range(len(video)))):
-        features, colors = propagator.prepare(frame, grid), cell_colors(frame, grid)
-        if index == 0:
-            first, soft = features, codec.encode(first_mask)
-            first_soft = soft
-            memory = Memory([(features, torch.cat([soft, colors], -1))], config.memory)
-            continue
-        matches = top_k_matches(features, memory.features, config.top_k, config.radius)
-        copied = copy_labels(matches, memory.labels, temperature).view(*grid.cells, -1)
-        soft, error = copied[..., :depth], (copied[..., depth:] - colors).norm(dim=-1)
-        memory.add(features, torch.cat([soft, colors], -1))
-        labels, confidence = codec.decode(soft)
-        truth = sequence.read_mask(index)
-        for object_id, channels in codec.channels.items():
-            inside = soft[..., channels.start]
-            weight = inside / inside.sum().clamp(min=1e-6)
-            entropy = -(soft * soft.clamp(min=1e-9).log()).sum(-1) / math.log(depth)
-            label = confidence.get(object_id, 0.0)
-            certain = 1 - float((weight * entropy).sum())
-            color = math.exp(-float((weight * error).sum()) / COLOR_SCALE)
-            cycle = cycle_agreement(first, first_soft[..., channels.start], features, inside, temperature)
-            signals = [label, certain, color, cycle]
-            combined = [label * cycle, label * color, math.prod(signals)]
-            yield jaccard(np.asarray(labels) == object_id, truth == object_id), signals + combined
+def pasted(first: DavisSequence, second: DavisSequence) -> Clip:
+    """The frames of two sequences, with the masks of the first one."""
+    clips = [
+        np.stack(list(open_frames(list(sequence.frames[:FRAMES])).read(range(FRAMES))))
+        for sequence in (first, second)
+    ]
+    width = min(clip.shape[2] for clip in clips)
+    masks = np.stack([np.asarray(first.read_mask(index)) for index in range(FRAMES)])[:, :, :width]
+    return np.concatenate([clip[:, :, :width] for clip in clips]), np.concatenate([masks, 0 * masks])
 
 
-def cycle_agreement(
-    first: Tensor, first_label: Tensor, features: Tensor, label: Tensor, temperature: float
-) -> float:
-    """Mean label that the first mask's cells find in this frame, looking everywhere."""
-    cells = (first_label.flatten() > 0.5).nonzero()[:, 0]
-    if not len(cells):
-        return 0.0
-    cells = cells[torch.linspace(0, len(cells) - 1, min(len(cells), CYCLE_CELLS)).long()]
-    similarity, place = (first.flatten(0, 1)[cells] @ features.flatten(0, 1).T).topk(5, 1)
-    return float(((similarity / temperature).softmax(1) * label.flatten()[place]).sum(1).mean())
+def measure(clip: Clip, model: Embedder, input_size: int) -> Iterator[tuple[float, float, bool]]:
+    """Confidence, J, and whether the object is gone, for every object that is labeled in a frame."""
+    frames, masks = clip
+    config = TrackerConfig(input_size=input_size, end_at_cuts=False)
+    for tracked in list(Tracker(frames, masks[0], model=model, config=config))[1:]:
+        for object_id, confidence in tracked.confidence.items():
+            truth = masks[tracked.frame] == object_id
+            yield float(confidence), jaccard(np.asarray(tracked.labels) == object_id, truth), not truth.any()
+
+
+def auc(confidence: np.ndarray, bad: np.ndarray) -> float:
+    """How often a bad label has less confidence than a good one: 1 is perfect, 0.5 is chance."""
+    ranks = rankdata(-confidence)[bad]
+    return float((ranks.sum() - len(ranks) * (len(ranks) + 1) / 2) / (len(ranks) * (~bad).sum()))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--model", default="fast")
-    parser.add_argument("--max-frames", type=int, default=40)
-    parser.add_argument("--sequences", help="only these, separated by commas")
+    parser.add_argument("--scenes", type=int, default=6)
+    parser.add_argument(
+        "--root", type=Path, help="folder of DAVIS; pairs of its sequences are pasted together"
+    )
     arguments = parser.parse_args()
 
-    embedder = load_model(arguments.model)
-    names = arguments.sequences.split(",") if arguments.sequences else None
-    found = [
-        pair
-        for sequence in read_davis(arguments.root, sequences=names)
-        for pair in measure(sequence, embedder, arguments.max_frames)
-    ]
-    scores = np.array([score for score, _ in found])
-    table = Table("signal", "Spearman with J", f"share of J < {FAILURE} among the 20 % least confident")
-    for name, values in zip(SIGNALS, np.array([signals for _, signals in found]).T, strict=True):
-        least = np.argsort(values)[: len(values) // 5]
-        failures = (scores[least] < FAILURE).mean()
-        table.add_row(name, f"{spearmanr(values, scores)[0]:.3f}", f"{failures:.0%}")
-    table.caption = f"{len(scores)} frames, {(scores < FAILURE).mean():.0%} of them with J < {FAILURE}"
+    model = load_model(arguments.model)
+    clips = {"scenes": [(leaving(seed), 240) for seed in range(arguments.scenes)]}
+    if arguments.root:
+        sequences = list(read_davis(arguments.root))
+        clips["pasted"] = [(pasted(*pair), 480) for pair in list(pairwise(sequences))[::2]]
+    table = Table(
+        "clips", "masks", "Spearman with J", "AUC wrong", "AUC gone", "mean if right", "if wrong", "if gone"
+    )
+    for name, group in clips.items():
+        found = [row for clip, size in group for row in measure(clip, model, size)]
+        confidence, scores, gone = map(np.array, zip(*found, strict=True))
+        wrong = scores < FAILURE
+        table.add_row(
+            name,
+            str(len(found)),
+            f"{spearmanr(confidence, scores)[0]:.3f}",
+            f"{auc(confidence, wrong):.3f}",
+            f"{auc(confidence, gone):.3f}",
+            *(f"{confidence[part].mean():.2f}" for part in (~wrong, wrong, gone)),
+        )
     Console().print(table)
 
 

@@ -1,12 +1,12 @@
-"""How time and memory grow with frames, pixels, objects, memory and videos. Compare ratios, not times.
+"""Measure how time and memory grow with frames, pixels, objects, memory, and videos. Compare ratios only.
 
     python scripts/with_mongod.py FOLDER python benchmarks/load.py [--model fast] [--quick] [--only videos]
         [--json load.json] [--chart load.png]
 
-One of the five changes at a time, each measured in a process of its own. Time is CPU time, of all threads:
-other programs on the machine change it little. Videos are those of one run of `propagate`, which reads and
-writes the database in FOLDER; all else is the tracker alone. `growth` is the exponent of a power law through
-the first and the last time: 1 is linear, 0 is no growth.
+One of the five changes at a time, and each load is measured in its own process. Time is CPU time of all
+threads, which other programs hardly change. Loads of several videos are one run of `propagate`, which reads
+and writes the database in FOLDER; the others are the tracker alone. `growth` is the exponent of a power law
+through the first and the last time: 1 is linear, 0 is no growth.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import math
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,10 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Load:
-    """What is tracked: `short_side` is the height of the frames, which are 16:9 and not scaled.
-
-    Many videos are short and small, or measuring them takes hours.
-    """
+    """What is tracked. `short_side` is the height in pixels of the frames, which are 16:9 and not scaled."""
 
     frames: int = 24
     short_side: int = 240
@@ -51,7 +48,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Cost:
-    """What tracking took: CPU seconds for a frame once it is warm, and the most memory."""
+    """The cost of tracking: CPU seconds for a frame after the warm-up, and peak memory."""
 
     seconds: float
     peak_mb: float
@@ -59,7 +56,7 @@ class Cost:
 
 Rows = dict[str, list[tuple[Load, Cost]]]
 WARM_UP = 4  # frames
-SHORT = {"frames": 8, "short_side": 120}
+SHORT = {"frames": 8, "short_side": 120}  # or many videos take hours
 STEPS = {
     "frames": [24, 48, 96, 192],
     "short_side": [120, 240, 480, 720],
@@ -76,10 +73,28 @@ TITLES = {
 }
 
 
+class Meter:
+    """Measures the cost of the frames after the first ones."""
+
+    def __init__(self, warm_up: int) -> None:
+        self._warm_up, self._process = warm_up, psutil.Process()
+        self._count, self._started, self._peak = 0, 0.0, 0
+
+    def count(self, *_: object) -> None:
+        """A frame is done. It can be called as a progress callback."""
+        self._count += 1
+        self._peak = max(self._peak, self._process.memory_info().rss)
+        if self._count == self._warm_up:
+            self._started = time.process_time()
+
+    def cost(self) -> Cost:
+        seconds = (time.process_time() - self._started) / (self._count - self._warm_up)
+        return Cost(seconds, self._peak / 2**20)
+
+
 def measure(load: Load, model: str) -> Cost:
-    """Track a window that moves over a photograph."""
-    from fiftyone_colortrack.api import propagate_iter
-    from fiftyone_colortrack.tracking import Tracker, TrackerConfig
+    """Track a window that pans over an image."""
+    from fiftyone_colortrack import Tracker, TrackerConfig, propagate
     from fiftyone_colortrack.video import write_video
 
     height, width = load.short_side, load.short_side * 16 // 9 // 2 * 2
@@ -93,25 +108,18 @@ def measure(load: Load, model: str) -> Cost:
         path = Path(folder) / "video.mp4"
         info = write_video(path, _frames(load.frames, height, width), 24)
         if load.videos == 1:
-            return _measured(Tracker(path, ids, model=model, config=config), WARM_UP)
-        dataset = _dataset(path, info, ids, load.videos)
-        steps = propagate_iter(dataset, "seed", "tracks", model=model, config=config)
-        return _measured(steps, load.frames)
-
-
-def _measured(steps: Iterable[object], warm_up: int) -> Cost:
-    """The cost of the frames after the first ones."""
-    process = psutil.Process()
-    peak, count, started = 0, 0, 0.0
-    for count, _ in enumerate(steps, 1):
-        peak = max(peak, process.memory_info().rss)
-        if count == warm_up:
-            started = time.process_time()
-    return Cost((time.process_time() - started) / (count - warm_up), peak / 2**20)
+            meter = Meter(WARM_UP)
+            for _ in Tracker(path, ids, model=model, config=config):
+                meter.count()
+        else:
+            meter = Meter(load.frames)
+            dataset = _dataset(path, info, ids, load.videos)
+            propagate(dataset, "seed", "tracks", model=model, config=config, progress=meter.count)
+        return meter.cost()
 
 
 def _dataset(path: Path, info: VideoInfo, ids: np.ndarray, videos: int) -> fo.Dataset:
-    """Videos that are labelled in their first frame."""
+    """Videos that are labeled in their first frame."""
     import fiftyone as fo
 
     from fiftyone_colortrack.datasets.video_dataset import Instances, video_sample
@@ -127,14 +135,14 @@ def _dataset(path: Path, info: VideoInfo, ids: np.ndarray, videos: int) -> fo.Da
 def _frames(count: int, height: int, width: int):
     from skimage.data import astronaut
 
-    photograph = np.pad(astronaut(), ((0, height), (0, width), (0, 0)), "reflect")
+    image = np.pad(astronaut(), ((0, height), (0, width), (0, 0)), "reflect")
     for t in range(count):
         x = abs(t % 96 - 48)
-        yield np.ascontiguousarray(photograph[x : x + height, 3 * x : 3 * x + width])
+        yield np.ascontiguousarray(image[x : x + height, 3 * x : 3 * x + width])
 
 
 def run(model: str, steps: dict[str, Sequence[int]]) -> Rows:
-    """Cost of all loads; what they share is measured once."""
+    """The cost of all loads; loads that several series share are measured once."""
     known: dict[Load, Cost] = {}
     rows: Rows = {name: [] for name in steps}
     for name, values in steps.items():
@@ -148,12 +156,12 @@ def run(model: str, steps: dict[str, Sequence[int]]) -> Rows:
 
 
 def amount(name: str, load: Load) -> int:
-    """The load in the unit that it grows in: a picture of twice the height has four times the pixels."""
+    """The load in its unit: an image of twice the height has four times the pixels."""
     return round(load.short_side**2 * 16 / 9 / 1000) if name == "short_side" else getattr(load, name)
 
 
 def growth(name: str, row: Sequence[tuple[Load, Cost]]) -> float:
-    """Exponent of the time of all frames."""
+    """The exponent of the time for all frames."""
     (first, cheap), (last, dear) = row[0], row[-1]
     frames_ratio = last.frames * last.videos / (first.frames * first.videos)
     time_ratio = dear.seconds / cheap.seconds * frames_ratio
@@ -172,7 +180,7 @@ def table(rows: Rows, model: str) -> Table:
 
 
 def draw(rows: Rows, path: Path) -> None:
-    """Time and memory over each kind of load."""
+    """Plot time and memory against each kind of load."""
     figure = Figure(figsize=(12, 5), dpi=150, layout="constrained")
     axes = figure.subplots(2, len(rows), squeeze=False, sharey="row")
     for column, (name, row) in enumerate(rows.items()):

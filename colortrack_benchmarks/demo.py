@@ -20,15 +20,15 @@ from skimage.draw import polygon as fill
 
 from colortrack_benchmarks.scenes import Difficulty, render_scene, scene_sample
 from fiftyone_colortrack.api.evaluation import evaluate_tracks
-from fiftyone_colortrack.api.propagation import propagate
 from fiftyone_colortrack.api.films import draw_tracks
+from fiftyone_colortrack.api.propagation import propagate
 from fiftyone_colortrack.datasets.davis import load_davis
 from fiftyone_colortrack.datasets.video_dataset import Instances, add_videos, build_dataset, video_sample
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.seeds import open_video
 from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.pictures import contact_sheet
-from fiftyone_colortrack.terminal import console, progress_bar, score_table
+from fiftyone_colortrack.terminal import console, score_table
 from fiftyone_colortrack.video import VideoFile, VideoWriter, write_video
 
 GROUND_TRUTH = "frames.ground_truth"
@@ -148,16 +148,10 @@ def _packaged_file(distribution: str, name: str) -> Path:
 
 def _track(dataset: fo.Dataset, field: str, model: str) -> dict[str, dict[str, float]]:
     """Propagate and evaluate; one row of scores for each video."""
-    with progress_bar() as update:
-        report = propagate(
-            dataset,
-            GROUND_TRUTH,
-            f"frames.{field}",
-            model=model,
-            on_error="raise",
-            progress=lambda step: update(step.done, step.total, f"{model}: {step.name}"),
-        )
-    evaluate_tracks(dataset, f"frames.{field}", GROUND_TRUTH, field)
+    tracks = f"frames.{field}"
+    progress = console.is_terminal
+    report = propagate(dataset, GROUND_TRUTH, tracks, model=model, on_error="raise", progress=progress)
+    evaluate_tracks(dataset, tracks, GROUND_TRUTH, field)
     measures = {"J": f"{field}_J", "F": f"{field}_F", "J&F": f"{field}_JF"}
     scores = zip(*dataset.values(list(measures.values())), strict=True)
     return {

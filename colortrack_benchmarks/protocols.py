@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -111,7 +111,8 @@ def davis(
     sequences: Sequence[str] | None = None,
     model: str | Embedder = "fast",
     max_frames: int | None = None,
-    config: TrackerConfig | None = None,
+    protocol: Literal["field", "paper"] = "field",
+    config: TrackerConfig | Mapping[str, Any] | None = None,
     device: str | None = None,
     progress: bool | ProgressCallback | None = None,
 ) -> Result:
@@ -123,7 +124,9 @@ def davis(
         sequences: names of sequences; all if not given
         model: a model's name or file, a loaded model, or a baseline: "identity", "flow", or "raft"
         max_frames: cut sequences after this many frames, at least 3; the first and last are not scored
-        config: settings of the tracker
+        protocol: "field" tracks at full size, as label-free trackers do today; "paper" as Vondrick et al. 2018 did,
+            at 256 x 256 pixels with a softmax over all cells of the last three frames
+        config: settings of the tracker, in place of the protocol's
         device: a torch device, such as "cpu" or "cuda"
         progress: a callback, or whether to show a bar; the message has the last sequence's scores
 
@@ -135,8 +138,15 @@ def davis(
             f"max_frames is {max_frames}; use at least 3, because the first and last frame are not scored"
         )
 
+    chosen = TrackerConfig.from_value(config)
+    if protocol == "paper":
+        own = {
+            f.name: getattr(chosen, f.name) for f in fields(chosen) if getattr(chosen, f.name) != f.default
+        }
+        chosen = replace(TrackerConfig.paper(), **own)
+
     def score(sequence: DavisSequence, network: str | Embedder, stopwatch: Stopwatch) -> list[ObjectScore]:
-        return _score_davis(sequence, max_frames, network, config, stopwatch)
+        return _score_davis(sequence, max_frames, network, chosen, stopwatch)
 
     found = {sequence.name: sequence for sequence in read_davis(root, split, sequences)}
     return _run("davis", found, score, _summary, model, device, progress)
@@ -148,7 +158,7 @@ def jhmdb(
     split: str | None = None,
     clips: Sequence[str] | None = None,
     model: str | Embedder = "fast",
-    config: TrackerConfig | None = None,
+    config: TrackerConfig | Mapping[str, Any] | None = None,
     device: str | None = None,
     progress: bool | ProgressCallback | None = None,
 ) -> Result:
@@ -186,7 +196,7 @@ def badja(
     *,
     sequences: Sequence[str] | None = None,
     model: str | Embedder = "fast",
-    config: TrackerConfig | None = None,
+    config: TrackerConfig | Mapping[str, Any] | None = None,
     device: str | None = None,
     progress: bool | ProgressCallback | None = None,
 ) -> Result:
@@ -255,7 +265,7 @@ def _score_davis(
     sequence: DavisSequence,
     max_frames: int | None,
     model: str | Embedder,
-    config: TrackerConfig | None,
+    config: TrackerConfig | Mapping[str, Any] | None,
     stopwatch: Stopwatch,
 ) -> list[ObjectScore]:
     frames = sequence.frames[:max_frames]
@@ -279,7 +289,7 @@ def _track_points(
     start: int,
     points: np.ndarray,
     model: str | Embedder,
-    config: TrackerConfig | None,
+    config: TrackerConfig | Mapping[str, Any] | None,
     stopwatch: Stopwatch,
 ) -> np.ndarray:
     """Tracks [T, P, 2] of points [P, 2], NaN before the frame they start from."""

@@ -2,8 +2,8 @@
 
     python examples/track_video.py cyclist.mp4 first-frame.png tracked.mp4
 
-The mask is a PNG of the video's size: 0 is background, and each object has its own number. You can draw one with
-any paint program that has palettes, or export it from an annotation tool. No database is needed.
+The mask is a PNG of the video's size: 0 is background, and each object has its own number. You can draw one
+with any paint program that has palettes, or export it from an annotation tool. No database is needed.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def main() -> None:
     video = VideoFile(args.video)  # frames are uint8 RGB [H, W, 3], decoded when you read them
     first_mask = np.array(Image.open(args.mask))  # [H, W], an object's number in each pixel
 
-    # The network turns each frame into a grid of embeddings, one for every 8 x 8 pixels. Each cell of the next
-    # frame looks for the most similar cells, within a radius, in the first frame and in the last 7 frames. It
+    # The network turns each frame into a grid of embeddings, one for every 8 x 8 pixels. Each cell of the
+    # next frame looks for the most similar cells, within a radius, in the first frame and in the last 7. It
     # copies their labels, weighted by similarity. Finally, masks follow the edges between colors.
     tracker = Tracker(
         video,

@@ -24,8 +24,8 @@ from fiftyone_colortrack.version import __version__
 
 if TYPE_CHECKING:
     import fiftyone as fo
-    from colortrack_benchmarks.protocols import Result
 
+    from colortrack_benchmarks.protocols import Result
     from fiftyone_colortrack.api.analysis import Analysis
     from fiftyone_colortrack.api.films import FilmReport
     from fiftyone_colortrack.api.report import PropagationReport

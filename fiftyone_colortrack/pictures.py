@@ -376,7 +376,11 @@ def overview(
 def _grid(video: Frames, embedder: Embedder, config: TrackerConfig | None) -> Grid:
     from fiftyone_colortrack.tracking.grid import Grid
 
-    return Grid.fit((video.height, video.width), (config or TrackerConfig()).input_size, embedder.stride)
+    return Grid.fit(
+        (video.height, video.width),
+        (config or TrackerConfig()).input_size or embedder.input_size,
+        embedder.stride,
+    )
 
 
 def _embed(frame: np.ndarray, embedder: Embedder, grid: Grid) -> np.ndarray:

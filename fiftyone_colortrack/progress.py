@@ -32,9 +32,12 @@ def progress_bar(
         yield progress
         return
     if progress is None:
-        import fiftyone as fo
+        try:
+            import fiftyone as fo
 
-        progress = bool(fo.config.show_progress_bars)
+            progress = bool(fo.config.show_progress_bars)
+        except ImportError:  # trackers, training, and benchmarks do without FiftyOne
+            progress = True
     if not progress or os.environ.get("RANK", "0") != "0":  # torchrun: one bar for all processes
         yield lambda done, total, message: None
         return

@@ -20,7 +20,7 @@ from fractions import Fraction
 from functools import cached_property, partial
 from itertools import chain, dropwhile, islice, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import av
 import cv2
@@ -34,13 +34,9 @@ from fiftyone_colortrack.errors import ColorTrackError
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
 BROWSER_CONTAINERS = frozenset({"mp4", "webm"})
-BROWSER_PIXELS = {
-    "h264": {"yuv420p", "yuvj420p"},
-    "vp8": {"yuv420p"},
-    "vp9": {"yuv420p"},
-    "av1": {"yuv420p", "yuv420p10le"},
-}
-"""Codec -> the pixel formats that every current browser shows."""
+BROWSER_CODECS = frozenset({"h264", "vp8", "vp9", "av1"})
+BROWSER_PIXELS = frozenset({"yuv420p", "yuvj420p"})
+"""What every current browser shows: 10-bit and 4:4:4 H.264 only plays in some."""
 MAX_PIXELS = 100_000_000
 """A header that states a larger frame is refused before anything is decoded."""
 REVERSE_BUFFER_BYTES = 128 * 2**20
@@ -53,11 +49,8 @@ MAX_FRAME_RATE = 1000
 UNCOUNTABLE_CODECS = frozenset({"vp8", "mpeg4", "msmpeg4v3"})
 PICTURE_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp"})
 SAMPLED_FRAMES = 6
-# swscale: AREA | ACCURATE_RND | FULL_CHR_H_INT; without the last two, colors come out a level too dark
+# swscale: AREA | ACCURATE_RND | FULL_CHR_H_INT; without the last two, colors are one level too dark
 SCALING = 0x20 | 0x40000 | 0x2000
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -85,9 +78,12 @@ class VideoInfo:
 
 
 def plays_in_browser(info: VideoInfo) -> bool:
-    """Whether current browsers, and so the FiftyOne App, can show a video: not so 10-bit or 4:4:4 H.264."""
-    pixels = BROWSER_PIXELS.get(info.codec, set())
-    return info.container in BROWSER_CONTAINERS and info.pixel_format in pixels
+    """Whether every current browser, and so the FiftyOne App, can show a video."""
+    return (
+        info.container in BROWSER_CONTAINERS
+        and info.codec in BROWSER_CODECS
+        and info.pixel_format in BROWSER_PIXELS
+    )
 
 
 def natural_key(path: str | Path) -> tuple[list[str | int], str]:
@@ -179,6 +175,7 @@ class _Index:
         count: the number of shown frames
         threads: PyAV's way to decode; after a damaged packet, frame threads lose whole frames
         numbers: time stamp -> frame index; empty where time stamps are missing, repeated, or jump back
+        delay: by how many frame intervals, at most, a frame is late or early for a constant frame rate
         keys: (frame index, time stamp, size in bytes) of each keyframe's packet, ascending: decoding from a
             keyframe gives the frames from this index on
     """
@@ -186,6 +183,7 @@ class _Index:
     count: int
     threads: str
     numbers: dict[int, int]
+    delay: float
     keys: list[tuple[int, int, int]]
 
     def key_before(self, frame: int) -> int:
@@ -202,6 +200,7 @@ class _Index:
         """
         with _open(path) as (container, stream):
             countable = stream.codec_context.name not in UNCOUNTABLE_CODECS
+            ticks = stream.time_base * (stream.average_rate or 1)  # frame intervals per unit of time stamps
             packets = [
                 _Packet(p.pts, p.size, p.dts, p.is_keyframe, p.is_discard, p.is_corrupt)
                 for p in container.demux(stream)
@@ -227,10 +226,12 @@ class _Index:
             with _open(path, threads) as (container, stream):
                 times = [frame.pts for frame in _decoded(container.demux(stream), stream)]
         if not _ascending(times):
-            return cls(len(times), threads, {}, [(0, 0, 0)])
+            return cls(len(times), threads, {}, 0.0, [(0, 0, 0)])
         keys = sorted((p.time, p.size) for p in packets if p.is_key and p.time is not None)
         numbered = [(bisect_left(times, time), time, size) for time, size in keys]
-        return cls(len(times), threads, {time: i for i, time in enumerate(times)}, numbered)
+        delay = max(abs(time * ticks - i) for i, time in enumerate(times))
+        numbers = {time: i for i, time in enumerate(times)}
+        return cls(len(times), threads, numbers, float(delay), numbered)
 
 
 def _ascending(times: list[Any]) -> bool:
@@ -241,8 +242,8 @@ class VideoFile(Frames):
     """A video file, decoded while it is read.
 
     Frames are numbered as players show them: frames hidden by an edit list are decoded but not numbered,
-    mirroring and rotation are applied, and cover art is not the video. The frames in the file count, whatever
-    its header promises.
+    mirroring and rotation are applied, and cover art is not the video. Frames are counted; the number in the
+    file's header may be wrong.
 
     Raises:
         ColorTrackError: if the file cannot be opened, is a still image, has no video, no frame of it can be
@@ -272,22 +273,32 @@ class VideoFile(Frames):
 
     @property
     def warnings(self) -> list[str]:
-        """How header and content disagree, and which one counts: at most one sentence."""
+        """What the header says otherwise than the content, and where the App shows other frame numbers."""
+        warnings = []
         promised, shown = self.promised, len(self)
-        if promised in (0, shown):
-            return []
-        if promised < shown:
-            return [f"its header promises {promised} frames, but it has {shown}: all of them are used"]
-        with _open(self.path, options={"ignore_editlist": "1"}) as (container, stream):
-            stored = sum(1 for packet in container.demux(stream) if packet.size and not packet.is_corrupt)
-        if stored >= promised:
-            return [
-                f"{promised - shown} of its {promised} frames are hidden, as in players, by its edit list"
-            ]
-        cause = "the file may be cut short" if shown < 0.9 * promised else "the others are damaged or missing"
-        return [
-            f"its header promises {promised} frames, but only {shown} can be decoded and are used: {cause}"
-        ]
+        if 0 < promised < shown:
+            warnings.append(
+                f"its header promises {promised} frames, but it has {shown}: all of them are used"
+            )
+        elif promised > shown:
+            with _open(self.path, ignore_editlist="1") as (container, stream):
+                stored = sum(1 for packet in container.demux(stream) if packet.size and not packet.is_corrupt)
+            if stored >= promised:
+                warnings.append(
+                    f"its edit list hides {promised - shown} of its {promised} frames, as in players"
+                )
+            else:
+                cause = "cut short" if shown < 0.9 * promised else "damaged"
+                warnings.append(
+                    f"its header promises {promised} frames, but only {shown} can be decoded and are used: "
+                    f"the file may be {cause}"
+                )
+        if plays_in_browser(self._info) and self._index.delay > 0.5:
+            warnings.append(
+                "its frame rate varies, or it begins late: the App, which counts by time, may show other "
+                "frame numbers; re-encode it at a constant frame rate"
+            )
+        return warnings
 
     @cached_property
     def _index(self) -> _Index:
@@ -308,8 +319,9 @@ class VideoFile(Frames):
         """Decode the ascending frames `wanted`, from the keyframe before the first one."""
         convert = partial(_to_rgb, size=size, orientation=self._orientation)
         done = 0
-        for done, image in enumerate(_in_threads(convert, self._select(wanted)), start=1):
+        for image in _in_threads(convert, self._select(wanted)):
             yield image
+            done += 1
         if done < len(wanted):
             raise ColorTrackError(
                 f"frame {wanted[done]} of {self.path} cannot be decoded: the file is damaged or cut short; "
@@ -332,8 +344,8 @@ class VideoFile(Frames):
             with _open(self.path, index.threads) as (container, stream):
                 yield from enumerate(_decoded(container.demux(stream), stream))
             return
-        # Some demuxers seek past the requested time or mistake it afterwards, and some keyframes are no clean
-        # entry points: recognize the keyframe by its size, try the one before, then the start.
+        # Some demuxers seek past the requested time or give wrong times then, and some keyframes are not
+        # clean entry points: recognize the keyframe by its size, then try the one before, then the start.
         entries = {key[1:] for key in index.keys}
         position = index.key_before(target)
         for key in (*reversed(index.keys[max(0, position - 1) : position + 1]), None):
@@ -412,7 +424,7 @@ class ArrayFrames(Frames):
 def open_frames(
     source: Frames | str | Path | np.ndarray | Sequence[str | Path] | Sequence[np.ndarray],
 ) -> Frames:
-    """Open whatever holds the frames of one video.
+    """Open the frames of one video.
 
     Args:
         source: a video file; a folder of images, read in the order of `natural_key`; a list of images in
@@ -557,9 +569,9 @@ class VideoWriter:
         stream = self._stream = self._container.add_stream("libx264", rate=self._rate)
         stream.height, stream.width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
         stream.pix_fmt = "yuv420p"
-        # veryfast takes 40 % of the default's time here, at the same size and quality
+        # veryfast takes 40% of the default's time at the same size and quality
         stream.options = {"crf": str(self._crf), "g": str(KEY_FRAME_INTERVAL), "preset": "veryfast"}
-        # what the conversion from RGB uses; players guess
+        # The values that the conversion from RGB uses; without them, players guess.
         stream.codec_context.colorspace = Colorspace.ITU601
         stream.codec_context.color_range = ColorRange.MPEG
 
@@ -574,16 +586,12 @@ def _check_frame(frame: np.ndarray, number: int, shape: tuple[int, ...]) -> None
 
 
 @contextmanager
-def _open(
-    path: Path, threads: str = "AUTO", options: dict[str, str] | None = None
-) -> Iterator[tuple[Any, Any]]:
+def _open(path: Path, threads: str = "AUTO", **options: str) -> Iterator[tuple[Any, Any]]:
     """The file's container and the video stream that players show; errors name the file."""
-    if not _is_file(path):
-        raise ColorTrackError(f"{path} is not a file: it is missing, or was moved")
+    _require_file(path)
     try:
-        with av.open(
-            str(path), options=options, metadata_errors="replace"
-        ) as container:  # titles in any encoding
+        # Titles may be in any encoding.
+        with av.open(str(path), options=options, metadata_errors="replace") as container:
             stream = _shown_stream(path, container)
             stream.thread_type = threads
             stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
@@ -594,9 +602,10 @@ def _open(
         ) from error
 
 
-def _is_file(path: Path) -> bool:
+def _require_file(path: Path) -> None:
     try:
-        return path.is_file()
+        if not path.is_file():
+            raise ColorTrackError(f"{path} is not a file: it is missing, or was moved")
     except OSError as error:  # such as a name that is too long
         raise ColorTrackError(f"{path} cannot be opened ({error.strerror}); rename or move it") from error
 
@@ -604,16 +613,13 @@ def _is_file(path: Path) -> bool:
 def _shown_stream(path: Path, container: Any) -> Any:
     """The video stream that players show: cover art and thumbnails are not the video."""
     if container.format.name == "image2" or container.format.name.endswith("_pipe"):
-        raise ColorTrackError(
-            f"{path} is a still image, whatever its name says; give a video, or a folder of images"
-        )
+        raise ColorTrackError(f"{path} is a still image, not a video; choose a video, or a folder of images")
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         raise ColorTrackError(f"{path} has no video stream")
     best = container.streams.best("video")
-    stream = max(
-        streams, key=lambda s: (s.codec_context.name not in PICTURE_CODECS, s.frames != 1, s == best)
-    )
+    videos = [s for s in streams if s.codec_context.name not in PICTURE_CODECS] or streams
+    stream = max(videos, key=lambda s: (s.frames != 1, s == best))
     _check_size(path, stream.codec_context.width, stream.codec_context.height)
     return stream
 
@@ -636,17 +642,16 @@ def _decoded(packets: Iterable[av.Packet], stream: Any) -> Iterator[av.VideoFram
         yield from stream.decode(None)
 
 
-@dataclass(frozen=True)
-class _Orientation:
-    """How a stored frame becomes upright: first transposed, then flipped."""
+class _Orientation(NamedTuple):
+    """How a stored frame ``[H, W, 3]`` becomes upright: first transposed, then read in these steps."""
 
     transposed: bool = False
-    flip_y: bool = False
-    flip_x: bool = False
+    step_y: int = 1
+    step_x: int = 1
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> _Orientation:
-        """Read the display matrix. Angles that are not right ones are ignored, as in browsers."""
+        """Read the display matrix. Angles that are not right angles are ignored, as in browsers."""
         matrix: Any = frame.side_data.get("DISPLAYMATRIX")
         if matrix is None:
             return cls()
@@ -655,12 +660,8 @@ class _Orientation:
         diagonal, other = max(abs(a), abs(d)), max(abs(b), abs(c))
         if min(diagonal, other) > 0.0175 * max(diagonal, other):  # a degree
             return cls()
-        return cls(True, b < 0, c < 0) if other > diagonal else cls(False, d < 0, a < 0)
-
-    def apply(self, image: np.ndarray) -> np.ndarray:
-        """Turn and mirror a frame ``[H, W, 3]``."""
-        upright = image.swapaxes(0, 1) if self.transposed else image
-        return np.ascontiguousarray(upright[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1])
+        y, x = (b, c) if other > diagonal else (d, a)
+        return cls(other > diagonal, -1 if y < 0 else 1, -1 if x < 0 else 1)
 
 
 def _inspect(path: Path) -> tuple[VideoInfo, _Orientation]:
@@ -672,28 +673,27 @@ def _inspect(path: Path) -> tuple[VideoInfo, _Orientation]:
         orientation = _Orientation.of(frame)
         size = (frame.height, frame.width) if orientation.transposed else (frame.width, frame.height)
         rate = float(stream.average_rate or stream.guessed_rate or 0)
-        if stream.duration:
-            duration = float(stream.duration * stream.time_base)
-        elif container.duration:
-            duration = container.duration / av.time_base
-        else:
-            duration = stream.frames / rate if rate else 0.0
+        duration = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        duration = (
+            duration or (container.duration or 0) / av.time_base or (stream.frames / rate if rate else 0.0)
+        )
         name = container.format.name.split(",")[0]
-        kind = {"mov": "mp4", "matroska": "webm" if path.suffix.lower() == ".webm" else name}.get(name, name)
+        name = "webm" if path.suffix.lower() == ".webm" else {"mov": "mp4"}.get(name, name)
         codec, pixels = stream.codec_context.name, frame.format.name
-        return VideoInfo(*size, stream.frames, rate, duration, codec, pixels, kind), orientation
+        return VideoInfo(*size, stream.frames, rate, duration, codec, pixels, name), orientation
 
 
 def _to_rgb(frame: av.VideoFrame, size: tuple[int, int], orientation: _Orientation) -> np.ndarray:
     height, width = size[::-1] if orientation.transposed else size
     rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation=SCALING)
-    return orientation.apply(rgb.to_ndarray())
+    image = rgb.to_ndarray().swapaxes(0, 1) if orientation.transposed else rgb.to_ndarray()
+    return np.ascontiguousarray(image[:: orientation.step_y, :: orientation.step_x])
 
 
-def _in_threads(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def _in_threads(function: Callable[[Any], np.ndarray], items: Iterable) -> Iterator[np.ndarray]:
     """Apply a function to items in threads, `READ_AHEAD` items ahead of the caller, and keep their order."""
     with ThreadPoolExecutor(READ_AHEAD) as pool:
-        pending: deque[Future[R]] = deque()
+        pending: deque[Future[np.ndarray]] = deque()
         for item in items:
             pending.append(pool.submit(function, item))
             if len(pending) > READ_AHEAD:
@@ -703,8 +703,7 @@ def _in_threads(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
 
 def _read_image(path: Path) -> np.ndarray:
-    if not _is_file(path):
-        raise ColorTrackError(f"{path} is missing")
+    _require_file(path)
     try:
         with Image.open(path) as header:  # does not decode yet
             _check_size(path, *header.size)

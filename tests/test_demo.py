@@ -15,7 +15,6 @@ from colortrack_benchmarks import demo
 from colortrack_benchmarks.demo import LABELS, id_maps, load_demo
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.shapes import paint
-from fiftyone_colortrack.pictures import COLORS, contact_sheet, draw_masks
 from fiftyone_colortrack.video import probe
 
 
@@ -85,22 +84,3 @@ def test_run_scores_draws_and_keeps_the_tracks(
     assert str(sheet) in printed
     assert probe(film).frame_count == 8
     assert cv2.imread(str(sheet)) is not None
-
-
-def test_masks_are_tinted_in_their_objects_color():
-    frame = np.full((40, 40, 3), 100, np.uint8)
-    ids = np.zeros((40, 40), np.uint8)
-    ids[10:30, 10:30] = 2
-    picture = draw_masks(frame, ids, opacity=0.5)
-    np.testing.assert_array_equal(picture[20, 20], np.rint(50 + COLORS[1] / 2))
-    np.testing.assert_array_equal(picture[10, 15], COLORS[1])  # the outline
-    np.testing.assert_array_equal(picture[ids == 0], frame[ids == 0])
-    assert (frame == 100).all()
-
-
-def test_a_contact_sheet_holds_rows_of_any_size():
-    small, wide = np.zeros((10, 20, 3), np.uint8), np.zeros((30, 90, 3), np.uint8)
-    sheet = contact_sheet({"a": [small] * 3, "b": [wide] * 2}, height=20)
-    black_rows = (sheet[:, 6] == 0).all(-1).nonzero()[0]
-    assert sheet.shape[1] == max(3 * (40 + 4), 2 * (60 + 4)) + 4
-    assert len(black_rows) >= 40

@@ -67,6 +67,7 @@ def test_written_video_reads_back(tmp_path: Path) -> None:
     assert info.frame_rate == pytest.approx(29.97, abs=1e-3)
     read = VideoFile(tmp_path / "new" / "v.mp4")
     assert len(read) == 30
+    assert read.warnings == []
     error = np.abs(np.stack(list(read.read(range(30)))).astype(int) - np.stack(frames))
     assert error.mean() < 1.5
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["v.mp4"]
@@ -118,9 +119,18 @@ def test_every_container_reads_both_ways(
 
 
 def test_variable_frame_rate_counts_every_frame_once(tmp_path: Path) -> None:
-    path = encode(tmp_path / "v.mp4", numbered_frames(8), pts=[0, 1, 5, 6, 30, 31, 90, 92])
-    assert numbers(VideoFile(path).read(range(8))) == list(range(8))
-    assert numbers(VideoFile(path).read(range(7, -1, -1))) == list(range(7, -1, -1))
+    frames = VideoFile(encode(tmp_path / "v.mp4", numbered_frames(8), pts=[0, 1, 5, 6, 30, 31, 90, 92]))
+    assert numbers(frames.read(range(8))) == list(range(8))
+    assert numbers(frames.read(range(7, -1, -1))) == list(range(7, -1, -1))
+    (warning,) = frames.warnings
+    assert "frame rate varies" in warning
+
+
+def test_late_start_is_said(tmp_path: Path) -> None:
+    frames = VideoFile(encode(tmp_path / "v.mp4", numbered_frames(8), pts=range(5, 13)))
+    assert numbers(frames.read(range(8))) == list(range(8))
+    (warning,) = frames.warnings
+    assert "begins late" in warning
 
 
 def test_one_frame_video(tmp_path: Path) -> None:
@@ -223,7 +233,7 @@ def test_edit_list(tmp_path: Path, hidden: int) -> None:
     assert numbers(frames.read(range(30 - hidden))) == list(range(hidden, 30))
     assert numbers(frames.read(range(29 - hidden, -1, -1))) == list(range(29, hidden - 1, -1))
     (warning,) = frames.warnings
-    assert f"{hidden} of its 30 frames" in warning
+    assert f"hides {hidden} of its 30 frames" in warning
     assert "edit list" in warning
 
 
@@ -414,7 +424,7 @@ def test_image_sequence_names_the_bad_file(tmp_path: Path) -> None:
     paths[2].write_bytes(b"not an image")
     paths[3].unlink()
     sequence = open_frames(paths)
-    for i, message in enumerate(["is 30 x 20, but", "cannot be read as an image", "is missing"], start=1):
+    for i, message in enumerate(["is 30 x 20, but", "cannot be read as an image", "is not a file"], start=1):
         with pytest.raises(ColorTrackError, match=rf"{paths[i].name} {message}"):
             list(sequence.read(range(i, i + 1)))
     with pytest.raises(ColorTrackError, match="at least one image"):

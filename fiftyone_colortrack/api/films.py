@@ -40,7 +40,7 @@ from fiftyone_colortrack.fields.shapes import Size, box_in_pixels, paint, points
 from fiftyone_colortrack.model.weights import fingerprint
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 from fiftyone_colortrack.tracking.config import BASELINES, TrackerConfig
-from fiftyone_colortrack.video import Frames, VideoFile, VideoWriter, open_frames
+from fiftyone_colortrack.video import VIDEO_SUFFIXES, Frames, VideoFile, VideoWriter, open_frames
 
 if TYPE_CHECKING:
     import torch
@@ -527,7 +527,7 @@ def _files_or_view(
     if isinstance(samples, SampleCollection):
         return [], check_videos(samples)
     files = [Path(samples)] if isinstance(samples, (str, Path)) else [Path(file) for file in samples]
-    if len(files) == 1 and not files[0].exists():
+    if len(files) == 1 and not files[0].exists() and files[0].suffix.lower() not in VIDEO_SUFFIXES:
         return [], check_videos(str(files[0]))
     if len({file.stem for file in files}) < len(files):
         raise ColorTrackError("two of the videos have the same name; render them one by one (out_dir)")

@@ -61,16 +61,16 @@ def suggest(
     """Choose the frames of each video whose labels should help the tracker most.
 
     In a video with tracks, these are frames beside those that the tracker doubts, see
-    `tracking.suggest.suggest_frames`. In a video without tracks, they are the frames from which the tracker can
-    follow the rest of the video best, see `tracking.suggest.rank_first_frames`.
+    `tracking.suggest.suggest_frames`. In a video without tracks, they are the frames that show most of the
+    others, see `tracking.suggest.rank_first_frames`.
 
         suggestions = suggest(dataset)
         suggestions = suggest(dataset, "frames.tracks", count=3)
 
     Args:
         samples: a dataset or view of videos, or a dataset's name
-        label_field: frame field that `propagate` wrote. Its labels with `keyframe=True` are yours, and the frame
-            field `<label_field>_confidence` has the tracker's confidence. None: there are no tracks yet
+        label_field: frame field that `propagate` wrote. Its labels with `keyframe=True` are yours, and the
+            frame field `<label_field>_confidence` has the tracker's confidence. None: there are no tracks yet
         count: number of frames to suggest per video
         model: name or file of a model, or a loaded model, for videos without tracks
         progress: whether to show a progress bar, or a function to call with (done, total, message)
@@ -126,5 +126,5 @@ def _first_frames(sample: fo.Sample, model: str | Embedder, count: int) -> list[
     from fiftyone_colortrack.tracking.suggest import rank_first_frames
 
     frames, _ = open_video(sample)
-    ranked = rank_first_frames(frames, model=model)
-    return [Suggestion(sample.filepath, frame + 1) for frame in ranked[:count]]
+    chosen = rank_first_frames(frames, model, count=count)
+    return [Suggestion(sample.filepath, frame + 1) for frame in chosen]

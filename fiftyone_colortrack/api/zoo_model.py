@@ -39,7 +39,7 @@ class ColorTrackModel(fom.SamplesMixin, fom.Model):
         self,
         model: str | os.PathLike[str] = "fast",
         *,
-        seeds: SeedFrames = "all",
+        seeds: SeedFrames = "first",
         direction: Direction = "both",
         output: OutputKind | None = None,
         config: TrackerConfig | None = None,

@@ -297,10 +297,10 @@ class DavisFolder:
             known = ", ".join(lists) or "no lists in ImageSets"
             raise ColorTrackError(f"{self.root} has no split {split!r}; there are: {known}")
         # A sequence belongs to the first list that names it, and trainval comes after train and val.
-        self._entries: dict[str, tuple[str | None, list[tuple[Path, Path | None]]]] = {}
+        self._entries: dict[str, tuple[str | None, list[str]]] = {}
         for name, path in sorted(lists.items(), key=lambda item: (item[0] == "trainval", item[0])):
-            for sequence, pairs in self._read_list(path).items():
-                self._entries.setdefault(sequence, (name, pairs))
+            for sequence, frames in self._read_list(path).items():
+                self._entries.setdefault(sequence, (name, frames))
         if not lists:
             self._entries = {name: (None, []) for name in self._find_sequences()}
         self.names = list(self._entries if split is None else self._read_list(lists[split]))
@@ -322,40 +322,48 @@ class DavisFolder:
         Raises:
             ColorTrackError: if frames or all masks are missing
         """
-        split, pairs = self._entries[name]
-        pairs = pairs or self._find_pairs(name)
-        for frame, _ in pairs:
-            if not frame.is_file():
-                raise ColorTrackError(f"{frame} is missing: sequence {name} of {self.root} is not complete")
-        frames, masks = zip(*((f, m if m and m.is_file() else None) for f, m in pairs), strict=True)
-        if not any(masks) and not (split or "").startswith("test") and (self.root / "Annotations").is_dir():
+        split, listed = self._entries[name]
+        places = [self.root / "JPEGImages" / resolution / name for resolution in RESOLUTIONS]
+        images = next((place for place in places if place.is_dir()), places[0])
+        frames = {frame.stem: frame for frame in list_frames(images)}
+        missing = [stem for stem in listed if stem not in frames]
+        if missing or not frames:
             raise ColorTrackError(
-                f"sequence {name} of {self.root} has no masks in Annotations; "
-                "restore them, or remove the sequence from the lists"
+                f"{images / missing[0] if missing else images} is missing or empty: restore the frames of "
+                f"sequence {name}, or remove it from the lists of {self.root}"
+            )
+        annotations = self.root / "Annotations" / images.parent.name / name
+        masks = {path.stem: path for path in list_images(annotations)}
+        for stem, path in masks.items():
+            if path.suffix.lower() not in MASK_SUFFIXES:
+                raise ColorTrackError(f"{path}: {path.suffix} files lose object ids; save masks as PNG")
+            if stem not in frames:
+                raise ColorTrackError(f"{path} has no frame {images / stem}; give masks the names of frames")
+        if not masks and not (split or "").startswith("test") and (self.root / "Annotations").is_dir():
+            raise ColorTrackError(
+                f"sequence {name} has no masks in {annotations}; restore them, or remove it from the lists"
             )
         attributes, categories = self._attributes.get(name, ()), self._categories.get(name, {})
-        return DavisSequence(name, frames, masks, split, self.year, attributes, categories)
+        found = tuple(frames.values()), tuple(map(masks.get, frames))
+        return DavisSequence(name, *found, split, self.year, attributes, categories)
 
-    def _read_list(self, path: Path) -> dict[str, list[tuple[Path, Path | None]]]:
-        """Sequence -> pairs of frame and mask (2016), or nothing (2017, whose lists have names only)."""
-        entries: dict[str, list[tuple[Path, Path | None]]] = {}
+    def _read_list(self, path: Path) -> dict[str, list[str]]:
+        """Sequence -> names of its frames (2016), or nothing (2017, whose lists have only sequences)."""
+        entries: dict[str, list[str]] = {}
         for number, line in enumerate(read_text(path).splitlines(), start=1):
             words = line.split()
             if not words:
                 continue
-            if self.year == 2017:
-                valid = len(words) == 1 and PurePosixPath(words[0]).name == words[0] != ".."
-            else:
-                valid = len(words) <= 2 and all(_is_inside(word) for word in words)
-            if not valid or any(len(part.encode()) > 255 for word in words for part in word.split("/")):
+            parts = PurePosixPath(words[0].lstrip("/")).parts
+            is_valid = len(words) == len(parts) == 1 if self.year == 2017 else len(parts) > 2 >= len(words)
+            if not is_valid or ".." in parts or any(len(part.encode()) > 255 for part in parts):
                 raise ColorTrackError(
                     f"{path}, line {number}: {line[:200]!r} is not a line of DAVIS {self.year}"
                 )
             if self.year == 2017:
-                entries[words[0]] = []
+                entries[parts[0]] = []
             else:
-                frame, *mask = (self.root / word.lstrip("/") for word in words)
-                entries.setdefault(frame.parent.name, []).append((frame, mask[0] if mask else None))
+                entries.setdefault(parts[-2], []).append(PurePosixPath(parts[-1]).stem)
         return entries
 
     def _find_sequences(self) -> list[str]:
@@ -363,26 +371,6 @@ class DavisFolder:
         images = self.root / "JPEGImages"
         folders = (path for name in RESOLUTIONS for path in sorted((images / name).glob("*")))
         return list(dict.fromkeys(path.name for path in folders if list_images(path)))
-
-    def _find_pairs(self, name: str) -> list[tuple[Path, Path | None]]:
-        places = [self.root / "JPEGImages" / resolution / name for resolution in RESOLUTIONS]
-        images = next((place for place in places if place.is_dir()), places[0])
-        frames = list_frames(images)
-        if not frames:
-            raise ColorTrackError(
-                f"{images} has no frames: sequence {name} of {self.root} is not complete; "
-                "restore them, or remove the sequence from the lists"
-            )
-        annotations = self.root / "Annotations" / images.parent.name / name
-        masks = {path.stem: path for path in list_images(annotations)}
-        for stem, path in masks.items():
-            if path.suffix.lower() not in MASK_SUFFIXES:
-                raise ColorTrackError(
-                    f"{path}: {path.suffix} files do not keep object ids; save masks as PNG"
-                )
-            if stem not in {frame.stem for frame in frames}:
-                raise ColorTrackError(f"{path} has no frame {images / stem}; give masks the names of frames")
-        return [(frame, masks.get(frame.stem)) for frame in frames]
 
 
 def _find_lists(root: Path) -> tuple[int, dict[str, Path]]:
@@ -397,12 +385,6 @@ def _find_lists(root: Path) -> tuple[int, dict[str, Path]]:
     raise ColorTrackError(
         f"{root} is not a DAVIS folder: it has neither lists in ImageSets/2017 or ImageSets/480p nor frames "
         f"in JPEGImages/480p{hint}"
-    )
-
-
-def _is_inside(word: str) -> bool:
-    return (
-        word.lstrip("/").startswith(("JPEGImages/", "Annotations/")) and ".." not in PurePosixPath(word).parts
     )
 
 

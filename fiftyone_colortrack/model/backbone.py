@@ -1,11 +1,28 @@
-"""ResNet-18 trunks, assembled from torchvision's."""
+"""ResNet-18 trunks. The block is torchvision's, whose import takes as long as that of torch itself."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, resnet18
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut (He et al. 2016), with torchvision's names of parameters."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, shortcut: nn.Module | None = None) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.downsample = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        return self.relu(y + shortcut)
 
 
 class FastTrunk(nn.Module):
@@ -23,10 +40,13 @@ class FastTrunk(nn.Module):
         if stride not in (4, 8):
             raise ValueError(f"the stride of fast is 8 or 4, not {stride}")
         self.stride = stride
-        net = resnet18(weights=None)
-        self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
-        self.layer1, self.layer2, self.layer3 = net.layer1, net.layer2, net.layer3
-        _set_stride(self.layer3, 1)
+        convolution = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        pooling = nn.MaxPool2d(3, stride=2, padding=1)
+        self.stem = nn.Sequential(convolution, nn.BatchNorm2d(64), nn.ReLU(inplace=True), pooling)
+        self.layer1, self.layer2, self.layer3 = _stage(64, 64, 1), _stage(64, 128, 2), _stage(128, 256, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if stride == 4:
             _set_stride(self.layer2, 1)
             _dilate(self.layer2, skip_first=True)

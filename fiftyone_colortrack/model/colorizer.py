@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fiftyone_colortrack.model.backbone import FastTrunk, PaperTrunk
-from fiftyone_colortrack.model.color import rgb_to_lab
+from fiftyone_colortrack.model.color import AB_RANGE, rgb_to_lab
 
 
 def cpu_has(*instructions: str) -> bool:
@@ -29,10 +31,11 @@ def cpu_has_fast_bf16() -> bool:
 
 def autocast(device: torch.device) -> torch.autocast:
     """bf16 autocast where the device is fast at it, a context without effect elsewhere."""
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        fast = device.type == "cpu" and cpu_has_fast_bf16()
+    fast = (
+        torch.cuda.is_bf16_supported()
+        if device.type == "cuda"
+        else device.type == "cpu" and cpu_has_fast_bf16()
+    )
     return torch.autocast(device.type, torch.bfloat16, enabled=fast)
 
 
@@ -49,6 +52,32 @@ def copy_colors(affinity: Tensor, colors: Tensor) -> Tensor:
     return torch.einsum("bnm,bcm->bcn", affinity, colors)
 
 
+def frames_to_lab(frames: Tensor) -> Tensor:
+    """uint8 RGB `[B, 3, H, W]` to scaled Lab as `rgb_to_lab` gives it; on a CPU by OpenCV, several times as fast."""
+    if frames.device.type != "cpu":
+        return rgb_to_lab(frames.float() / 255)
+    images = [frame.astype(np.float32) / 255 for frame in frames.movedim(1, -1).numpy()]
+    lab = torch.from_numpy(np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2LAB) for image in images]))
+    lab *= torch.tensor([1 / 50, 1 / AB_RANGE, 1 / AB_RANGE])
+    return (lab - torch.tensor([1.0, 0.0, 0.0])).movedim(-1, 1)
+
+
+class Features(NamedTuple):
+    """What the tracker compares of a frame.
+
+    Attributes:
+        coarse: float32 `[h, w, C]` with the precision of bf16: one cell for each stride x stride pixels
+        fine: bf16 `[2h, 2w, C]`: cells of half the stride
+    """
+
+    coarse: Tensor
+    fine: Tensor | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.coarse.nbytes + (0 if self.fine is None else self.fine.nbytes)
+
+
 class Embedder(nn.Module):
     """Frames to embeddings, one per cell of `stride` x `stride` pixels.
 
@@ -62,6 +91,8 @@ class Embedder(nn.Module):
         lab_channels: how many of the last channels are raw colours beside a network's; see `lab_tolerance`.
         lab_weight: the squared length of these channels.
         lab_tolerance: the cosine distance to a cell's best match from which on raw colours count less.
+        input_size: the short side of frames that it tracks best, in pixels.
+        has_fine: whether it can tell cells of half the stride apart, see `finer`.
         loaded_as: its state when it was loaded, and what it was loaded from; see `weights.fingerprint`.
     """
 
@@ -74,6 +105,8 @@ class Embedder(nn.Module):
     lab_channels: int = 0
     lab_weight: float = 0.0
     lab_tolerance: float = 0.0
+    input_size: int = 480
+    has_fine: bool = False
     loaded_as: tuple[str, str] | None = None
 
     def forward(self, lab: Tensor) -> Tensor:
@@ -82,7 +115,7 @@ class Embedder(nn.Module):
 
     @torch.no_grad()
     def embed(self, frames: Tensor) -> Tensor:
-        """Embeds RGB frames with the network as it is in evaluation.
+        """Embed RGB frames with the network as it is in evaluation.
 
         Args:
             frames: uint8 `[B, 3, H, W]`; sides that are no multiple of the stride are padded at the bottom
@@ -94,13 +127,35 @@ class Embedder(nn.Module):
         Raises:
             ValueError: if `frames` is not a uint8 batch of RGB images.
         """
+        return self._embedded(self._padded_lab(frames))
+
+    @torch.no_grad()
+    def features(self, frame: Tensor, fine: bool = False) -> Features:
+        """What the tracker compares of one frame.
+
+        Args:
+            frame: uint8 `[1, 3, H, W]`, padded as in `embed`.
+            fine: whether to describe cells of half the stride as well; only if the embedder `has_fine`.
+        """
+        lab = self._padded_lab(frame)
+        coarse = self._embedded(lab)[0].permute(1, 2, 0).contiguous()  # h x w x C
+        return Features(coarse.bfloat16().float(), self.finer(lab, coarse).bfloat16() if fine else None)
+
+    def finer(self, lab: Tensor, coarse: Tensor) -> Tensor:
+        """Features of cells of half the stride: padded Lab, and coarse features `[h, w, C]` -> `[2h, 2w, C]`."""
+        raise NotImplementedError
+
+    def _embedded(self, lab: Tensor) -> Tensor:
+        embeddings = self.describe(lab).float()
+        return F.normalize(embeddings, dim=1) if self.unit_length else embeddings
+
+    def _padded_lab(self, frames: Tensor) -> Tensor:
         if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1] != 3:
             raise ValueError(f"frames must be uint8 [B, 3, H, W], not {frames.dtype} {list(frames.shape)}")
         height, width = frames.shape[-2:]
-        lab = rgb_to_lab(frames.to(self.device).float() / 255)
+        lab = frames_to_lab(frames.to(self.device))
         lab = F.pad(lab, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
-        embeddings = self.describe(lab.contiguous(memory_format=torch.channels_last)).float()
-        return F.normalize(embeddings, dim=1) if self.unit_length else embeddings
+        return lab.contiguous(memory_format=torch.channels_last)
 
     def describe(self, lab: Tensor) -> Tensor:
         """What `embed` makes of padded Lab: the network's output, in bf16 where that is fast."""
@@ -126,6 +181,7 @@ class LabEmbedder(Embedder):
     preset = "lab"
     name = "lab"
     temperature = 0.01
+    has_fine = True
 
     anchor: Tensor
 
@@ -140,7 +196,10 @@ class LabEmbedder(Embedder):
         return self.anchor.device
 
     def forward(self, lab: Tensor) -> Tensor:
-        return lab_patches(lab, self.stride, self.samples)
+        return lab_patches(lab, self.stride, self.samples).permute(0, 3, 1, 2)
+
+    def finer(self, lab: Tensor, coarse: Tensor) -> Tensor:
+        return lab_patches(lab, self.stride // 2, self.samples)[0]
 
 
 def lab_patches(lab: Tensor, stride: int, samples: int = 6) -> Tensor:
@@ -152,7 +211,7 @@ def lab_patches(lab: Tensor, stride: int, samples: int = 6) -> Tensor:
         samples: values per side of a patch, averaged from its pixels.
 
     Returns:
-        float32 `[B, 3 samples samples, H / stride, W / stride]`.
+        float32 `[B, H / stride, W / stride, 3 samples samples]`.
     """
     rows, columns = lab.shape[-2] // stride, lab.shape[-1] // stride
     step = samples * stride // 8
@@ -160,8 +219,9 @@ def lab_patches(lab: Tensor, stride: int, samples: int = 6) -> Tensor:
     sampled = F.interpolate(lab.float(), size, mode="bilinear", antialias=True, align_corners=False)
     margin = samples - step
     padding = (margin // 2, margin - margin // 2)
-    patches = F.unfold(F.pad(sampled, 2 * padding, mode="replicate"), samples, stride=step)
-    return F.normalize(patches, dim=1).unflatten(2, (rows, columns))
+    image = F.pad(sampled, 2 * padding, mode="replicate").permute(0, 2, 3, 1).contiguous()  # B x H x W x 3
+    patches = image.unfold(1, samples, step).unfold(2, samples, step)  # B x h x w x 3 x samples x samples
+    return F.normalize(patches.permute(0, 1, 2, 4, 5, 3).flatten(3), dim=-1)  # copies whole rows of colors
 
 
 class FastEmbedder(Embedder):
@@ -203,6 +263,21 @@ class FastEmbedder(Embedder):
     def forward(self, lab: Tensor) -> Tensor:
         return F.normalize(self.project(self.trunk(lab)).float(), dim=1)
 
+    @property
+    def has_fine(self) -> bool:  # type: ignore[override]
+        return self.stride == 8 and self.lab_channels > 0
+
+    def finer(self, lab: Tensor, coarse: Tensor) -> Tensor:
+        learned = coarse[..., : -self.lab_channels].permute(2, 0, 1)[None]
+        learned = F.interpolate(learned, scale_factor=2.0, mode="bilinear")[0].permute(1, 2, 0)  # 2h x 2w x D
+        fine = coarse.new_empty(*learned.shape[:2], coarse.shape[2], dtype=torch.bfloat16)
+        length = (1 - self.lab_weight) ** 0.5 / learned.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+        torch.mul(learned, length, out=fine[..., : -self.lab_channels])
+        torch.mul(
+            lab_patches(lab, self.stride // 2)[0], self.lab_weight**0.5, out=fine[..., -self.lab_channels :]
+        )
+        return fine
+
     def for_points(self) -> Embedder:
         if self.lab_weight <= self.POINTS_LAB_WEIGHT:
             return self
@@ -214,7 +289,7 @@ class FastEmbedder(Embedder):
         learned = super().describe(lab)
         if not self.lab_channels:
             return learned
-        raw = lab_patches(lab, self.stride)
+        raw = lab_patches(lab, self.stride).permute(0, 3, 1, 2)
         return torch.cat([(1 - self.lab_weight) ** 0.5 * learned, self.lab_weight**0.5 * raw], 1)
 
 
@@ -274,6 +349,7 @@ class PaperEmbedder(Embedder):
     stride = 8
     unit_length = False
     temperature = 0.5
+    input_size = 240
 
     palette: Tensor
 

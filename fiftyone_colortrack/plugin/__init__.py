@@ -5,10 +5,7 @@ from fiftyone_colortrack.plugin.metrics import TrackScores
 from fiftyone_colortrack.plugin.operators.edit_tracks import EditTrack
 from fiftyone_colortrack.plugin.operators.evaluate import EvaluateTracks
 from fiftyone_colortrack.plugin.operators.films import ColorizeVideos, EmbedVideos, FilmVideos
-from fiftyone_colortrack.plugin.operators.load_davis import LoadDavis
-from fiftyone_colortrack.plugin.operators.load_jhmdb import LoadJhmdb
-from fiftyone_colortrack.plugin.operators.load_kinetics import LoadKinetics
-from fiftyone_colortrack.plugin.operators.load_scenes import LoadScenes
+from fiftyone_colortrack.plugin.operators.load import LoadDavis, LoadJhmdb, LoadKinetics, LoadScenes
 from fiftyone_colortrack.plugin.operators.propagate import PropagateLabels, PropagateLabelsInVideo
 from fiftyone_colortrack.plugin.operators.stop import StopTracking
 from fiftyone_colortrack.plugin.operators.suggest_frame import SuggestFrame

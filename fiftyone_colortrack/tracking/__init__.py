@@ -1,4 +1,4 @@
-"""From embeddings and first labels to labels everywhere. Torch is imported with the tracker, not before."""
+"""From labels on some frames to labels on all of them. Torch is imported with the tracker, not before."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

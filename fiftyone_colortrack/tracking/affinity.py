@@ -1,14 +1,14 @@
-"""Exact top-k affinity between the cells of a frame and the cells near them in other frames."""
+"""Top-k affinity between the cells of a frame and the cells of earlier frames, and what is copied along it."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,42 +16,55 @@ from torch.nn import functional as F
 
 from fiftyone_colortrack.model.colorizer import Embedder
 
-TILE = 12  # side of a query tile; with radius 12 a third of each tile's products is inside the disc
-TRUST_RADIUS = 6  # cells within which the last frame's colours should be found again
+T = TypeVar("T")
+TILE = 12  # side of a tile of queries, in cells
+TRUST_RADIUS = 6  # cells within which the last frame's colors should be found again
 CHUNKS = 16  # a row of products is searched for its maxima in this many interleaved parts
+MARGIN = 1  # fine cells around a coarse match that are candidates as well
 
-
-_PRECISION = threading.Lock()  # trackers in several threads would put back each other's setting
+_PRECISION = threading.Lock()  # of the process: trackers in several threads would undo each other's setting
 
 
 class Matches(NamedTuple):
-    """The best matches of each of N query cells.
+    """The best matches of each of N cells.
 
     Attributes:
-        similarity: [N, k] dot products in descending order, -inf where the window holds fewer than k cells
-        cell: [N, k] where the matches are in the flattened keys, t * h * w + y * w + x
+        similarity: [N, k] in descending order, -inf where there are fewer than k cells to choose from
+        cell: [N, k] positions in the flattened keys, t * h * w + y * w + x
     """
 
     similarity: Tensor
     cell: Tensor
 
 
-def top_k_matches(query: Tensor, keys: Tensor, top_k: int | None, radius: float | None) -> Matches:
-    """Find the best matches of every cell among the cells of all key frames within a disc around it.
+def top_k_matches(
+    query: Tensor,
+    keys: Tensor,
+    top_k: int | None,
+    radius: float | None,
+    *,
+    whole: int = 0,
+    handicap: float = 0.0,
+    wanted: Tensor | None = None,
+) -> Matches:
+    """Find the best matches of every cell: within a disc around it, and anywhere in the first `whole` frames.
 
-    The full affinity is never built: square tiles of queries are multiplied with the window of keys that
-    their discs can reach, one product and one selection a tile. The result is exact.
+    The full affinity is never built. A square tile of queries is multiplied with the window of keys that their
+    discs reach, and with all cells of the first frames; then the best are selected. The result is exact.
 
     Args:
         query: features of one frame, [h, w, C]
         keys: features of the frames to copy from, [T, h, w, C]
-        top_k: matches per cell, over all T frames together; None keeps every cell of the window
-        radius: of the disc, in cells; None looks at the whole frames
+        top_k: matches per cell, over all T frames together; None keeps every cell
+        radius: of the disc, in cells; None searches whole frames
+        whole: how many of the first frames are searched beyond the disc as well
+        handicap: taken from the similarity of matches beyond the disc
+        wanted: bool [h, w], cells whose matches are wanted; others may be left at -inf
 
     Returns:
         matches of the h * w cells in row-major order
     """
-    height, width, _ = query.shape
+    height, width, channels = query.shape
     frames = keys.shape[0]
     if radius is None:
         similarity = query.flatten(0, 1) @ keys.flatten(0, 2).T  # [hw, Thw]
@@ -60,16 +73,22 @@ def top_k_matches(query: Tensor, keys: Tensor, top_k: int | None, radius: float 
     halo = int(radius)
     largest_window = frames * min(TILE + 2 * halo, height) * min(TILE + 2 * halo, width)
     k = min(top_k or largest_window, largest_window)
+    everywhere = keys[:whole].flatten(0, 2).T  # [C, whole * hw]
     similarity = query.new_full((height, width, k), -torch.inf)
     cell = torch.zeros(height, width, k, dtype=torch.long, device=query.device)
-    outside = _outside_disc(TILE, halo, radius, query.device)
-    tiles = [(y, x) for y in range(0, height, TILE) for x in range(0, width, TILE)]
+    outside = _outside_disc(TILE, halo, radius, query.device).to(query.dtype)
+    tiles = [
+        (y, x)
+        for y in range(0, height, TILE)
+        for x in range(0, width, TILE)
+        if wanted is None or wanted[y : y + TILE, x : x + TILE].any()
+    ]
 
     @torch.inference_mode()
     def search(tiles: Sequence[tuple[int, int]]) -> None:
-        # Buffers that every tile reuses: to give memory back and take it anew costs more than the products.
-        window_buffer = query.new_empty(largest_window * query.shape[2])
-        product_buffer = query.new_empty(TILE**2 * largest_window)
+        # Buffers that every tile reuses: allocating them again costs more than the products.
+        window_buffer = query.new_empty(largest_window * channels)
+        product_buffer = query.new_empty(TILE**2 * max(largest_window, everywhere.shape[1]))
         for y0, x0 in tiles:
             y1, x1 = min(y0 + TILE, height), min(x0 + TILE, width)
             top, bottom = max(y0 - halo, 0), min(y1 + halo, height)
@@ -83,20 +102,40 @@ def top_k_matches(query: Tensor, keys: Tensor, top_k: int | None, radius: float 
             products = product_buffer[: len(tile) * len(window)].view(len(tile), len(window))
             torch.mm(tile, window.T, out=products)
             products.view(y1 - y0, x1 - x0, frames, -1).add_(barrier[:, :, None])
-            found = min(k, len(window))
-            values, position = largest(products, found)
+            values, position = largest(products, min(k, len(window)))
             position = _to_frame(position, (bottom - top, right - left), (top, left), (height, width))
+            if whole:
+                products = product_buffer[: len(tile) * everywhere.shape[1]].view(len(tile), -1)
+                torch.mm(tile, everywhere, out=products)
+                far_values, far_position = largest(products, min(k, everywhere.shape[1]))
+                # What lies within the disc was found above, without a handicap. It takes no place from anything
+                # here: whatever it displaces is less similar still.
+                at = far_position % (height * width)
+                y, x = (side.flatten()[:, None] for side in _positions(y0, y1, x0, x1, query.device))
+                near = (at // width - y) ** 2 + (at % width - x) ** 2 <= radius**2
+                far_values = (far_values - handicap).masked_fill_(near, -torch.inf)
+                values, position = torch.cat([values, far_values], 1), torch.cat([position, far_position], 1)
+                values, order = values.topk(min(k, values.shape[1]), 1)
+                position = position.gather(1, order)
+            found = values.shape[1]
             similarity[y0:y1, x0:x1, :found] = values.view(y1 - y0, x1 - x0, found)
             cell[y0:y1, x0:x1, :found] = position.view(y1 - y0, x1 - x0, found)
 
-    if query.device.type == "cpu":
-        # One thread to a tile, not all threads to every operation of a tile: they meet once a frame, which
-        # is what counts where other programs use the same cores.
-        count = torch.get_num_threads()
-        list(_threads(count, os.getpid()).map(search, [tiles[i::count] for i in range(count)]))
-    else:
-        search(tiles)
+    shared(search, tiles, query.device)
     return Matches(similarity.flatten(0, 1), cell.flatten(0, 1))
+
+
+def shared(work: Callable[[Sequence[T]], None], items: Sequence[T], device: torch.device) -> None:
+    """Do some work on items, on a CPU with one thread to a share of the items.
+
+    If all threads work on every small operation instead, they wait for each other at each, which takes several
+    times as long while other programs use the same cores.
+    """
+    if device.type != "cpu":
+        work(items)
+        return
+    count = torch.get_num_threads()
+    list(_threads(count, os.getpid()).map(work, [items[i::count] for i in range(count)]))
 
 
 @cache
@@ -105,7 +144,7 @@ def _threads(count: int, process: int) -> ThreadPoolExecutor:
     pool = ThreadPoolExecutor(count, "colortrack-affinity", initializer=_use_one_core)
     all_started = threading.Barrier(count)
     list(pool.map(lambda _: all_started.wait(), range(count)))
-    torch.set_num_threads(count)  # what a thread sets is the default of all later ones as well
+    torch.set_num_threads(count)  # what a thread sets becomes the default of all later ones
     return pool
 
 
@@ -117,7 +156,7 @@ def _use_one_core() -> None:
 def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """`values.topk(k)` along the last of two axes, faster on long rows, and as exact.
 
-    A row is cut into interleaved chunks; its k largest values lie in the k chunks with the largest maxima, so
+    A row is cut into interleaved chunks; its k largest values are in the k chunks with the largest maxima, so
     that only those are searched.
     """
     rows, length = values.shape
@@ -135,15 +174,15 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def rounded(features: Tensor) -> Tensor:
-    """Features in the precision of bf16, of which `bf16_products` are exact."""
+    """Features in the precision of bf16, whose products in `bf16_products` are exact."""
     return features.bfloat16().to(features.dtype)
 
 
 @contextmanager
 def bf16_products() -> Iterator[None]:
-    """Multiplies in bf16 and sums in float32 where the processor is fast at that, as with Intel's AMX.
+    """Multiply in bf16 and sum in float32 where the processor is fast at that, as with Intel's AMX.
 
-    `torch.set_float32_matmul_precision` is the process'; it is put back.
+    `torch.set_float32_matmul_precision` holds for the process, so it is set back.
     """
     with _PRECISION:
         before = torch.get_float32_matmul_precision()
@@ -154,11 +193,11 @@ def bf16_products() -> Iterator[None]:
             torch.set_float32_matmul_precision(before)
 
 
-def trusted(query: Tensor, last: Tensor, embedder: Embedder) -> Tensor:
-    """Lower the weight of raw colours in cells that they do not find again: there the network decides.
+def trust(query: Tensor, last: Tensor, embedder: Embedder) -> tuple[Tensor, Tensor]:
+    """How much the raw colors of each cell count: less where they are not found again in the last frame.
 
-    A cell whose best match in the last frame is at cosine distance d keeps min(1, tolerance / d) of its raw
-    channels: a local scaling of similarities (Zelnik-Manor and Perona 2004, section 2).
+    A cell whose best match is at cosine distance d keeps min(1, tolerance / d) of its raw channels: a local
+    scaling of similarities (Zelnik-Manor and Perona 2004, section 2).
 
     Args:
         query: features of one frame, [h, w, C]
@@ -166,14 +205,23 @@ def trusted(query: Tensor, last: Tensor, embedder: Embedder) -> Tensor:
         embedder: that made them
 
     Returns:
-        features to match the memory with, [h, w, C]
+        the shares [h, w, 1] in (0, 1], and the cells [h * w] of the last frame in which colors were found
     """
+    size = query.shape[:2]
     if not embedder.lab_channels:
-        return query
-    learned, raw = query.split([query.shape[2] - embedder.lab_channels, embedder.lab_channels], 2)
-    found = top_k_matches(raw, last[None, ..., -embedder.lab_channels :], 1, TRUST_RADIUS).similarity
-    distance = (1 - found / embedder.lab_weight).clamp(min=1e-6).view(*query.shape[:2], 1)
-    return torch.cat([learned, raw * (embedder.lab_tolerance / distance).clamp(max=1)], 2)
+        return query.new_ones(*size, 1), torch.arange(size[0] * size[1], device=query.device)
+    raw, before = (features[..., -embedder.lab_channels :] for features in (query, last))
+    found = top_k_matches(raw, before[None], 1, TRUST_RADIUS)
+    distance = (1 - found.similarity / embedder.lab_weight).clamp(min=1e-6).view(*size, 1)
+    return (embedder.lab_tolerance / distance).clamp(max=1), found.cell[:, 0]
+
+
+def weighted(features: Tensor, trust: Tensor, embedder: Embedder) -> Tensor:
+    """Features [..., C] whose raw channels count as `trust` [..., 1] says."""
+    if not embedder.lab_channels:
+        return features
+    learned = features.shape[-1] - embedder.lab_channels
+    return torch.cat([features[..., :learned], features[..., learned:] * trust.to(features.dtype)], -1)
 
 
 def copy_labels(matches: Matches, labels: Tensor, temperature: float) -> Tensor:
@@ -191,13 +239,63 @@ def copy_labels(matches: Matches, labels: Tensor, temperature: float) -> Tensor:
     return F.embedding_bag(matches.cell, labels, per_sample_weights=weights, mode="sum")
 
 
+def open_matches(
+    coarse: Tensor, query: Tensor, keys: Tensor, labels: Tensor, top_k: int, temperature: float
+) -> Tensor:
+    """Copy labels to the four fine cells of some coarse cells, from fine cells around their coarse matches.
+
+    The candidates of a coarse cell are the 2 x 2 fine cells of each of its matches, with a margin of `MARGIN`
+    around them. Each of its own four cells copies from the best `top_k` candidates.
+
+    Args:
+        coarse: [n, k] coarse matches of n cells: positions in [T, h, w]; repeated ones count once
+        query: [n, 4, C] features of the four fine cells of each
+        keys: [T, 2h, 2w, C] features of the fine cells to copy from
+        labels: [T * 2h * 2w, L] their labels
+        top_k: matches per fine cell
+        temperature: of the softmax over the matches
+
+    Returns:
+        [n, 4, L]
+    """
+    height, width, channels = keys.shape[1:]
+    offsets = torch.arange(-MARGIN, 2 + MARGIN, device=keys.device)
+    columns = width // 2
+    x, rest = coarse % columns, coarse // columns
+    y, frame = rest % (height // 2), rest // (height // 2)
+    rows = (2 * y[..., None] + offsets).clamp(0, height - 1)  # [n, k, 4]
+    across = (2 * x[..., None] + offsets).clamp(0, width - 1)
+    cell = (frame[..., None, None] * height + rows[..., None]) * width + across[..., None, :]  # [n, k, 4, 4]
+    cell = cell.flatten(1).sort(1).values  # [n, 16 k]
+    # The blocks of neighboring matches overlap. Each cell counts once; repetitions go to the end, and are cut off
+    # as far as every row has some.
+    repeated = F.pad(cell[:, 1:] == cell[:, :-1], (1, 0))
+    repeated, order = repeated.byte().sort(dim=1, stable=True)
+    kept = int((repeated == 0).sum(1).max())
+    cell, repeated = cell.gather(1, order)[:, :kept], repeated[:, :kept].bool()
+    candidates = keys.view(-1, channels)[cell].to(query.dtype)  # [n, m, C]
+    similarity = torch.bmm(query, candidates.transpose(1, 2)).float()  # [n, 4, m]
+    similarity.masked_fill_(repeated[:, None], -torch.inf)
+    best, position = similarity.topk(min(top_k, similarity.shape[2]), 2)
+    cell = cell[:, None].expand(-1, 4, -1).gather(2, position)
+    matches = Matches(best.flatten(0, 1), cell.flatten(0, 1))
+    return copy_labels(matches, labels, temperature).unflatten(0, (-1, 4))
+
+
+def _positions(y0: int, y1: int, x0: int, x1: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    y, x = torch.meshgrid(
+        torch.arange(y0, y1, device=device), torch.arange(x0, x1, device=device), indexing="ij"
+    )
+    return y, x
+
+
 def _packed(part: Tensor, buffer: Tensor) -> Tensor:
     """A contiguous copy of a view, in a buffer."""
     return buffer[: part.numel()].view(part.shape).copy_(part)
 
 
 def _outside_disc(tile: int, halo: int, radius: float, device: torch.device) -> Tensor:
-    """-inf where a key lies outside a query's disc, else 0: [tile, tile, tile + 2 halo, tile + 2 halo]."""
+    """-inf where a key is outside a query's disc, else 0: [tile, tile, tile + 2 halo, tile + 2 halo]."""
     query = torch.arange(tile, device=device)
     key = torch.arange(-halo, tile + halo, device=device)
     squared = (query[:, None] - key) ** 2  # [tile, tile + 2 halo]

@@ -1,4 +1,4 @@
-"""Trackers that learned nothing from colours, behind the same interface: to see what a network is worth."""
+"""Baselines that did not learn from colors, with the interface of the tracker: what a network has to beat."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fiftyone_colortrack.tracking.propagator import Labelled, Prepared, Propagat
 
 
 class IdentityPropagator(Propagator[None]):
-    """Nothing ever moves: the labelled frame's labels, repeated."""
+    """Nothing ever moves: the labeled frame's labels, repeated."""
 
     stride = 1
     input_size = None
@@ -27,8 +27,8 @@ class IdentityPropagator(Propagator[None]):
     def prepare(self, frame: np.ndarray, grid: Grid) -> None:
         return None
 
-    def start(self, labelled: Sequence[Labelled], recent: Sequence[Labelled] = ()) -> None:
-        self._labels = labelled[0].labels
+    def start(self, labeled: Sequence[Labelled], recent: Sequence[Labelled] = ()) -> None:
+        self._labels = labeled[0].labels
 
     def step(self, prepared: None) -> Tensor:
         return self._labels
@@ -47,8 +47,8 @@ class FlowPropagator(Propagator[Prepared]):
     def flow(self, frame: Prepared, last: Prepared) -> np.ndarray:
         """Backward flow, [H, W, (x, y)] in pixels: how far back each pixel of a frame was in the last one."""
 
-    def start(self, labelled: Sequence[Labelled], recent: Sequence[Labelled] = ()) -> None:
-        self._last, self._labels = recent[-1] if recent else labelled[0]
+    def start(self, labeled: Sequence[Labelled], recent: Sequence[Labelled] = ()) -> None:
+        self._last, self._labels = recent[-1] if recent else labeled[0]
 
     def step(self, prepared: Prepared) -> Tensor:
         height, width = self._labels.shape[:2]
@@ -72,7 +72,7 @@ class DisPropagator(FlowPropagator[np.ndarray]):
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def prepare(self, frame: np.ndarray, grid: Grid) -> np.ndarray:
-        """The frame in grey, uint8 [H, W]."""
+        """The frame in gray, uint8 [H, W]."""
         return cv2.cvtColor(resize(frame, grid.input_size), cv2.COLOR_RGB2GRAY)
 
     def flow(self, frame: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -83,7 +83,7 @@ class RaftPropagator(FlowPropagator[Tensor]):
     """Flow by a network trained on rendered scenes with known flow (RAFT: Teed and Deng 2020), torchvision's.
 
     Raises:
-        ColorTrackError: if its weights are not in torch hub's folder; nothing is downloaded
+        ColorTrackError: if its weights are not in the folder of torch.hub; nothing is downloaded
     """
 
     def __init__(
@@ -111,5 +111,5 @@ def _load_raft() -> nn.Module:
     weights = Raft_Large_Weights.DEFAULT
     path = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
     if not path.is_file():
-        raise ColorTrackError(f"the weights of RAFT are not there: save {weights.url} as {path}")
+        raise ColorTrackError(f"the weights of RAFT are missing: save {weights.url} as {path}")
     return raft_large(weights=weights).eval()

@@ -409,7 +409,7 @@ class PointCodec(Codec):
                 if len(shape) != 2 or shape[1] != 2 or counts.setdefault(object_id, shape[0]) != shape[0]:
                     raise ColorTrackError(
                         f"object {object_id} of frame {seed.frame} has points of shape {shape}; points are "
-                        "[P, 2], with the same P in all labelled frames (NaN for points that are not visible)"
+                        "[P, 2], with the same P in all labeled frames (NaN for points that are not visible)"
                     )
         return cls(_ids(seeds), counts, grid, device)
 

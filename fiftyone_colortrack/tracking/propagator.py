@@ -10,18 +10,33 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from fiftyone_colortrack.model.colorizer import Embedder
+from fiftyone_colortrack.model.colorizer import Embedder, Features
 from fiftyone_colortrack.tracking.affinity import (
+    Matches,
     bf16_products,
     copy_labels,
+    open_matches,
     rounded,
+    shared,
     top_k_matches,
-    trusted,
+    trust,
+    weighted,
 )
 from fiftyone_colortrack.tracking.config import TrackerConfig
 from fiftyone_colortrack.tracking.grid import Grid
-from fiftyone_colortrack.tracking.memory import Memory
+
+DIMENSIONS = 128
+"""Channels that candidates are searched by, see `_Memory.searched`."""
+UNIFORM = 0.02
+"""Labels that differ by less, all around the matches of a cell, are the same for its four fine cells."""
+NEGLIGIBLE = 8.0
+"""Matches whose similarity is this many temperatures below the best one have no say."""
+SURE = 12
+"""Cells that a query is compared with to learn how good its matches are at least."""
+CELLS_AT_ONCE = 64
+"""Coarse cells that are opened at once: their candidates' features fit into a core's cache."""
 
 Prepared = TypeVar("Prepared")
 
@@ -38,17 +53,19 @@ class Propagator(ABC, Generic[Prepared]):
 
     Attributes:
         stride: pixels of the network's input per cell of the soft labels
+        padding: the number of cells on each side is a multiple of this
         input_size: what frames are scaled to, see `TrackerConfig`; None leaves them as they are
         device: where soft labels live
     """
 
     stride: int
+    padding: int = 1
     input_size: int | tuple[int, int] | None
     device: torch.device
 
     def grid(self, size: tuple[int, int]) -> Grid:
         """The geometry for frames of (height, width) pixels."""
-        return Grid.fit(size, self.input_size or size, self.stride)
+        return Grid.fit(size, self.input_size or size, self.stride, self.padding)
 
     @abstractmethod
     def prepare(self, frame: np.ndarray, grid: Grid) -> Prepared:
@@ -68,41 +85,249 @@ class Propagator(ABC, Generic[Prepared]):
         """Move on to the next frame and return its soft labels [h, w, L]."""
 
 
-class ColorPropagator(Propagator[Tensor]):
-    """Copies labels as the network copies colours: from the cells that look alike to it."""
+class ColorPropagator(Propagator[Features]):
+    """Copies labels as the network copies colors: from the cells that look alike to it.
 
-    def __init__(self, embedder: Embedder, config: TrackerConfig) -> None:
-        self.stride = embedder.stride
-        self.input_size = config.input_size
+    Args:
+        embedder: makes the features
+        config: settings of the tracker
+        fine: whether labels have cells of half the embedder's stride, if the embedder can tell those apart
+    """
+
+    def __init__(self, embedder: Embedder, config: TrackerConfig, fine: bool = True) -> None:
+        self._fine = fine and config.detail == "standard" and embedder.has_fine and config.top_k is not None
+        self.stride = embedder.stride // 2 if self._fine else embedder.stride
+        self.padding = 2 if self._fine else 1
+        self.input_size = config.input_size or embedder.input_size
         self.device = embedder.device
         self._embedder = embedder
         self._config = config
         self._temperature = config.temperature or embedder.temperature
-        self._memory: Memory | None = None
+        self._radius = config.radius and config.radius / embedder.stride  # in cells
+        self._memory: _Memory | None = None
 
     @torch.inference_mode()
-    def prepare(self, frame: np.ndarray, grid: Grid) -> Tensor:
-        """The frame's features, [h, w, C]."""
-        frame = resize(frame, grid.input_size)
-        batch = torch.from_numpy(frame).to(self.device).permute(2, 0, 1)[None]
-        return rounded(self._embedder.embed(batch)[0].permute(1, 2, 0)).contiguous()
+    def prepare(self, frame: np.ndarray, grid: Grid) -> Features:
+        """The frame's features."""
+        batch = torch.from_numpy(resize(frame, grid.input_size)).to(self.device).permute(2, 0, 1)[None]
+        return self._embedder.features(batch, self._fine)
 
     def start(self, labelled: Sequence[Labelled], recent: Sequence[Labelled] = ()) -> None:
-        self._memory = Memory(labelled, self._config.memory, keep=self._config.labeled > 0)
+        self._memory = _Memory(labelled, self._config.memory, keep=self._config.labeled > 0, fine=self._fine)
         for frame in recent:
             self._memory.add(*frame)
 
     @torch.inference_mode()
-    def step(self, prepared: Tensor) -> Tensor:
+    def step(self, prepared: Features) -> Tensor:
         if self._memory is None:
             raise RuntimeError("ColorPropagator.step before start")
+        memory, config = self._memory, self._config
+        size = prepared.coarse.shape[:2]
         with bf16_products():
-            query = rounded(trusted(prepared, self._memory.last, self._embedder))
-            matches = top_k_matches(query, self._memory.features, self._config.top_k, self._config.radius)
-        labels = copy_labels(matches, self._memory.labels, self._temperature)
-        labels = labels.view(*prepared.shape[:2], -1)
-        self._memory.add(prepared, labels)
+            share, found = trust(prepared.coarse, memory.last, self._embedder)
+            query = memory.searched(weighted(prepared.coarse, share, self._embedder))
+            wanted = self._wanted(query, found)  # [h, w]
+            matches = top_k_matches(
+                query,
+                memory.features,
+                config.top_k,
+                self._radius,
+                whole=0 if config.handicap is None else memory.labeled,
+                handicap=config.handicap or 0.0,
+                wanted=wanted,
+            )
+            cells = wanted.flatten().nonzero()[:, 0]  # [n]
+            matches = Matches(matches.similarity[cells].float(), matches.cell[cells])
+            labels = memory.resting.expand(size.numel(), -1).clone()  # [hw, L]
+            labels[cells] = copy_labels(matches, memory.labels, self._temperature)
+            labels = labels.unflatten(0, size)
+            if self._fine:
+                labels = self._open(prepared, share, cells, matches, labels)
+        memory.add(prepared, labels)
         return labels
+
+    def _wanted(self, query: Tensor, found: Tensor) -> Tensor:
+        """The cells whose matches have to be known, bool [h, w]: what others copy is known without them.
+
+        Most of a frame is background, far from any object. A cell is left out if all labels within its reach are the
+        resting one, and no cell of a labeled frame with another label looks more like it than the worst match that it
+        is sure to have: the best of the cells around the place where its colors are found in the last frame.
+
+        Args:
+            query: what is searched with, [h, w, D]
+            found: cell of the last frame, [h * w]
+        """
+        assert self._memory is not None
+        memory, config = self._memory, self._config
+        height, width, _ = query.shape
+        wanted = torch.ones(height, width, dtype=torch.bool, device=query.device)
+        if self._radius is None or config.top_k is None or config.top_k > SURE:
+            return wanted
+        reach = 2 * int(self._radius) + 1
+        other = memory.other.any(0)[None, None].float()  # 1 x 1 x h x w
+        wanted = F.max_pool2d(other, reach, 1, reach // 2)[0, 0] > 0
+        rivals = memory.features[: memory.labeled][memory.other[: memory.labeled]]  # [m, D]
+        cells = (~wanted).flatten().nonzero()[:, 0]  # [n]
+        if config.handicap is None or not len(rivals) or not len(cells):
+            return wanted
+        y, x = found[cells] // width, found[cells] % width
+        dy, dx = torch.meshgrid(torch.arange(-1, 2), torch.arange(-1, 3), indexing="ij")
+        dy, dx = dy.flatten().to(y.device), dx.flatten().to(y.device)
+        around = (y[:, None] + dy).clamp(0, height - 1) * width + (x[:, None] + dx).clamp(
+            0, width - 1
+        )  # [n, 12]
+        queries = query.flatten(0, 1)[cells]
+        sure = torch.bmm(memory.recent.flatten(0, 1)[around], queries[:, :, None])[..., 0]  # [n, 12]
+        sure = sure.float().topk(config.top_k, 1).values
+        least = torch.maximum(sure[:, -1], sure[:, 0] - NEGLIGIBLE * self._temperature)
+        rival = torch.cat([(part @ rivals.T).amax(1) for part in queries.split(512)]).float()
+        wanted.view(-1)[cells] = rival - config.handicap > least
+        return wanted
+
+    def _open(
+        self, prepared: Features, share: Tensor, cells: Tensor, matches: Matches, labels: Tensor
+    ) -> Tensor:
+        """Labels [2h, 2w, L] of the fine cells, from those of the coarse cells [h, w, L].
+
+        If all labels around all matches of a cell are the same, so are those of its fine cells: only those of other
+        cells are copied anew.
+        """
+        assert self._memory is not None
+        assert prepared.fine is not None
+        memory, top_k = self._memory, self._config.top_k or 1
+        height, width, depth = labels.shape
+        relevant = matches.similarity > matches.similarity[:, :1] - NEGLIGIBLE * self._temperature  # [n, k]
+        low, high = memory.extremes  # [T hw, L] each
+        lowest = low[matches.cell].masked_fill_(~relevant[..., None], torch.inf).amin(1)  # [n, L]
+        highest = high[matches.cell].masked_fill_(~relevant[..., None], -torch.inf).amax(1)
+        candidates = torch.where(relevant, matches.cell, matches.cell[:, :1])
+        opened = (highest - lowest).amax(1).gt(UNIFORM).nonzero()[:, 0]
+        fine = labels[:, None, :, None].expand(-1, 2, -1, 2, -1).clone()  # [h, 2, w, 2, L]
+        up = F.interpolate(share.permute(2, 0, 1)[None], scale_factor=2.0, mode="bilinear")[0, 0]  # [2h, 2w]
+        features, shares = prepared.fine.view(height, 2, width, 2, -1), up.view(height, 2, width, 2, 1)
+        keys, fine_labels = memory.fine, memory.fine_labels
+
+        @torch.inference_mode()
+        def work(parts: Sequence[Tensor]) -> None:
+            for part in parts:
+                y, x = cells[part] // width, cells[part] % width
+                query = weighted(features[y, :, x].float(), shares[y, :, x], self._embedder)  # [m, 2, 2, C]
+                copied = open_matches(
+                    candidates[part], query.flatten(1, 2), keys, fine_labels, top_k, self._temperature
+                )
+                fine[y, :, x] = copied.unflatten(1, (2, 2))
+
+        shared(work, opened.split(CELLS_AT_ONCE), labels.device)
+        return fine.view(2 * height, 2 * width, depth)
+
+
+class _Memory:
+    """Features and soft labels of a fixed number of frames: the labeled ones, which stay, and the last ones.
+
+    All are kept in buffers that are written in place: they do not grow with the length of the video.
+
+    Args:
+        labeled: the labeled frames, at least one
+        recent: how many of the frames that are added later are kept
+        keep: whether the labeled frames stay; else the first of them leaves like any other frame
+        fine: whether labels are those of fine cells
+    """
+
+    def __init__(self, labeled: Sequence[Labelled], recent: int, keep: bool, fine: bool) -> None:
+        features, labels = labeled[0]
+        self.labeled = len(labeled) if keep else 0
+        self._recent, self._added, self._slot, self._has_fine = recent, 0, 0, fine
+        size = self.labeled + recent
+        height, width, _ = features.coarse.shape
+        depth = labels.shape[-1]
+        self._axes = _principal_axes(features.coarse.flatten(0, 1), DIMENSIONS) if fine else None
+        searched = self.searched(features.coarse)
+        self._features = searched.new_empty(size, *searched.shape)
+        self.last = features.coarse
+        self._labels = labels.new_empty(size, height, width, depth)
+        self.resting = labels.flatten(0, 1).median(0).values
+        self.other = torch.zeros(size, height, width, dtype=torch.bool, device=labels.device)
+        if fine:
+            self._fine = features.fine.new_empty(size, *features.fine.shape)
+            self._fine_labels = labels.new_empty(size, *labels.shape)
+            self._low, self._high = self._labels.clone(), self._labels.clone()
+        if keep:
+            for slot, frame in enumerate(labeled):
+                self._put(slot, *frame)
+        else:
+            self.add(features, labels)
+
+    def add(self, features: Features, labels: Tensor) -> None:
+        """Take in the next frame, in place of the oldest one that does not stay."""
+        self._slot = self.labeled + self._added % self._recent
+        self._put(self._slot, features, labels)
+        self.last = features.coarse
+        self._added += 1
+
+    def _put(self, slot: int, features: Features, labels: Tensor) -> None:
+        self._features[slot] = self.searched(features.coarse)
+        if not self._has_fine:
+            self._labels[slot] = labels
+            self.other[slot] = (labels - self.resting).abs().amax(-1) > UNIFORM
+            return
+        self._fine[slot] = features.fine
+        self._fine_labels[slot] = labels
+        channels = labels.permute(2, 0, 1)[None]  # 1 x L x 2h x 2w
+        self._labels[slot] = F.avg_pool2d(channels, 2)[0].permute(1, 2, 0)
+        # Of the candidates that a match brings: its own fine cells and the margin around them.
+        self._high[slot] = F.max_pool2d(channels, 4, 2, 1)[0].permute(1, 2, 0)
+        self._low[slot] = -F.max_pool2d(-channels, 4, 2, 1)[0].permute(1, 2, 0)
+        spread = torch.maximum(self._high[slot] - self.resting, self.resting - self._low[slot])
+        self.other[slot] = spread.amax(-1) > UNIFORM
+
+    def searched(self, features: Tensor) -> Tensor:
+        """Features [h, w, C] as they are searched with and for.
+
+        Matches that are opened into fine cells are compared again there, so candidates may be found with less
+        precision: in bf16, along the axes in which the features differ most.
+        """
+        return rounded(features) if self._axes is None else (features @ self._axes).bfloat16()
+
+    @property
+    def features(self) -> Tensor:
+        """[T, h, w, D]"""
+        return self._features[: self._size]
+
+    @property
+    def recent(self) -> Tensor:
+        """The features of the last frame, [h, w, D]."""
+        return self._features[self._slot]
+
+    @property
+    def labels(self) -> Tensor:
+        """[T * h * w, L]"""
+        return self._labels[: self._size].flatten(0, 2)
+
+    @property
+    def fine(self) -> Tensor:
+        """[T, 2h, 2w, C]"""
+        return self._fine[: self._size]
+
+    @property
+    def fine_labels(self) -> Tensor:
+        """[T * 2h * 2w, L]"""
+        return self._fine_labels[: self._size].flatten(0, 2)
+
+    @property
+    def extremes(self) -> tuple[Tensor, Tensor]:
+        """The lowest and highest fine labels in and around each coarse cell: [T * h * w, L] each."""
+        return self._low[: self._size].flatten(0, 2), self._high[: self._size].flatten(0, 2)
+
+    @property
+    def _size(self) -> int:
+        return self.labeled + min(self._added, self._recent)
+
+
+def _principal_axes(features: Tensor, count: int) -> Tensor:
+    """[C, count] axes in which features [N, C] keep most of their products; all C where there are no more."""
+    if features.shape[1] <= count:
+        return torch.eye(features.shape[1], device=features.device)
+    return torch.linalg.eigh(features.T @ features).eigenvectors[:, -count:].contiguous()
 
 
 def resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import zlib
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
@@ -54,12 +54,12 @@ def make_propagator(
     if model == "identity":
         return IdentityPropagator()
     if model == "flow":
-        return DisPropagator(config.input_size)
+        return DisPropagator(config.input_size or 480)
     if model == "raft":
-        return RaftPropagator(config.input_size, device)
+        return RaftPropagator(config.input_size or 480, device)
     if not isinstance(model, Embedder):
         model = load_model(model, device)
-    return ColorPropagator(model.for_points() if kind == "points" else model, config)
+    return ColorPropagator(model.for_points() if kind == "points" else model, config, fine=kind == "masks")
 
 
 class _Engine:
@@ -218,13 +218,13 @@ class Tracker:
         kind: LabelKind = "masks",
         model: str | Embedder = "fast",
         direction: Direction = "both",
-        config: TrackerConfig | None = None,
+        config: TrackerConfig | Mapping[str, Any] | None = None,
         device: str | torch.device | None = None,
         span: range | None = None,
         resume: Sequence[Seed] = (),
     ) -> None:
         self.frames = open_frames(frames)
-        self.config = config or TrackerConfig()
+        self.config = TrackerConfig.from_value(config)
         self.kind = kind
         self.direction = direction
         if direction not in DIRECTIONS:
@@ -473,11 +473,11 @@ class StreamTracker:
         *,
         kind: LabelKind = "masks",
         model: str | Embedder = "fast",
-        config: TrackerConfig | None = None,
+        config: TrackerConfig | Mapping[str, Any] | None = None,
         device: str | torch.device | None = None,
     ) -> None:
         frames, seed = open_frames([first_frame]), Seed(0, labels)
-        self._engine = _Engine(frames, [seed], kind, model, config or TrackerConfig(), device)
+        self._engine = _Engine(frames, [seed], kind, model, TrackerConfig.from_value(config), device)
         self._engine.start([self._engine.labeled(frames, seed)])
         self._objects = self._engine.codec.ids_in(labels)
         self._size = first_frame.shape

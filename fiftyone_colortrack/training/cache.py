@@ -1,4 +1,4 @@
-"""Decoded frames, small and in uint8: each file is decoded once, whatever the number of steps."""
+"""Decoded training frames, small and in uint8: each file is decoded only once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -19,26 +19,24 @@ import torch
 from torch import Tensor
 
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.progress import ProgressCallback
+from fiftyone_colortrack.settings import check_space
+from fiftyone_colortrack.shots import cuts_of
 from fiftyone_colortrack.training.data import IMAGE_SEQUENCE_RATE, MAX_RATE, SHORT_SIDE, TrainingData
 from fiftyone_colortrack.video import IMAGE_SUFFIXES, Frames, ImageSequence, VideoFile
 
 logger = logging.getLogger(__name__)
 
-OnFile = Callable[[int, int, str], None]
-
-_CUT_DIFFERENCE = 28.0  # mean absolute difference of two frames' thumbnails, in grey levels
-_CUT_OVERLAP = 0.6  # share of two frames' colour histograms that overlaps
-
 
 @dataclass(frozen=True)
 class Clip:
-    """A stretch of video without a shot change, in the cache; a photograph is a clip of one frame.
+    """A shot of a video in the cache. An image is a clip of one frame.
 
     Attributes:
         first: index in the cache of its first frame.
         length: number of frames.
         rate: frames per second as cached.
-        weight: how much it is worth, in (0, 1]: near-grey and static clips teach little.
+        weight: how much it can teach, in (0, 1]. Nearly gray and static clips teach little.
     """
 
     source: str
@@ -66,34 +64,34 @@ class FrameCache:
 
     @classmethod
     def open(
-        cls, data: TrainingData, folder: Path, budget: float = 8.0, on_file: OnFile | None = None
+        cls, data: TrainingData, folder: Path, budget: float = 8.0, progress: ProgressCallback | None = None
     ) -> FrameCache:
-        """Decodes `data` into `folder`, or opens what an earlier call has decoded there from the same files.
+        """Decode `data` into `folder`, or open what an earlier call decoded there from the same files.
 
         Args:
-            budget: size in GiB that the cache may have. Long videos are cut to their first frames to keep it.
-            on_file: called after every file with the number done, the number of all, and the file's name;
-                what it raises ends the decoding, and nothing of it stays.
+            data: the files
+            folder: where the decoded frames are kept
+            budget: maximum size of the cache, in GiB. Longer videos are cut off to keep it
+            progress: called after each file. If it raises an error, decoding ends and leaves nothing behind
 
         Raises:
-            ColorTrackError: if no file could be decoded.
+            ColorTrackError: if no file can be decoded, or the disk has no room
         """
         index = folder / f"{cache_key(data, budget)}.json"
         if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # under torchrun one process of a machine decodes
             while not index.exists():
                 time.sleep(0.5)
-                if on_file:
-                    on_file(0, len(data), "")
+                if progress:
+                    progress(0, len(data), "")
         elif not index.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            _decode(data, index, int(budget * 2**30), on_file)
+            _decode(data, index, int(budget * 2**30), progress)
         table = json.loads(index.read_text())
         pixels = torch.from_file(str(index.with_suffix(".u8")), size=table["bytes"], dtype=torch.uint8)
         clips = [Clip(**clip) for clip in table["clips"]]
         return cls(pixels, np.array(table["sizes"]), np.array(table["offsets"]), clips, table["unreadable"])
 
     def windows(self, frames: np.ndarray, corners: np.ndarray) -> Tensor:
-        """Cuts 256 x 256 pixels: `frames` `[N]`, `corners` `[N, 2]` (y, x) -> uint8 `[N, 3, 256, 256]`."""
+        """Cut out 256 x 256 pixels: `frames` `[N]`, `corners` `[N, 2]` (y, x) -> uint8 `[N, 3, 256, 256]`."""
         cut = torch.empty(
             len(frames), SHORT_SIDE, SHORT_SIDE, 3, dtype=torch.uint8, device=self.pixels.device
         )
@@ -105,13 +103,13 @@ class FrameCache:
         return cut.permute(0, 3, 1, 2)
 
     def to(self, device: torch.device) -> FrameCache:
-        """The cache with its pixels on a device."""
+        """The cache, with its pixels on a device."""
         return FrameCache(self.pixels.to(device), self.sizes, self.offsets, self.clips, self.unreadable)
 
 
 def cache_key(data: TrainingData, budget: float) -> str:
-    """Names a cache by the files that are in it: their paths, sizes and times of change."""
-    digest = hashlib.sha256(f"2 {SHORT_SIDE} {MAX_RATE} {budget}".encode())
+    """The name of a cache: a hash of its files' paths, sizes, and modification times."""
+    digest = hashlib.sha256(f"3 {SHORT_SIDE} {MAX_RATE} {budget}".encode())
     for entry in (*data.videos, *data.images):
         for path in (entry,) if isinstance(entry, Path) else entry:
             stat = path.stat() if path.exists() else None
@@ -119,45 +117,59 @@ def cache_key(data: TrainingData, budget: float) -> str:
     return digest.hexdigest()[:16]
 
 
-def _decode(data: TrainingData, index: Path, budget: int, on_file: OnFile | None) -> None:
-    """Writes the frames, then the index: a cache without index is one that was interrupted."""
+def _decode(data: TrainingData, index: Path, budget: int, progress: ProgressCallback | None) -> None:
+    """Write the frames, then the index: a cache without an index was interrupted."""
     sources = [_Source(entry) for entry in (*data.videos, *data.images)]
-    limit = _frame_limit([source for source in sources if not source.error], budget)
-    temporary = index.with_suffix(f".{os.getpid()}")
+    readable = [source for source in sources if not source.error]
+    limit = _frame_limit(readable, budget)
+    pixels, unfinished = index.with_suffix(".u8"), index.with_suffix(f".{os.getpid()}")
     try:
-        table = _write_frames(sources, limit, temporary, on_file)
-        os.replace(temporary, index.with_suffix(".u8"))
-        temporary.write_text(json.dumps(table))
-        os.replace(temporary, index)
+        check_space(index.parent, sum(min(s.count, limit) * s.frame_bytes for s in readable))
+        index.parent.mkdir(parents=True, exist_ok=True)
+        table = _write_frames(sources, limit, unfinished, progress)
+        os.replace(unfinished, pixels)
+        unfinished.write_text(json.dumps(table))
+        os.replace(unfinished, index)
     except OSError as error:
+        pixels.unlink(missing_ok=True)
         raise ColorTrackError(f"cannot write decoded frames to {index.parent}: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
-def _write_frames(sources: list[_Source], limit: int, path: Path, on_file: OnFile | None) -> dict[str, Any]:
-    """Writes the pixels of all frames one after the other; returns where they are, for the index."""
+def _write_frames(
+    sources: list[_Source], limit: int, path: Path, progress: ProgressCallback | None
+) -> dict[str, Any]:
+    """Write the pixels of all frames one after the other. Returns the index of the cache."""
     sizes: list[tuple[int, int]] = []
     offsets: list[int] = []
     clips: list[Clip] = []
+    thumbnails: list[np.ndarray] = []
+
+    def written(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for frame in frames:
+            offsets.append(file.tell())
+            sizes.append((frame.shape[0], frame.shape[1]))
+            thumbnails.append(cv2.resize(frame, (32, 32), interpolation=cv2.INTER_AREA))
+            file.write(frame.tobytes())
+            yield frame
+
     with path.open("wb") as file:
         for done, source in enumerate(sources, 1):
-            before, thumbnails = file.tell(), []
-            for frame in source.read(limit):
-                offsets.append(file.tell())
-                sizes.append((frame.shape[0], frame.shape[1]))
-                thumbnails.append(cv2.resize(frame, (32, 32), interpolation=cv2.INTER_AREA))
-                file.write(frame.tobytes())
-            first = len(sizes) - len(thumbnails)
+            begin, first = file.tell(), len(sizes)
+            thumbnails.clear()
+            cuts = list(cuts_of(written(source.read(limit))))
             if source.error:
-                logger.info("left out: %s", source.error)
+                logger.info("Skipped %s", source.error)
                 del sizes[first:], offsets[first:]
-                file.seek(before)
+                file.seek(begin)
                 file.truncate()
             elif thumbnails:
-                clips += _split(source.name, np.stack(thumbnails), first, source.rate)
-            if on_file:
-                on_file(done, len(sources), Path(source.name).name)
+                for start, stop in pairwise([0, *cuts, len(thumbnails)]):
+                    weight = clip_weight(np.stack(thumbnails[start:stop]), source.rate)
+                    clips.append(Clip(source.name, first + start, stop - start, source.rate, weight))
+            if progress:
+                progress(done, len(sources), Path(source.name).name)
         size = file.tell()
     unreadable = {source.name: source.error for source in sources if source.error}
     if not clips:
@@ -169,13 +181,13 @@ def _write_frames(sources: list[_Source], limit: int, path: Path, on_file: OnFil
 
 
 def _first(unreadable: dict[str, str], count: int = 3) -> str:
-    """The first reasons: of a thousand offline files, one says as much as all."""
+    """The first few reasons: a thousand missing files need not all be listed."""
     more = "; ..." if len(unreadable) > count else ""
     return "; ".join(list(unreadable.values())[:count]) + more
 
 
 class _Source:
-    """One file, or one list of images, to be decoded; `error` says why it cannot be."""
+    """A file, or a list of images, to decode. `error` says why it cannot be decoded."""
 
     def __init__(self, entry: Path | tuple[Path, ...]) -> None:
         self.name = str(entry if isinstance(entry, Path) else entry[0].parent)
@@ -199,7 +211,7 @@ class _Source:
         return round(3 * SHORT_SIDE**2 * long / short)
 
     def read(self, limit: int) -> Iterator[np.ndarray]:
-        """The first `limit` frames with a short side of 256 pixels; of no use if `error` is set then."""
+        """Yield the first `limit` frames, their short sides 256 pixels. Sets `error` if that fails."""
         if self.error:
             return
         try:
@@ -210,7 +222,7 @@ class _Source:
 
 
 def _frame_limit(sources: list[_Source], budget: int) -> int:
-    """How many frames a video may have so that all of them together keep the budget."""
+    """Maximum number of frames per video that keeps all videos together within the budget."""
     low, high = 1, max((source.count for source in sources), default=1)
     while low < high:
         middle = (low + high + 1) // 2
@@ -222,7 +234,7 @@ def _frame_limit(sources: list[_Source], budget: int) -> int:
 
 
 def _enlarge(frame: np.ndarray) -> np.ndarray:
-    """Brings a frame that is smaller than 256 pixels up to it."""
+    """Enlarge a frame whose short side is below 256 pixels."""
     short = min(frame.shape[:2])
     if short >= SHORT_SIDE:
         return frame
@@ -230,31 +242,8 @@ def _enlarge(frame: np.ndarray) -> np.ndarray:
     return cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _split(source: str, thumbnails: np.ndarray, first: int, rate: float) -> list[Clip]:
-    """Splits a video at its shot changes into weighted clips."""
-    cuts = (t for t in range(1, len(thumbnails)) if is_cut(thumbnails[t - 1], thumbnails[t]))
-    return [
-        Clip(source, first + start, stop - start, rate, clip_weight(thumbnails[start:stop], rate))
-        for start, stop in pairwise([0, *cuts, len(thumbnails)])
-    ]
-
-
-def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether a shot changes between two thumbnails, uint8 `[32, 32, 3]`: places and colours both differ."""
-    difference = np.abs(before.astype(np.float32) - after).mean()
-    return bool(difference > _CUT_DIFFERENCE and _histogram_overlap(before, after) < _CUT_OVERLAP)
-
-
-def _histogram_overlap(one: np.ndarray, other: np.ndarray) -> float:
-    def histogram(image: np.ndarray) -> np.ndarray:
-        bins = (image // 64).reshape(-1, 3) @ np.array([16, 4, 1])
-        return np.bincount(bins, minlength=64) / len(bins)
-
-    return float(np.minimum(histogram(one), histogram(other)).sum())
-
-
 def clip_weight(thumbnails: np.ndarray, rate: float) -> float:
-    """What a clip can teach, in [0.1, 1]: little if nothing has a colour or nothing moves in half a second.
+    """How much a clip can teach, in [0.1, 1]: little without colors, or without motion within half a second.
 
     Args:
         thumbnails: uint8 `[T, 32, 32, 3]`, RGB.

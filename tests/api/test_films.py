@@ -169,7 +169,7 @@ def test_files_need_no_dataset(
     assert (squares_file.parent / "colortrack-videos" / "squares-embedding.mp4").is_file()
     for wrong in (tmp_path / "nothing.mp4", [squares_file, squares_file]):
         with pytest.raises(ColorTrackError, match=r"nothing\.mp4|same name"):
-            colorize(wrong, **OPTIONS)
+            colorize(wrong, on_error="raise", **OPTIONS)
 
 
 def test_a_foreign_dataset_is_not_written_to(videos: fo.Dataset) -> None:

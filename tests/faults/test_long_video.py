@@ -10,7 +10,8 @@ import numpy as np
 import psutil
 import pytest
 
-from fiftyone_colortrack.video import VideoWriter
+from fiftyone_colortrack import video
+from fiftyone_colortrack.video import VideoFile, VideoWriter
 
 WARM = 0.3  # share of the video after which everything that is kept should be there
 
@@ -41,15 +42,39 @@ def test_memory_does_not_grow(
     two = [square(label=str(i), bounding_box=[0.25, i / 2, 0.25, 0.4]) for i in range(2)]
     middle = fo.Detections(detections=two)
     dataset.add_sample(labelled(tmp_path / "long.mp4", {length // 2 // 48 * 48 + 1: middle}))
-    warm, most = [], [0]
+    memory: dict[int, int] = {}
 
-    def measure(step) -> None:
-        if step.frame % 50 == 0:
-            if step.fraction > WARM and not warm:
-                warm.append(own_memory())
-            most[0] = max(most[0], own_memory())
+    def measure(done: int, total: int, message: str) -> None:
+        if done > WARM * total:
+            memory.setdefault(done // 50, own_memory())
 
     report = propagate(dataset, on_error="raise", progress=measure)
     assert report.frames == length
-    assert most[0] - warm[0] < megabytes * 2**20
-    assert own_memory() - warm[0] < megabytes * 2**20
+    memory[length] = own_memory()
+    warm = next(iter(memory.values()))
+    assert max(memory.values()) - warm < megabytes * 2**20
+
+
+@pytest.mark.parametrize("length", [1500, pytest.param(10_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("keyframes", [12, 100_000])
+def test_reading_takes_bounded_memory(
+    scene: Callable[..., np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    length: int,
+    keyframes: int,
+) -> None:
+    monkeypatch.setattr(video, "KEY_FRAME_INTERVAL", keyframes)
+    monkeypatch.setattr(video, "REVERSE_BUFFER_BYTES", 4 * 2**20)
+    frames = scene(length=2)
+    with VideoWriter(tmp_path / "long.mp4", 25) as writer:
+        for i in range(length):
+            writer.write(frames[i % 2])
+    long = VideoFile(tmp_path / "long.mp4")
+    list(long.read(range(length // 2, length // 2 - 300, -1)))
+    warm = most = own_memory()
+    for indices in (range(length), range(length - 1, -1, -1)):
+        for count, _ in enumerate(long.read(indices), start=1):
+            most = max(most, own_memory()) if count % 50 == 0 else most
+        assert count == length
+    assert most - warm < 16 * 2**20

@@ -94,9 +94,11 @@ def test_each_is_tracked_or_says_why_not(odd: fo.Dataset, propagate: Callable) -
 
     cut = results.pop("cut.mp4")
     assert 20 <= cut.frames < 32
-    assert cut.warnings == (f"its header promises 40 frames, but {cut.frames} can be decoded",)
+    (warning,) = cut.warnings
+    assert "40 frames" in warning
+    assert f"{cut.frames} can be decoded" in warning
     assert {name: results[name].frames for name in LENGTHS} == LENGTHS
-    assert all(not results[name].warnings for name in LENGTHS)
+    assert {name for name in LENGTHS if results[name].warnings} == {"variable.mp4"}
     for name in ("grey.mp4", "latin.avi", "odd.mkv", "portrait.mp4", "variable.mp4"):
         frames = odd.match(fo.ViewField("filepath").ends_with(name)).first().frames
         width, height = {"portrait.mp4": (54, 96), "odd.mkv": (47, 33)}.get(name, (96, 64))
@@ -107,7 +109,7 @@ def test_each_is_tracked_or_says_why_not(odd: fo.Dataset, propagate: Callable) -
         )
 
 
-def test_a_video_that_is_mended_is_tracked_and_loses_its_tag(
+def test_a_repaired_video_is_tracked_and_loses_its_tag(
     odd: fo.Dataset, film: Film, scene: Scene, propagate: Callable, tmp_path: Path
 ) -> None:
     view = odd.match(fo.ViewField("filepath").ends_with("missing.mp4"))

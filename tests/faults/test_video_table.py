@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import shutil
 import subprocess
@@ -257,3 +258,55 @@ def test_frame_n_is_frame_n(row: Features, tmp_path: Path) -> None:
         shown = [read_number(frame) for frame in frames]
         assert shown[:intact] == numbers[:intact]
         assert abs(len(shown) - len(numbers)) <= row.cut
+
+
+SHOW = """async ([data, count, blocks]) => {
+    const video = document.createElement('video');
+    const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+    video.muted = true;
+    video.src = URL.createObjectURL(new Blob([bytes], {type: 'video/mp4'}));
+    await new Promise((resolve, reject) => {
+        video.onloadeddata = resolve;
+        video.onerror = () => reject(video.error.message);
+    });
+    const canvas = document.createElement('canvas');
+    [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+    const context = canvas.getContext('2d', {willReadFrequently: true}), numbers = [];
+    for (let i = 0; i < count; i++) {
+        const shown = new Promise((resolve) => {
+            video.requestVideoFrameCallback(resolve);
+            setTimeout(resolve, 2000);
+        });
+        video.currentTime = (i + 0.5) / 25;
+        await shown;
+        context.drawImage(video, 0, 0);
+        const bits = blocks.map((x, bit) => (context.getImageData(x, 8, 1, 1).data[1] > 128) << bit);
+        numbers.push(bits.reduce((sum, bit) => sum + bit));
+    }
+    return [video.videoHeight, video.videoWidth, numbers];
+}"""
+
+
+@pytest.mark.soak
+def test_chromium_shows_the_same_frames(tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no Chromium (Debian: apt install chromium)")
+    rows = [
+        Features(b_frames=3, hidden=6),
+        Features(b_frames=3),
+        Features(gop=1000, hidden=11, turns=1),
+        Features(turns=3, mirrored=True),
+        Features(mirrored=True, picture="cover"),
+        Features(codec="libvpx-vp9"),
+    ]
+    with playwright.sync_playwright() as browsers:
+        page = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"]).new_page()
+        for row in rows:
+            path = make_video(tmp_path / f"video.{row.container}", row)
+            video = VideoFile(path)
+            expected = [read_number(frame) for frame in video.read(range(len(video)))]
+            data = base64.b64encode(path.read_bytes()).decode()
+            shown = page.evaluate(SHOW, [data, len(video), [8 * bit + 4 for bit in range(8)]])
+            assert shown == [video.height, video.width, expected], row

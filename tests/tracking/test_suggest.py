@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.tracking.suggest import suggest_frames
+from fiftyone_colortrack.tracking.suggest import rank_first_frames, suggest_frames
+from fiftyone_colortrack.video import open_frames
 
 
 def test_a_sure_tracker_spreads_over_the_video():
@@ -44,7 +45,7 @@ def test_several_frames_are_chosen_together():
     assert sorted(together) == [pytest.approx(19, abs=1), pytest.approx(38, abs=1)]
 
 
-def test_labelled_frames_are_not_suggested():
+def test_labeled_frames_are_not_suggested():
     assert suggest_frames(np.zeros(4), [1, 2], 10) in ([0, 3], [3, 0])
     assert suggest_frames(np.zeros(2), [0, 1]) == []
     assert len(suggest_frames(np.zeros(5), [])) == 1
@@ -61,3 +62,20 @@ def test_what_is_no_confidence_is_refused():
     for confidence in (np.array([0.5, np.nan]), np.array([1.2]), np.zeros((2, 2))):
         with pytest.raises(ColorTrackError, match="confidence"):
             suggest_frames(confidence, [0])
+
+
+def looks(order: str) -> np.ndarray:
+    """A video whose frames show still scenes a, b, ..., each with a texture of its own."""
+    scenes = {
+        name: np.kron(np.random.default_rng(i).integers(0, 256, (10, 14, 3)), np.ones((8, 8, 1)))
+        for i, name in enumerate(sorted(set(order)))
+    }
+    return np.stack([scenes[name] for name in order]).astype(np.uint8)
+
+
+def test_the_first_frame_to_label_shows_most_of_the_video():
+    (frame,) = rank_first_frames(open_frames(looks("aaabbbbbbbcc")), "lab")
+    assert 3 <= frame < 10
+    two = rank_first_frames(open_frames(looks("aaaaabbbbbbb")), "lab", count=2)
+    assert two[0] >= 5 > two[1]
+    assert rank_first_frames(open_frames(looks("a")), "lab", count=3) == [0]

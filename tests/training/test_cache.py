@@ -7,7 +7,7 @@ import pytest
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.training import TrainingData
-from fiftyone_colortrack.training.cache import FrameCache, clip_weight, is_cut
+from fiftyone_colortrack.training.cache import FrameCache, clip_weight
 from fiftyone_colortrack.video import write_video
 
 
@@ -75,14 +75,14 @@ def test_a_video_that_breaks_off_leaves_nothing_in_the_cache(videos: Path, tmp_p
 def test_files_are_counted_and_decoding_ends_when_the_callback_raises(videos: Path, tmp_path: Path) -> None:
     data = TrainingData.collect([videos / "0.mp4", videos / "1.mp4"])
     counted = []
-    FrameCache.open(data, tmp_path / "whole", on_file=lambda *count: counted.append(count))
+    FrameCache.open(data, tmp_path / "whole", progress=lambda *count: counted.append(count))
     assert counted == [(1, 2, "0.mp4"), (2, 2, "1.mp4")]
 
     def stop(*_: object) -> None:
         raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
-        FrameCache.open(data, tmp_path / "stopped", on_file=stop)
+        FrameCache.open(data, tmp_path / "stopped", progress=stop)
     assert list((tmp_path / "stopped").iterdir()) == []
 
 
@@ -93,12 +93,6 @@ def test_videos_are_split_at_shot_changes(scene: Callable, tmp_path: Path) -> No
     assert [(clip.first, clip.length) for clip in cache.clips] == [(0, 10), (10, 8)]
 
 
-def test_motion_is_no_shot_change() -> None:
-    ground = np.random.default_rng(0).integers(256, size=(32, 64, 3), dtype=np.uint8)
-    assert not is_cut(ground[:, :32], ground[:, 6:38])
-    assert is_cut(np.full((32, 32, 3), 20, np.uint8), np.full((32, 32, 3), 200, np.uint8))
-
-
 def test_grey_and_static_clips_weigh_little() -> None:
     rng = np.random.default_rng(0)
     lively = rng.integers(256, size=(8, 32, 32, 3), dtype=np.uint8)
@@ -107,3 +101,14 @@ def test_grey_and_static_clips_weigh_little() -> None:
     assert clip_weight(lively, 12) == 1
     assert clip_weight(static, 12) == clip_weight(grey, 12) == pytest.approx(0.1)
     assert clip_weight(lively[:1], 12) == 1
+
+
+def test_a_disk_without_room_is_an_error_that_names_the_folder(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "other").write_bytes(bytes(100))
+    monkeypatch.setenv("FIFTYONE_COLORTRACK_MAX_GB", "1e-9")
+    with pytest.raises(ColorTrackError, match="cache"):
+        FrameCache.open(TrainingData.collect([videos / "0.mp4"]), tmp_path / "cache")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["other"]

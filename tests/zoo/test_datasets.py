@@ -105,6 +105,8 @@ def test_davis_and_jhmdb(url: str) -> None:
 def test_offline_says_what_to_do(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import fiftyone.zoo as foz
 
+    monkeypatch.setattr("fiftyone_colortrack.datasets.download.ATTEMPTS", 1)
+
     source = Source((Archive("http://127.0.0.1:9/D.zip", ()),), "DAVIS", "https://example.org")
     monkeypatch.setitem(SOURCES, "davis-2017", source)
     with pytest.raises(

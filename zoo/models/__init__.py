@@ -1,8 +1,8 @@
 """The tracker as a remotely-sourced model of FiftyOne's zoo, used like its SAM 2 video models.
 
-    foz.register_zoo_model_source(url)
-    model = foz.load_zoo_model("colortrack-fast")
-    dataset.apply_model(model, label_field="tracks", prompt_field="frames.seed")
+foz.register_zoo_model_source(url)
+model = foz.load_zoo_model("colortrack-fast")
+dataset.apply_model(model, label_field="tracks", prompt_field="frames.seed")
 """
 
 import shutil

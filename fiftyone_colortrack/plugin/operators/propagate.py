@@ -537,13 +537,14 @@ class _Form:
         forms.message(self._inputs, "estimate", f"{', '.join(parts)}.{left_out}")
 
 
-def megapixels(videos: SampleCollection, input_size: int | tuple[int, int]) -> float:
+def megapixels(videos: SampleCollection, input_size: int | tuple[int, int] | None) -> float:
     """Mean size of the frames that the tracker sees, in millions of pixels."""
-    if not isinstance(input_size, int):
+    if isinstance(input_size, tuple):
         return input_size[0] * input_size[1] / 1e6
     sizes = zip(*videos.values(["metadata.frame_height", "metadata.frame_width"]), strict=True)
     known = [(height, width) for height, width in sizes if height and width] or [(480, 854)]
-    areas = [height * width * min(input_size / min(height, width), 1) ** 2 for height, width in known]
+    short_side = input_size or 480  # as nearly every model's own
+    areas = [height * width * min(short_side / min(height, width), 1) ** 2 for height, width in known]
     return sum(areas) / len(areas) / 1e6
 
 
