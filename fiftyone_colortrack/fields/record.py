@@ -129,8 +129,8 @@ class Written:
 
         When a person edits a label, FiftyOne 1.22 marks it as a keyframe. It then overwrites the boxes
         between this keyframe and its neighbors with linear interpolation (behind the last keyframe: with
-        copies of it), with `keyframe=False`, and leaves their masks. Such labels are not a person's: they are told by
-        their boxes, and tracked again.
+        copies of it), with `keyframe=False`, and leaves their masks. Such labels are not a person's: they are
+        told by their boxes, and tracked again.
 
         Args:
             frames: all labels of each frame, by its number (from 1): those that changed, and all keyframes
