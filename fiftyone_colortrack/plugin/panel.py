@@ -17,8 +17,8 @@ from fiftyone_colortrack.api.analysis import (
     scored_view,
     track_evaluations,
 )
-from fiftyone_colortrack.charts import figure
-from fiftyone_colortrack.report import group_notes, markdown_table, point_rows
+from fiftyone_colortrack.charts import figure, group_notes, point_rows
+from fiftyone_colortrack.plugin.forms import escape
 
 NONE = "none"
 PLOT_HEIGHT = "360px"
@@ -45,7 +45,7 @@ class _Choice:
 
 
 class ColorTrackPanel(foo.Panel):
-    """Scores by attribute, time, colour error and confidence; what is clicked is shown in the grid."""
+    """Scores by attribute, time, color error, and confidence; what you click appears in the grid."""
 
     @property
     def config(self) -> foo.PanelConfig:
@@ -143,8 +143,11 @@ class ColorTrackPanel(foo.Panel):
                 on_click=self.show,
             )
             if group_notes(breakdown):
-                panel.md(group_notes(breakdown), name=f"key_{breakdown.name}")
+                panel.md(escape(group_notes(breakdown)), name=f"key_{breakdown.name}")
         for name, points in analysis.points.items():
-            panel.md(f"**Key points: {name}**\n\n{markdown_table(point_rows(points))}", name=f"points_{name}")
+            head, *body = [[escape(cell) for cell in row] for row in point_rows(points)]
+            lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body)]
+            title = f"**Keypoints: {escape(name)}**"
+            panel.md("\n".join([title, "", *lines]), name=f"points_{name}")
         for i, text in enumerate(analysis.missing):
-            panel.md(text, name=f"missing_{i}")
+            panel.md(escape(text), name=f"missing_{i}")

@@ -142,14 +142,50 @@ def test_single_points_are_refused_and_nothing_is_lost(masks, squares_file, tmp_
     assert masks.first().eval_J is not None
 
 
-def test_videos_without_an_object_are_left_out(masks, squares_file, tmp_path, caplog):
+def test_videos_that_were_never_tracked_are_left_out_or_count_as_zero(masks, squares_file, tmp_path, caplog):
     other = tmp_path / "other.mp4"
     other.symlink_to(squares_file)
-    empty = [fo.Detections() for _ in range(8)]
-    add_video(masks, other, empty, [labels.copy() for labels in empty])
-    ct.evaluate_tracks(masks, "pred", "gt", "eval")
+    truth = [frame.gt.copy() for frame in masks.first().frames.values()]
+    add_video(masks, other, truth, [None] * len(truth))
+    results = ct.evaluate_tracks(masks, "pred", "gt", "eval")
     assert [score is None for score in masks.values("eval_J")] == [False, True]
-    assert "other.mp4 has nothing to score: frames.gt holds no object" in caplog.text
+    assert "1 video" in caplog.text
+    zero = ct.evaluate_tracks(masks, "pred", "gt", "all", untracked="zero")
+    assert masks.values("all_J")[1] == 0
+    (one, half) = (
+        {row["key"]: row["value"] for row in r.custom_metrics.values()}["J"] for r in (results, zero)
+    )
+    assert half == pytest.approx(one / 2)
+    with pytest.raises(ct.ColorTrackError, match="untracked"):
+        ct.evaluate_tracks(masks, "pred", "gt", "third", untracked="maybe")
+
+
+def test_ground_truth_beyond_the_end_is_left_out_of_every_measure(masks, caplog):
+    plain = ct.evaluate_tracks(masks, "pred", "gt", "plain")
+    sample = masks.first()
+    sample.frames[99] = fo.Frame(gt=sample.frames[2].gt.copy())
+    sample.save()
+    beyond = ct.evaluate_tracks(masks, "pred", "gt", "beyond")
+    assert beyond.custom_metrics == plain.custom_metrics
+    assert beyond.metrics() == plain.metrics()
+    assert "frame 99" in caplog.text
+
+
+def test_slices_of_a_grouped_dataset(masks, squares_file):
+    dataset = fo.Dataset()
+    dataset.add_group_field("group", default="left")
+    group = fo.Group()
+    for name in ("left", "right"):
+        sample = fo.Sample(filepath=str(squares_file), group=group.element(name))
+        for number, frame in masks.first().frames.items():
+            sample.frames[number] = fo.Frame(gt=frame.gt.copy(), pred=frame.pred.copy())
+        dataset.add_sample(sample)
+    ct.evaluate_tracks(dataset.select_group_slices("right"), "pred", "gt", "right")
+    ct.evaluate_tracks(dataset, "pred", "gt", "both")
+    both = dataset.select_group_slices(["left", "right"])
+    assert [score is None for score in both.sort_by("group.name").values("right_J")] == [True, False]
+    assert None not in both.values("both_J")
+    dataset.delete()
 
 
 def test_half_an_evaluation_is_taken_back(masks, monkeypatch):
