@@ -20,7 +20,7 @@ from fiftyone_colortrack.api.evaluation import METRIC_URI
 from fiftyone_colortrack.api.films import INFO as FILMS
 from fiftyone_colortrack.datasets.davis import ATTRIBUTES
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import confidence_field, field_name, find_skeleton, run_field
+from fiftyone_colortrack.fields import check_videos, confidence_field, field_name, find_skeleton, run_field
 
 VIDEO = "filepath"
 """Groups videos by the names of their files."""
@@ -98,32 +98,33 @@ class Analysis:
 
 
 def analyze(
-    view: SampleCollection,
+    samples: SampleCollection | str,
     eval_key: str,
-    against: str | None = None,
     *,
+    against: str | None = None,
     metric: str | None = None,
     group_by: str | None = None,
 ) -> Analysis:
     """Sort the scores of an evaluation by what may explain them, beside those of another, such as a baseline.
 
-        analysis = analyze(dataset, "fast_eval", "flow_eval")
+        analysis = analyze(dataset, "fast_eval", against="flow_eval")
         analysis.breakdowns[0].scores["fast_eval"]
 
     Args:
-        view: videos; those that were not scored are left out
+        samples: videos: a dataset, a view, or the name of a dataset. Videos that were not scored are left out
         eval_key: an evaluation made by `evaluate_tracks`
-        against: another one
-        metric: key of one of `metrics`; by default the first, which is J&F, J of boxes or strict PCK@0.1
+        against: another evaluation, to compare with
+        metric: key of one of `metrics`; by default the first, which is J&F, J of boxes, or strict PCK@0.1
         group_by: sample field whose values group the videos, one of `group_fields`; by default the first
 
     Returns:
-        Scores by groups of videos, by time in the video, by the error of predicted colours (where `colorize`
-        made films of them) and by the tracker's confidence; of key points PCK by point
+        Scores by groups of videos, by time in the video, by the error of predicted colors (for videos that
+        `colorize` has seen), and by the tracker's confidence; for keypoints, PCK by point
 
     Raises:
-        ColorTrackError: if there is no such evaluation, metric or field
+        ColorTrackError: if there is no such evaluation, metric, or field
     """
+    view = check_videos(samples)
     runs = [_Run.load(view._root_dataset, key) for key in dict.fromkeys((eval_key, against)) if key]
     metric = metric or next(iter(metrics(view._root_dataset, eval_key)))
     for run in runs:

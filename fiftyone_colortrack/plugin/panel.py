@@ -124,7 +124,7 @@ class ColorTrackPanel(foo.Panel):
         return analyze(
             ctx.dataset,
             chosen["evaluation"],
-            None if chosen["against"] == NONE else chosen["against"],
+            against=None if chosen["against"] == NONE else chosen["against"],
             metric=chosen["metric"],
             group_by=chosen["group_by"],
         )

@@ -89,7 +89,7 @@ def breakdown(analysis: ct.Analysis, name: str) -> Breakdown:
 
 
 def test_by_attribute(scored):
-    analysis = analyze(scored, "good", "bad")
+    analysis = analyze(scored, "good", against="bad")
     videos = breakdown(analysis, "videos")
     assert analysis.metric == "J"
     assert analysis.totals == {"good": 0.5, "bad": 0.25}
@@ -128,7 +128,7 @@ def test_over_time(scored):
 
 
 def test_by_confidence(scored):
-    analysis = analyze(scored, "good", "bad")
+    analysis = analyze(scored, "good", against="bad")
     confidence = breakdown(analysis, "confidence")
     assert list(confidence.scores) == ["good"]
     assert confidence.correlation == {"good": pytest.approx(1)}
@@ -206,7 +206,7 @@ def test_what_is_not_there_is_named(scored, options, message):
 
 
 def test_report(scored, films, tmp_path: Path):
-    path = write_report(analyze(scored, "good", "bad"), tmp_path / "out" / "report.html")
+    path = write_report(analyze(scored, "good", against="bad"), tmp_path / "out" / "report.html")
     page = path.read_text()
     assert page.count("Plotly.newPlot(") >= 4
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)  # needs no network
