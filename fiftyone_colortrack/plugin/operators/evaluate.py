@@ -17,7 +17,7 @@ from fiftyone_colortrack.api.evaluation import (
     main_scores,
     score_fields,
 )
-from fiftyone_colortrack.fields import check_videos, field_name, labelled_frames, seed_fields
+from fiftyone_colortrack.fields import check_videos, field_name, is_tracks, labelled_frames, seed_fields
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.reading import reader
 from fiftyone_colortrack.plugin.work import (
@@ -62,7 +62,7 @@ class EvaluateTracks(WorkOperator):
             text = "Tracks and ground truth are two frame fields of detections or of key points."
             forms.message(inputs, "no_fields", text, severity="error", title="Nothing to compare")
             return forms.form(self, inputs)
-        tracks = [name for name in names if forms.is_tracks(view, name)]
+        tracks = [name for name in names if is_tracks(view, name)]
         pred = ctx.params.get("pred_field", (tracks or names)[-1])
         last = forms.remembered(ctx, self.config.name).get("gt_field")
         likely = last if last in names and last != pred else _likely_truth(view, pred, names, tracks)
