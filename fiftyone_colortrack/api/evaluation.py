@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Untracked = Literal["skip", "zero"]
 METRIC_URI = "@colortrack/fiftyone-colortrack/track_scores"
 """Of the plugin's metric, which names and removes the fields of an evaluation."""
-MAIN = ("JF", "J", "F", "PCK10", "PCK20")
+MAIN = ("JF", "J", "F", "HOTA", "MOTA", "IDF1", "PCK10", "PCK20")
 """The scores that matter most, see `Scorer.metrics`."""
 
 
@@ -43,7 +43,8 @@ def evaluate_tracks(
         results = evaluate_tracks(dataset, "frames.tracks", "frames.ground_truth", "eval")
         results.custom_metrics
 
-    Masks are scored by J, F, and J&F as in DAVIS, boxes by J, keypoints by PCK. Objects are paired by instance or
+    Masks are scored by J, F, and J&F as in DAVIS, boxes by J (and by HOTA, MOTA, and IDF1 where TrackEval is
+    installed: `pip install 'fiftyone-colortrack[mot]'`), keypoints by PCK. Objects are paired by instance or
     index, wherever they are in the picture. Each video and frame gets its scores in fields such as `{eval_key}_J`. The
     figures and matches of `evaluate_detections` are there, too.
 
@@ -220,6 +221,7 @@ def _rows(scorer: Scorer) -> dict[str, dict[str, Any]]:
             "per_point": [_or_none(score) for score in per_point.get(metric, [])],
         }
         for i, (metric, label) in enumerate(scorer.metrics.items())
+        if metric in totals
     }
 
 
@@ -236,13 +238,15 @@ def _attach(
     for metric in (row["key"] for row in rows.values()):
         name = f"{results.key}_{metric}"
         dataset.add_sample_field(name, fo.FloatField)
-        dataset.add_frame_field(name, fo.FloatField)
         videos = {id: _or_none(video.video[metric]) for id, video in scores.items()}
+        whole(dataset).set_values(name, videos, key_field="id")
+        if not any(metric in video.frames for video in scores.values()):  # it is one of whole videos
+            continue
+        dataset.add_frame_field(name, fo.FloatField)
         frames = {
             id: {number: _or_none(score) for number, score in video.frames[metric].items()}
             for id, video in scores.items()
         }
-        whole(dataset).set_values(name, videos, key_field="id")
         whole(dataset).set_values(f"frames.{name}", frames, key_field="id")
 
 
