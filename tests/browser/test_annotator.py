@@ -14,7 +14,7 @@ import fiftyone_colortrack as ct
 from colortrack_benchmarks.scenes import load_scenes, render_scene, scene_sample
 from fiftyone_colortrack.datasets.video_dataset import video_sample
 from fiftyone_colortrack.video import write_video
-from tests.browser.steps import done, execute, open_operator, open_video, ready, wait_until
+from tests.browser.steps import execute, open_video, ready, wait_until
 
 NUMBERS = count(1)
 SIZE = (120, 160)
