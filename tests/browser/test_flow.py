@@ -117,7 +117,7 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
     correct(sample, number)
     drawn = [(label.id, label.mask.tobytes()) for label in sample.frames[number].tracks.detections]
     page.get_by_text("Propagate labels", exact=True).last.click()
-    page.get_by_text("Only frames that follow from corrected ones are tracked again").wait_for()
+    page.get_by_text("Only frames that depend on corrections are tracked again").wait_for()
     ready(page)
     screenshot("correct-form")
     execute(page)
