@@ -332,15 +332,20 @@ def evaluate(results: Any) -> None:
 def report(
     analysis: Analysis,
     *,
-    out: Annotated[Path, Parameter(help="Folder of the report.")] = Path("runs/report"),
+    out: Annotated[Path, Parameter(help="The HTML file to write.")] = Path("report.html"),
 ) -> None:
     """Chart where tracks are good and where they are not: by attribute, time, color error, and confidence."""
-    from fiftyone_colortrack.report import write_report
+    from fiftyone_colortrack.charts import write_report
 
     for text in analysis.missing:
         warn(text)
-    for path in write_report(analysis, out):
-        console.print(str(path), highlight=False, soft_wrap=True)
+    console.print(str(write_report(analysis, out)), highlight=False, soft_wrap=True)
+
+
+@command(app, "export", "fiftyone_colortrack.exports:export_tracks")
+def export(folder: Path) -> None:
+    """Export tracks and their videos for other programs: MOT Challenge, YouTube-VIS, or DAVIS."""
+    console.print(str(folder), highlight=False, soft_wrap=True)
 
 
 @command(

@@ -146,7 +146,8 @@ class ColorPropagator(Propagator[Features]):
             cells = wanted.flatten().nonzero()[:, 0]  # [n]
             matches = Matches(matches.similarity[cells].float(), matches.cell[cells])
             labels = memory.resting.expand(size.numel(), -1).clone()  # [hw, L]
-            labels[cells] = copy_labels(matches, memory.labels, self._temperature)
+            if len(cells):
+                labels[cells] = copy_labels(matches, memory.labels, self._temperature)
             labels = labels.unflatten(0, size)
             if self._fine:
                 labels = self._open(prepared, share, cells, matches, labels)
@@ -224,7 +225,8 @@ class ColorPropagator(Propagator[Features]):
                 )
                 fine[y, :, x] = copied.unflatten(1, (2, 2))
 
-        shared(work, opened.split(CELLS_AT_ONCE), labels.device)
+        if len(opened):
+            shared(work, opened.split(CELLS_AT_ONCE), labels.device)
         return fine.view(2 * height, 2 * width, depth)
 
 
