@@ -288,7 +288,7 @@ class Propagation:
     @property
     def tracker(self) -> TrackerConfig:
         """The settings of the tracker."""
-        return self.config if isinstance(self.config, TrackerConfig) else TrackerConfig(**(self.config or {}))
+        return TrackerConfig.from_value(self.config)
 
     @cached_property
     def _job(self) -> Job:
@@ -335,10 +335,7 @@ class Propagation:
                 raise ColorTrackError(
                     f"frames is {self.frames!r}; give the first and the last frame, counted from 1: (1, 100)"
                 )
-        if not isinstance(self.config, TrackerConfig | Mapping | None):
-            raise ColorTrackError(
-                f"config is {self.config!r}; give a TrackerConfig, or a mapping of its fields"
-            )
+        self.tracker  # noqa: B018  # checks the settings
         if self.overwrite and self.skip_existing:
             raise ColorTrackError(
                 "choose either overwrite or skip_existing: replace tracks, or continue them"

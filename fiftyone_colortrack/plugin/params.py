@@ -8,20 +8,22 @@ from typing import Any
 
 from fiftyone.operators import types
 
+from fiftyone_colortrack.tracking.config import LIMITS
+
 WHOLE_NUMBERS: dict[str, tuple[int, int]] = {
     "count": (1, 100),
     "first_frame": (1, 10_000_000),
-    "input_size": (128, 1440),
     "last_frame": (1, 10_000_000),
     "max_samples": (1, 1_000_000),
-    "memory": (1, 20),
     "next_frames": (1, 10_000_000),
-    "radius": (1, 1000),
     "shards": (1, 64),
     "steps": (1, 10_000_000),
-    "top_k": (1, 100),
+    **{
+        name: (int(LIMITS[name][0]), int(LIMITS[name][1]))
+        for name in ("input_size", "memory", "radius", "top_k")
+    },
 }
-"""Limits of whole numbers; those of the tracker as in `tracking.config.LIMITS`."""
+"""Limits of whole numbers, those of the tracker's settings included."""
 SHARES = {"min_confidence"}
 SWITCHES = {"advanced", "clean_masks", "complete", "end_at_cuts", "only_selected", "overwrite", "replace"}
 SWITCHES |= {"cuts", "zero"}

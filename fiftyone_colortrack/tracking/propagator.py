@@ -217,7 +217,7 @@ class ColorPropagator(Propagator[Features]):
 
         @torch.inference_mode()
         def work(parts: Sequence[Tensor]) -> None:
-            for part in parts:
+            for part in filter(len, parts):  # nothing is opened where no object is left
                 y, x = cells[part] // width, cells[part] % width
                 query = weighted(features[y, :, x].float(), shares[y, :, x], self._embedder)  # [m, 2, 2, C]
                 copied = open_matches(

@@ -40,7 +40,7 @@ def test_the_ground_truth_that_is_proposed_can_be_compared(form, tracked):
     ("params", "errors"),
     [
         ({"gt_field": "frames.tracks"}, {"gt_field": "the same field"}),
-        ({"gt_field": "frames.seed"}, {"gt_field": "Only first frames are labeled"}),
+        ({"gt_field": "frames.seed"}, {"gt_field": "first frames"}),
         ({"gt_field": "frames.joints"}, {"gt_field": "different types"}),
         ({"eval_key": "my eval"}, {"eval_key": "letters, digits and underscores"}),
         ({"eval_key": "taken"}, {"eval_key": "'taken' exists"}),

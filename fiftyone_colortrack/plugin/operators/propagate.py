@@ -317,16 +317,8 @@ class _Form:
     def _run(self, seed_field: str, seeds: str, label_field: str, existing: str = "") -> Propagation:
         """The run with the form's present values."""
         models = [name for name, _, _ in _models()]
-        names = [
-            "model",
-            "direction",
-            "output",
-            "objects",
-            "span",
-            "first_frame",
-            "last_frame",
-            "next_frames",
-        ]
+        names = ["model", "direction", "output", "objects", "span"]
+        names += ["first_frame", "last_frame", "next_frames"]
         params = {name: self._value(name) for name in names if self._value(name) is not None}
         value = self._value if self._value("advanced") else self._ctx.params.get
         switches = [name for name, *_ in [*TRACKER_SETTINGS, *SWITCHES]] + ["min_confidence", "complete"]
