@@ -49,14 +49,38 @@ def figure(breakdown: Breakdown, metric: str) -> Figure:
             data.append(_bars(key, scores[:MAX_BARS], color))
         else:
             data += [_band(scores, color), _line(key, scores, color)]
+    lowest = min((score.mean for scores in breakdown.scores.values() for score in scores), default=0)
     layout = {
         "title": {"text": heading(breakdown), "x": 0.02, "y": 0.97, "yanchor": "top", "font": {"size": 15}},
         "xaxis": {"title": {"text": breakdown.axis}},
-        "yaxis": {"title": {"text": metric}, "range": [0, 1], "tickformat": ".0%"},
+        "yaxis": {"title": {"text": metric}, "range": [min(lowest, 0), 1], "tickformat": ".0%"},
         "barmode": "group",
         "showlegend": True,
         "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
         "margin": {"t": 68, "l": 64, "r": 12, "b": 56},
+    }
+    return {"data": data, "layout": layout}
+
+
+def confidence_figure(confidence: Mapping[str, Mapping[int, float]]) -> Figure:
+    """A line per object of a video: the tracker's confidence along the frames, with gaps where it is absent.
+
+    Args:
+        confidence: by name of the object and frame number, see `object_confidence`
+    """
+    data = []
+    for name, values in confidence.items():
+        frames = list(range(min(values), max(values) + 1)) if values else []
+        line = {"type": "scatter", "mode": "lines+markers", "marker": {"size": 4}, "connectgaps": False}
+        points = {"x": frames, "y": [values.get(frame) for frame in frames]}
+        hover = "frame %{x}: %{y:.0%}"
+        data.append({**line, **points, "name": html.escape(name), "hovertemplate": hover})
+    layout = {
+        "xaxis": {"title": {"text": "frame"}},
+        "yaxis": {"title": {"text": "confidence"}, "range": [0, 1.02], "tickformat": ".0%"},
+        "showlegend": True,
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        "margin": {"t": 24, "l": 64, "r": 12, "b": 48},
     }
     return {"data": data, "layout": layout}
 

@@ -17,7 +17,6 @@ from fiftyone_colortrack.fields.shapes import Size, attribute, box_in_pixels, pa
 from fiftyone_colortrack.metrics import PCKScore, mot, point_errors, score_sequence
 from fiftyone_colortrack.metrics.pck import ALPHAS, Mode
 
-
 logger = logging.getLogger(__name__)
 
 

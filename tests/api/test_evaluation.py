@@ -125,6 +125,7 @@ def test_box_tracks_get_hota_mota_and_idf1(dataset, squares, squares_file):
     assert found["HOTA"] == pytest.approx((3 / 9) ** 0.5)
     assert dataset.values("eval_HOTA") == [found["HOTA"]]
     assert not dataset.has_frame_field("eval_HOTA")  # it belongs to whole videos
+    assert [b.name for b in ct.analyze(dataset, "eval", metric="HOTA").breakdowns] == ["videos"]
     dataset.delete_evaluation("eval")
     assert not dataset.has_sample_field("eval_HOTA")
 
@@ -166,59 +167,65 @@ def test_single_points_are_refused_and_nothing_is_lost(masks, squares_file, tmp_
 def test_videos_without_an_object_are_left_out(masks, squares_file, tmp_path, caplog):
     other = tmp_path / "other.mp4"
     other.symlink_to(squares_file)
+<<<<<<< HEAD
+    truth = [frame.gt.copy() for frame in masks.first().frames.values()]
+    add_video(masks, other, truth, [None] * len(truth))
+    results = ct.evaluate_tracks(masks, "pred", "gt", "eval")
+    assert [score is None for score in masks.values("eval_J")] == [False, True]
+    assert "1 video" in caplog.text
+    zero = ct.evaluate_tracks(masks, "pred", "gt", "all", untracked="zero")
+    assert masks.values("all_J")[1] == 0
+    (one, half) = (
+        {row["key"]: row["value"] for row in r.custom_metrics.values()}["J"] for r in (results, zero)
+    )
+    assert half == pytest.approx(one / 2)
+    with pytest.raises(ct.ColorTrackError, match="untracked"):
+        ct.evaluate_tracks(masks, "pred", "gt", "third", untracked="maybe")
+
+
+def test_videos_without_an_object_are_left_out(masks, squares_file, tmp_path, caplog):
+    other = tmp_path / "other.mp4"
+    other.symlink_to(squares_file)
+    tracks = [frame.pred.copy() for frame in masks.first().frames.values()]
+    add_video(masks, other, [fo.Detections() for _ in tracks], tracks)
+    ct.evaluate_tracks(masks, "pred", "gt", "eval")
+    assert [score is None for score in masks.values("eval_J")] == [False, True]
+    assert "other.mp4" in caplog.text
+
+
+def test_ground_truth_beyond_the_end_is_left_out_of_every_measure(masks, caplog):
+    plain = ct.evaluate_tracks(masks, "pred", "gt", "plain")
+    sample = masks.first()
+    sample.frames[99] = fo.Frame(gt=sample.frames[2].gt.copy())
+    sample.save()
+    beyond = ct.evaluate_tracks(masks, "pred", "gt", "beyond")
+    assert beyond.custom_metrics == plain.custom_metrics
+    assert beyond.metrics() == plain.metrics()
+    assert "frame 99" in caplog.text
+
+
+def test_slices_of_a_grouped_dataset(masks, squares_file):
+    dataset = fo.Dataset()
+    dataset.add_group_field("group", default="left")
+    group = fo.Group()
+    for name in ("left", "right"):
+        sample = fo.Sample(filepath=str(squares_file), group=group.element(name))
+        for number, frame in masks.first().frames.items():
+            sample.frames[number] = fo.Frame(gt=frame.gt.copy(), pred=frame.pred.copy())
+        dataset.add_sample(sample)
+    ct.evaluate_tracks(dataset.select_group_slices("right"), "pred", "gt", "right")
+    ct.evaluate_tracks(dataset, "pred", "gt", "both")
+    both = dataset.select_group_slices(["left", "right"])
+    assert [score is None for score in both.sort_by("group.name").values("right_J")] == [True, False]
+    assert None not in both.values("both_J")
+    dataset.delete()
+=======
     empty = [fo.Detections() for _ in range(8)]
     add_video(masks, other, empty, [labels.copy() for labels in masks.values("frames.pred")[0]])
     ct.evaluate_tracks(masks, "pred", "gt", "eval")
     assert [score is None for score in masks.values("eval_J")] == [False, True]
     assert "other.mp4 has nothing to score: frames.gt holds no object" in caplog.text
-
-
-def test_videos_without_tracks_are_left_out_or_score_zero(masks, squares, squares_file, tmp_path):
-    other = tmp_path / "other.mp4"
-    other.symlink_to(squares_file)
-    add_video(masks, other, map(detections, squares[1]), [None] * 8)
-    left_out = ct.evaluate_tracks(masks, "pred", "gt", "eval")
-    assert [score is None for score in masks.values("eval_J")] == [False, True]
-    zero = ct.evaluate_tracks(masks, "pred", "gt", "zero", untracked="zero")
-    assert masks.last().zero_J == 0
-    assert scores(zero)["J"] == pytest.approx(scores(left_out)["J"] / 2)
-    with pytest.raises(ct.ColorTrackError, match="untracked"):
-        ct.evaluate_tracks(masks, "pred", "gt", "wrong", untracked="none")
-
-
-@pytest.mark.parametrize("boxes", [False, True])
-def test_ground_truth_beyond_the_end_of_a_video_does_not_count(masks, squares, boxes):
-    sample = masks.first()
-    for number in range(1, 9):
-        for name in ("gt", "pred"):
-            for label in sample.frames[number][name].detections if boxes else []:
-                label.mask = None
-    sample.save()
-    before = ct.evaluate_tracks(masks, "pred", "gt", "before")
-    for number in range(9, 13):
-        sample.frames[number] = fo.Frame(gt=sample.frames[1].gt.copy())
-    sample.save()
-    after = ct.evaluate_tracks(masks, "pred", "gt", "after")
-    assert scores(after) == pytest.approx(scores(before))
-    assert after.metrics() == before.metrics()
-
-
-def test_slices_of_a_group(dataset, squares, squares_file, predicted):
-    dataset.add_group_field("group", default="left")
-    group = fo.Group()
-    for name in ("left", "right"):
-        sample = fo.Sample(filepath=str(squares_file), group=group.element(name))
-        for number, maps in enumerate(zip(squares[1], predicted, strict=True), 1):
-            gt, pred = map(detections, maps)
-            sample.frames[number] = fo.Frame(gt=gt, pred=gt.copy() if name == "left" else pred)
-        dataset.add_sample(sample)
-    right = dataset.select_group_slices("right")
-    found = scores(ct.evaluate_tracks(right, "pred", "gt", "right"))
-    assert right.values("right_J") == [pytest.approx(found["J"])]
-    assert dataset.select_group_slices("left").values("right_J") == [None]
-    both = scores(ct.evaluate_tracks(dataset, "pred", "gt", "both"))
-    assert both["J"] == pytest.approx((1 + found["J"]) / 2)
-    assert None not in dataset.select_group_slices(["left", "right"]).values("both_J")
+>>>>>>> main
 
 
 def test_half_an_evaluation_is_taken_back(masks, monkeypatch):

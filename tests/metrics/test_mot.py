@@ -27,7 +27,7 @@ def test_tracks_that_swap_halfway():
 
 
 def test_a_box_at_iou_one_third_counts_only_below_that_threshold():
-    shifted = LEFT + [5, 0, 5, 0]  # 50 of 150 pixels are shared
+    shifted = LEFT + np.array([5, 0, 5, 0])  # 50 of 150 pixels are shared
     scores = MOTScorer().add([{1: LEFT}] * 4, [{1: shifted}] * 4)
     assert scores["MOTA"] == pytest.approx(-1)  # 4 misses and 4 false positives of 4 boxes
     assert scores["IDF1"] == 0

@@ -46,7 +46,7 @@ class EvaluateTracks(WorkOperator):
         return work_config(
             "evaluate_tracks",
             LABEL,
-            "Score tracks against ground truth: J, F, and J&F of masks, J of boxes, PCK of keypoints",
+            "Score tracks against ground truth: J, F, and J&F of masks, J and HOTA of boxes, PCK of keypoints",
             "evaluate",
         )
 
@@ -142,7 +142,7 @@ class EvaluateTracks(WorkOperator):
         score = score_fields(ctx.dataset, params["eval_key"])[0]
         worst = ctx.dataset.exists(score).sort_by(score)
         return {
-            "summary": f"{params['eval_key']}: {text}",
+            "summary": forms.escape(f"{params['eval_key']}: {text}"),
             "scores": scores,
             "links": [
                 view_link("Show the worst videos first", worst),
