@@ -164,10 +164,9 @@ def test_single_points_are_refused_and_nothing_is_lost(masks, squares_file, tmp_
     assert masks.first().eval_J is not None
 
 
-def test_videos_without_an_object_are_left_out(masks, squares_file, tmp_path, caplog):
+def test_videos_that_were_never_tracked_are_left_out_or_count_as_zero(masks, squares_file, tmp_path, caplog):
     other = tmp_path / "other.mp4"
     other.symlink_to(squares_file)
-<<<<<<< HEAD
     truth = [frame.gt.copy() for frame in masks.first().frames.values()]
     add_video(masks, other, truth, [None] * len(truth))
     results = ct.evaluate_tracks(masks, "pred", "gt", "eval")
@@ -219,13 +218,6 @@ def test_slices_of_a_grouped_dataset(masks, squares_file):
     assert [score is None for score in both.sort_by("group.name").values("right_J")] == [True, False]
     assert None not in both.values("both_J")
     dataset.delete()
-=======
-    empty = [fo.Detections() for _ in range(8)]
-    add_video(masks, other, empty, [labels.copy() for labels in masks.values("frames.pred")[0]])
-    ct.evaluate_tracks(masks, "pred", "gt", "eval")
-    assert [score is None for score in masks.values("eval_J")] == [False, True]
-    assert "other.mp4 has nothing to score: frames.gt holds no object" in caplog.text
->>>>>>> main
 
 
 def test_half_an_evaluation_is_taken_back(masks, monkeypatch):
