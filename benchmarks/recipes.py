@@ -42,7 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "grey input": {"grey": True},
     "reconstruction alone": {"frame_pairs": PAIRS, "view_pairs": 0},
     "correspondence alone": {"frame_pairs": 0, "view_pairs": PAIRS},
-    "without photographs": {"photographs": 0.0},
+    "without images": {"images": 0.0},
     "crops of 96": {"crops": (96,), "steps": 1.78},
     "crops of 160": {"crops": (160,), "steps": 0.64},
     "temperature 0.05": {"temperature": 0.05},

@@ -152,7 +152,7 @@ report = propagate(dataset, "frames.ground_truth", "frames.tracks", model="lab",
 frames: int = report.frames
 evaluate_tracks(dataset, "frames.tracks", "frames.ground_truth", "eval")
 suggest(dataset, "frames.tracks", count=2)
-train("VIDEOS", "mine", steps=1)
+train("VIDEOS", name="mine", steps=1)
 colorize(dataset, overwrit=True)
 """
 

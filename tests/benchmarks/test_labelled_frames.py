@@ -47,8 +47,8 @@ def test_more_labels_help_whoever_chooses(davis_folder: Path) -> None:
 
 def test_frames_that_a_label_cannot_change_are_not_tracked_again(davis_folder: Path, monkeypatch) -> None:
     embedded: list[int] = []
-    embed = LabEmbedder.embed
-    monkeypatch.setattr(LabEmbedder, "embed", lambda self, frames: embedded.append(1) or embed(self, frames))
+    features = LabEmbedder.features
+    monkeypatch.setattr(LabEmbedder, "features", lambda *args: embedded.append(1) or features(*args))
     (davis,) = read_davis(davis_folder)
     config = TrackerConfig(input_size=96, memory=2)
     sequence = labelled_frames.LabelledSequence(davis, load_model("lab"), config)
