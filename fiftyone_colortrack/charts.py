@@ -1,26 +1,37 @@
-"""Charts of an analysis: Plotly figures for the App and for HTML, and the same as PNG."""
+"""An analysis as Plotly figures and tables for the App, and as one HTML page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import html
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.settings import check_allowed
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from fiftyone_colortrack.api.analysis import Breakdown, Score
+    from fiftyone_colortrack.api.analysis import Analysis, Breakdown, Score
 
 COLORS = ("#ff6d04", "#7a8ba6")  # of the evaluation, and of that which it is compared with
 SPREAD_COLOR = "#999999"  # seen on dark, on light, and on bars
 BAND_OPACITY = 0.15
 MAX_BARS = 40
-PNG_INCHES, PNG_DPI = (9, 4.5), 110
+
+STYLE = """
+body { font: 15px sans-serif; max-width: 1000px; margin: 2em auto }
+td, th { padding: 2px 24px 2px 0; text-align: left }
+"""
+EXPLANATION = """
+Bars average videos, lines average frames. Thin lines and bands show one standard deviation to either side. Color
+error and confidence are divided into fifths of the frames.
+""".strip()
 
 Figure = dict[str, Any]
 """A Plotly figure as plain data: `data`, a list of traces, and `layout`."""
+Table = list[list[str]]
+"""Rows of cells; the first row is the head."""
 
 
 def figure(breakdown: Breakdown, metric: str) -> Figure:
@@ -38,14 +49,38 @@ def figure(breakdown: Breakdown, metric: str) -> Figure:
             data.append(_bars(key, scores[:MAX_BARS], color))
         else:
             data += [_band(scores, color), _line(key, scores, color)]
+    lowest = min((score.mean for scores in breakdown.scores.values() for score in scores), default=0)
     layout = {
         "title": {"text": heading(breakdown), "x": 0.02, "y": 0.97, "yanchor": "top", "font": {"size": 15}},
         "xaxis": {"title": {"text": breakdown.axis}},
-        "yaxis": {"title": {"text": metric}, "range": [0, 1], "tickformat": ".0%"},
+        "yaxis": {"title": {"text": metric}, "range": [min(lowest, 0), 1], "tickformat": ".0%"},
         "barmode": "group",
         "showlegend": True,
         "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
         "margin": {"t": 68, "l": 64, "r": 12, "b": 56},
+    }
+    return {"data": data, "layout": layout}
+
+
+def confidence_figure(confidence: Mapping[str, Mapping[int, float]]) -> Figure:
+    """A line per object of a video: the tracker's confidence along the frames, with gaps where it is absent.
+
+    Args:
+        confidence: by name of the object and frame number, see `object_confidence`
+    """
+    data = []
+    for name, values in confidence.items():
+        frames = list(range(min(values), max(values) + 1)) if values else []
+        line = {"type": "scatter", "mode": "lines+markers", "marker": {"size": 4}, "connectgaps": False}
+        points = {"x": frames, "y": [values.get(frame) for frame in frames]}
+        hover = "frame %{x}: %{y:.0%}"
+        data.append({**line, **points, "name": html.escape(name), "hovertemplate": hover})
+    layout = {
+        "xaxis": {"title": {"text": "frame"}},
+        "yaxis": {"title": {"text": "confidence"}, "range": [0, 1.02], "tickformat": ".0%"},
+        "showlegend": True,
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        "margin": {"t": 24, "l": 64, "r": 12, "b": 48},
     }
     return {"data": data, "layout": layout}
 
@@ -77,11 +112,11 @@ def _line(key: str, scores: Sequence[Score], color: str) -> dict[str, Any]:
 def _points(key: str, scores: Sequence[Score], color: str) -> dict[str, Any]:
     return {
         "name": key,
-        "x": [score.x for score in scores],
+        "x": [html.escape(score.x) if isinstance(score.x, str) else score.x for score in scores],
         "y": [score.mean for score in scores],
         "marker": {"color": color},
         "hovertext": [
-            "<br>".join(filter(None, (score.note, f"{score.mean:.1%}", f"n = {score.count}")))
+            "<br>".join(filter(None, (html.escape(score.note), f"{score.mean:.1%}", f"n = {score.count}")))
             for score in scores
         ],
         "hovertemplate": "%{hovertext}",
@@ -107,41 +142,70 @@ def _band(scores: Sequence[Score], color: str) -> dict[str, Any]:
     }
 
 
-def save_png(figure: Figure, path: Path) -> None:
-    """Draw a figure of `figure` with matplotlib: Plotly would need a browser for that."""
-    from matplotlib.figure import Figure as Canvas
-    from matplotlib.ticker import PercentFormatter
+def write_report(analysis: Analysis, path: str | os.PathLike[str]) -> Path:
+    """Write an analysis as one HTML page, whose charts answer to the mouse and need no network.
 
-    canvas = Canvas(figsize=PNG_INCHES, dpi=PNG_DPI, layout="constrained")
-    axes, layout = canvas.subplots(), figure["layout"]
-    bars = [trace for trace in figure["data"] if trace["type"] == "bar"]
-    if bars:
-        _draw_bars(axes, bars)
-    for trace in figure["data"]:
-        if "fill" in trace:
-            axes.fill(trace["x"], trace["y"], color=trace["line"]["color"], alpha=BAND_OPACITY, linewidth=0)
-        elif trace not in bars:
-            axes.plot(trace["x"], trace["y"], "o-", color=trace["line"]["color"], label=trace["name"])
-    axes.set_title(layout["title"]["text"], loc="left")
-    axes.set(xlabel=layout["xaxis"]["title"]["text"], ylabel=layout["yaxis"]["title"]["text"], ylim=(0, 1))
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.grid(axis="y", alpha=0.3)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
-    canvas.savefig(path)
+    Args:
+        analysis: see `analyze`
+        path: the file to write; a file of that name is replaced
+
+    Returns:
+        the file
+
+    Raises:
+        ColorTrackError: if it cannot be written
+    """
+    path = check_allowed(path)
+    page = _page(analysis)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(page, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ColorTrackError(f"cannot write {path}: {error.strerror}") from error
+    return path
 
 
-def _draw_bars(axes: Axes, traces: Sequence[dict[str, Any]]) -> None:
-    names = list(dict.fromkeys(name for trace in traces for name in trace["x"]))
-    width = 0.8 / len(traces)
-    for i, trace in enumerate(traces):
-        left = [names.index(name) - 0.4 + i * width for name in trace["x"]]
-        style = {"color": trace["marker"]["color"], "label": trace["name"]}
-        error = {"elinewidth": 1, "ecolor": SPREAD_COLOR}
-        spread = np.array(trace["error_y"]["array"], float)
-        axes.bar(left, trace["y"], width, align="edge", yerr=spread, error_kw=error, **style)
-    crowded = len(names) > 8
-    axes.set_xticks(
-        range(len(names)), names, rotation=45 if crowded else 0, ha="right" if crowded else "center"
-    )
+def group_notes(breakdown: Breakdown) -> str:
+    """What the names of groups of videos stand for, in one line; empty if they speak for themselves."""
+    if breakdown.name != "videos":
+        return ""
+    notes = {score.x: score.note for scores in breakdown.scores.values() for score in scores if score.note}
+    return ", ".join(f"{name}: {note}" for name, note in notes.items())
+
+
+def point_rows(points: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """PCK of each keypoint, a column for each threshold; for one evaluation, see `Analysis.points`."""
+    rows = [[name, *map(_percent, scores.values())] for name, scores in points.items()]
+    return [["", *next(iter(points.values()))], *rows]
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
+
+
+def _page(analysis: Analysis) -> str:
+    from plotly.io import to_html
+
+    title = html.escape(f"{analysis.metric} on {analysis.dataset}")
+    totals = [[key, analysis.fields[key], _percent(total)] for key, total in analysis.totals.items()]
+    table = _html_table([["evaluation", "tracks", analysis.metric], *totals])
+    parts = [f"<h1>{title}</h1>", table, f"<p>{EXPLANATION}</p>"]
+    for i, breakdown in enumerate(analysis.breakdowns):
+        chart = figure(breakdown, analysis.metric)
+        layout = {**chart["layout"], "template": "plotly_white", "height": 420}
+        parts.append(to_html({**chart, "layout": layout}, full_html=False, include_plotlyjs=i == 0))
+        parts.append(f"<p>{html.escape(group_notes(breakdown))}</p>")
+    for name, points in analysis.points.items():
+        parts += [f"<h2>Keypoints: {html.escape(name)}</h2>", _html_table(point_rows(points))]
+    parts += [f"<p>{html.escape(text)}</p>" for text in analysis.missing]
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+    return "\n".join(["<!doctype html>", f"<html><head>{head}</head><body>", *parts, "</body></html>\n"])
+
+
+def _html_table(rows: Table) -> str:
+    head, *body = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+    lines = [head.replace("td>", "th>"), *body]
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fiftyone_colortrack.api.suggestion import Suggestion
     from fiftyone_colortrack.model import ModelInfo
     from fiftyone_colortrack.model.colorizer import Embedder
-    from fiftyone_colortrack.training import TrainingData, TrainResult
+    from fiftyone_colortrack.training import TrainResult
 
 # Threads that spin while they wait slow down other programs: tracking took three times as long beside one.
 # torch reads this setting when it is first imported.
@@ -62,7 +62,7 @@ benchmark_app = App(name="benchmark", help="Score a tracker on labeled videos, w
 app.command(load_app)
 app.command(benchmark_app)
 
-_HIDDEN = {"progress", "stop", "persistent"}
+_HIDDEN = {"progress", "stop", "persistent", "recipe", "on_numbers"}
 _TYPES: dict[str, Any] = {"samples": str, "model": str, "device": str | None}
 """Types of options whose parameters also take objects, which have no place on a command line."""
 
@@ -212,21 +212,22 @@ def _interrupts(advice: str, stoppable: bool) -> Iterator[Callable[[], bool]]:
         raise SystemExit(INTERRUPTED)
 
 
-def _training_files(
+def _training_videos(
     *,
     videos: Annotated[
         Path | None, Parameter(help="A folder of videos; its subfolders are searched as well.")
     ] = None,
+) -> Path | tuple[()]:
+    return videos or ()
+
+
+def _training_images(
+    *,
     images: Annotated[
         Path | None, Parameter(help="A folder of images; its subfolders are searched as well.")
     ] = None,
-    exclude: Annotated[
-        Sequence[str], Parameter(help="Names of files to leave out, separated by commas.")
-    ] = (),
-) -> TrainingData:
-    from fiftyone_colortrack.training import TrainingData
-
-    return TrainingData.collect(videos or (), images or (), exclude)
+) -> Path | tuple[()]:
+    return images or ()
 
 
 def _davis_scores(
@@ -331,15 +332,20 @@ def evaluate(results: Any) -> None:
 def report(
     analysis: Analysis,
     *,
-    out: Annotated[Path, Parameter(help="Folder of the report.")] = Path("runs/report"),
+    out: Annotated[Path, Parameter(help="The HTML file to write.")] = Path("report.html"),
 ) -> None:
     """Chart where tracks are good and where they are not: by attribute, time, color error, and confidence."""
-    from fiftyone_colortrack.report import write_report
+    from fiftyone_colortrack.charts import write_report
 
     for text in analysis.missing:
         warn(text)
-    for path in write_report(analysis, out):
-        console.print(str(path), highlight=False, soft_wrap=True)
+    console.print(str(write_report(analysis, out)), highlight=False, soft_wrap=True)
+
+
+@command(app, "export", "fiftyone_colortrack.exports:export_tracks")
+def export(folder: Path) -> None:
+    """Export tracks and their videos for other programs: MOT Challenge, YouTube-VIS, or DAVIS."""
+    console.print(str(folder), highlight=False, soft_wrap=True)
 
 
 @command(
@@ -357,7 +363,8 @@ def delete_tracks(result: None) -> None:
     "train",
     "fiftyone_colortrack.api.training:train",
     "Run the same command with --resume to continue.",
-    source=_training_files,
+    samples=_training_videos,
+    images=_training_images,
     evaluate=_davis_scores,
 )
 def train(result: TrainResult) -> None:
@@ -368,7 +375,7 @@ def train(result: TrainResult) -> None:
         warn(f"Skipped {file}: {reason}")
     console.print(str(result), highlight=False, soft_wrap=True)
     if not result.stopped:
-        console.print(f"Track with it: --model {result.weights}", highlight=False, soft_wrap=True)
+        console.print(f"Track with it: --model {result.model}", highlight=False, soft_wrap=True)
 
 
 def _show_videos(report: FilmReport) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import cv2
@@ -45,22 +45,19 @@ def cuts_of(frames: Iterable[np.ndarray]) -> Iterator[int]:
     Frames that are read for another purpose need not be decoded again. See `find_cuts`.
     """
     window: deque[_Frame] = deque(maxlen=2 * _NEIGHBORS + 2)
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
 
     for index, image in enumerate(frames):
         frame = _Frame(index, cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA))
         if window:
-            frame.change = _unexplained(window[-1], frame, flow.calc)
+            frame.change = _unexplained(window[-1], frame, flow)
         window.append(frame)
         candidate = len(window) - 1 - _NEIGHBORS
-        if candidate > 0 and _is_cut(list(window), candidate, flow.calc):
+        if candidate > 0 and _is_cut(list(window), candidate, flow):
             yield window[candidate].index
     for candidate in range(max(1, len(window) - _NEIGHBORS), len(window)):
-        if _is_cut(list(window), candidate, flow.calc):
+        if _is_cut(list(window), candidate, flow):
             yield window[candidate].index
-
-
-Flow = Callable[[np.ndarray, np.ndarray, None], np.ndarray]
 
 
 @dataclass
@@ -79,7 +76,7 @@ class _Frame:
         self.colors = smooth.ravel() / max(smooth.sum(), 1.0)
 
 
-def _is_cut(window: list[_Frame], position: int, flow: Flow) -> bool:
+def _is_cut(window: list[_Frame], position: int, flow: cv2.DISOpticalFlow) -> bool:
     before, after = window[max(0, position - _FLASH - 1) : position], window[position : position + _FLASH + 1]
     last, first = before[-1], after[0]
     sides = (
@@ -95,9 +92,9 @@ def _is_cut(window: list[_Frame], position: int, flow: Flow) -> bool:
     return all(_unexplained(one, other, flow) >= needed for one, other in pairs)
 
 
-def _unexplained(one: _Frame, other: _Frame, flow: Flow) -> float:
+def _unexplained(one: _Frame, other: _Frame, flow: cv2.DISOpticalFlow) -> float:
     """Mean difference of two frames in gray levels after the first one was warped onto the second."""
-    motion = flow(other.gray, one.gray, None)
+    motion = flow.calc(other.gray, one.gray, None)  # type: ignore[call-overload]
     y, x = np.mgrid[: motion.shape[0], : motion.shape[1]].astype(np.float32)
     warped = cv2.remap(
         one.image, x + motion[..., 0], y + motion[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE

@@ -53,8 +53,9 @@ def animate(
     steps.append((steps[-1][0], 2 * PAUSE))
     images = [Image.fromarray(picture) for picture, _ in steps]
     durations = [duration for _, duration in steps]
-    options = {"duration": durations, "loop": 0, "quality": 65, "method": 6}
-    images[0].save(path, save_all=True, append_images=images[1:], **options)
+    images[0].save(
+        path, save_all=True, append_images=images[1:], duration=durations, loop=0, quality=65, method=6
+    )
 
 
 def _scaled(picture: np.ndarray) -> np.ndarray:

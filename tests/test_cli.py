@@ -148,7 +148,7 @@ def test_the_trackers_settings_are_options(davis_squares: Path, tmp_path: Path, 
 
 
 def test_propagate_evaluate_report(loaded: str, run: Run, tmp_path: Path) -> None:
-    truth, out = "frames.ground_truth", tmp_path / "report"
+    truth, out = "frames.ground_truth", tmp_path / "report.html"
     for model in ("flow", "identity"):
         assert "8 frames" in run("propagate", loaded, truth, f"frames.{model}", "--model", model)
         printed = run("evaluate", loaded, f"frames.{model}", truth, model)
@@ -157,11 +157,13 @@ def test_propagate_evaluate_report(loaded: str, run: Run, tmp_path: Path) -> Non
     assert dataset.persistent
     assert dataset.list_evaluations() == ["flow", "identity"]
     printed = run("report", loaded, "flow", "--against", "identity", "--metric", "J", "--out", out)
-    assert str(out / "report.html") in printed
-    stored = json.loads((out / "report.json").read_text())
-    assert stored["totals"]["flow"] > stored["totals"]["identity"]
+    assert str(out) in printed
+    assert "flow" in out.read_text()
     with pytest.raises(ColorTrackError, match="lab"):
         run("report", loaded, "lab", "--out", out)
+    exported = tmp_path / "mot"
+    assert str(exported) in run("export", loaded, "frames.flow", exported)
+    assert list(exported.glob("*/gt/gt.txt"))
     printed = run("suggest", loaded, "frames.flow", "--count", 2)
     assert printed.count("squares.mp4") == 2
     run("delete-tracks", loaded, "frames.flow")
@@ -236,7 +238,7 @@ def test_train_names_a_model(training_folder: Path, davis_squares: Path, run: Ru
     printed = run("train", "--videos", training_folder, *options, "--davis", davis_squares)
     assert "broken.mp4" in printed
     assert "J&F" in printed
-    assert "--model mine" in printed.splitlines()[-1]
+    assert "--model mine" in printed
     assert "mine" in run("models")
     with pytest.raises(ColorTrackError, match="nothing to train on"):
         run("train", "--videos", training_folder, "--name", "b", "--exclude", "squares,broken")

@@ -20,7 +20,16 @@ from fiftyone_colortrack.api.evaluation import METRIC_URI
 from fiftyone_colortrack.api.films import INFO as FILMS
 from fiftyone_colortrack.datasets.davis import ATTRIBUTES
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import confidence_field, field_name, find_skeleton, run_field
+from fiftyone_colortrack.fields import (
+    check_videos,
+    confidence_field,
+    field_name,
+    find_skeleton,
+    frame_path,
+    run_field,
+    seed_fields,
+)
+from fiftyone_colortrack.fields.shapes import LABEL_LISTS
 
 VIDEO = "filepath"
 """Groups videos by the names of their files."""
@@ -98,32 +107,33 @@ class Analysis:
 
 
 def analyze(
-    view: SampleCollection,
+    samples: SampleCollection | str,
     eval_key: str,
-    against: str | None = None,
     *,
+    against: str | None = None,
     metric: str | None = None,
     group_by: str | None = None,
 ) -> Analysis:
     """Sort the scores of an evaluation by what may explain them, beside those of another, such as a baseline.
 
-        analysis = analyze(dataset, "fast_eval", "flow_eval")
+        analysis = analyze(dataset, "fast_eval", against="flow_eval")
         analysis.breakdowns[0].scores["fast_eval"]
 
     Args:
-        view: videos; those that were not scored are left out
+        samples: videos: a dataset, a view, or the name of a dataset. Videos that were not scored are left out
         eval_key: an evaluation made by `evaluate_tracks`
-        against: another one
-        metric: key of one of `metrics`; by default the first, which is J&F, J of boxes or strict PCK@0.1
+        against: another evaluation, to compare with
+        metric: key of one of `metrics`; by default the first, which is J&F, J of boxes, or strict PCK@0.1
         group_by: sample field whose values group the videos, one of `group_fields`; by default the first
 
     Returns:
-        Scores by groups of videos, by time in the video, by the error of predicted colours (where `colorize`
-        made films of them) and by the tracker's confidence; of key points PCK by point
+        Scores by groups of videos, by time in the video, by the error of predicted colors (for videos that
+        `colorize` has seen), and by the tracker's confidence; for keypoints, PCK by point
 
     Raises:
-        ColorTrackError: if there is no such evaluation, metric or field
+        ColorTrackError: if there is no such evaluation, metric, or field
     """
+    view = check_videos(samples)
     runs = [_Run.load(view._root_dataset, key) for key in dict.fromkeys((eval_key, against)) if key]
     metric = metric or next(iter(metrics(view._root_dataset, eval_key)))
     for run in runs:
@@ -135,6 +145,8 @@ def analyze(
         raise ColorTrackError(f"videos cannot be grouped by {group_by!r}; choose one of {', '.join(groups)}")
     missing: list[str] = []
     frames = {run.key: _Frames.read(view, f"{run.key}_{metric}") for run in runs}
+    if not any(view.has_frame_field(f"{run.key}_{metric}") for run in runs):
+        missing.append(f"{metric} is a score of whole videos: there are no charts by frame.")
     found = [
         _by_group(view, runs, metric, group_by or groups[0]),
         _by_time(frames),
@@ -163,6 +175,32 @@ def scored_view(dataset: fo.Dataset, score: Score) -> fo.DatasetView:
             of_video.append([number, number])
     view = dataset.select(list(runs), ordered=True)
     return view.to_clips(list(runs.values())) if any(runs.values()) else view
+
+
+def object_confidence(video: SampleCollection, label_field: str) -> dict[str, dict[int, float]]:
+    """The tracker's confidence in each object of a video: {name of the object: {frame number (from 1): 0 to 1}}.
+
+    Frames where an object is absent are missing. A segmentation has one confidence per frame, that of the least
+    certain object.
+
+    Args:
+        video: a view of one video
+        label_field: frame field that `propagate` wrote
+    """
+    name = field_name(label_field)
+    label_list = LABEL_LISTS.get(seed_fields(video)[name])
+    if label_list is None:
+        return {
+            "least certain object": next(iter(_by_frame(video, frame_path(confidence_field(name))).values()))
+        }
+    paths = [f"frames.{name}.{label_list}.{attribute}" for attribute in ("label", "index", "confidence")]
+    numbers, *columns = (found[0] or [] for found in video.values(["frames.frame_number", *paths]))
+    confidence: dict[str, dict[int, float]] = defaultdict(dict)
+    for number, *labels in zip(numbers, *columns, strict=True):
+        for label, index, value in zip(*(column or [] for column in labels), strict=True):
+            if value not in (None, []):
+                confidence[f"{label} {index}"][number] = float(np.mean(value))
+    return dict(confidence)
 
 
 def track_evaluations(dataset: fo.Dataset) -> list[str]:
@@ -245,6 +283,8 @@ class _Frames:
 
     @classmethod
     def read(cls, view: SampleCollection, score_field: str) -> _Frames:
+        if not view.has_frame_field(score_field):
+            return cls(*(np.array([]) for _ in range(4)))
         paths = ["id", "metadata.total_frame_count", "frames.frame_number", f"frames.{score_field}"]
         rows = [
             (video, number, (number - 1) / max((length or max(numbers)) - 1, 1), score)

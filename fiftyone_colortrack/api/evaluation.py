@@ -5,79 +5,95 @@ from __future__ import annotations
 import logging
 import math
 import os
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import fiftyone as fo
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 from fiftyone.utils.eval.detection import DetectionResults
 
-from fiftyone_colortrack.api.propagation import check_videos
+from fiftyone_colortrack.api.report import plural
 from fiftyone_colortrack.api.scores import BoxScorer, MaskScorer, PointScorer, Scorer, VideoScores
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import field_name, labelled_frames, seed_fields
+from fiftyone_colortrack.fields import check_videos, field_name, labelled_frames, seed_fields, whole
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 
 logger = logging.getLogger(__name__)
 
+Untracked = Literal["skip", "zero"]
 METRIC_URI = "@colortrack/fiftyone-colortrack/track_scores"
 """Of the plugin's metric, which names and removes the fields of an evaluation."""
-MAIN = ("JF", "J", "F", "PCK10", "PCK20")
+MAIN = ("JF", "J", "F", "HOTA", "MOTA", "IDF1", "PCK10", "PCK20")
 """The scores that matter most, see `Scorer.metrics`."""
 
 
 def evaluate_tracks(
-    view: SampleCollection,
+    samples: SampleCollection | str,
     pred_field: str,
     gt_field: str,
     eval_key: str,
     *,
+    untracked: Untracked = "skip",
     overwrite: bool = False,
     progress: bool | ProgressCallback | None = None,
 ) -> DetectionResults:
-    """Score tracks against ground truth; the scores are shown in the App's Model Evaluation panel.
+    """Score tracks against ground truth. The App shows the scores in its Model Evaluation panel.
 
         results = evaluate_tracks(dataset, "frames.tracks", "frames.ground_truth", "eval")
         results.custom_metrics
 
-    Masks are scored by J, F and J&F as in DAVIS, boxes by J, key points by PCK. Objects are paired by
-    instance or index, not by where they lie. Each video and frame gets its scores in fields `{eval_key}_J`
-    and so on. The usual figures (precision, recall, ...) and matches of `evaluate_detections` are there, too.
+    Masks are scored by J, F, and J&F as in DAVIS, boxes by J (and by HOTA, MOTA, and IDF1 where TrackEval is
+    installed: `pip install 'fiftyone-colortrack[mot]'`), keypoints by PCK. Objects are paired by instance or
+    index, wherever they are in the picture. Each video and frame gets its scores in fields such as `{eval_key}_J`. The
+    figures and matches of `evaluate_detections` are there, too.
+
+    The first frame of a video is not scored, nor are frames in which a person labeled the prediction, frames without
+    ground truth, and frames beyond the end of the video.
 
     Args:
-        view: videos; those without a frame that can be scored are left out
-        pred_field: frame field of detections or key points
-        gt_field: frame field of the same type; frames without labels are not scored
+        samples: videos: a dataset, a view, or the name of a dataset. Videos without a frame to score are left out
+        pred_field: frame field of detections or keypoints
+        gt_field: frame field of the same type
         eval_key: name of the evaluation
+        untracked: `skip` leaves out videos without any labels in `pred_field`; `zero` scores them as lost
         overwrite: replace an evaluation of that name
-        progress: see `propagate`
+        progress: a callback `progress(done, total, message)`; or whether to show a progress bar
 
     Returns:
         FiftyOne's results; `custom_metrics` holds the scores
 
     Raises:
-        ColorTrackError: if the fields cannot be compared, or nothing could be scored
+        ColorTrackError: if the fields cannot be compared, or nothing can be scored
     """
-    check_compared(view, pred_field, gt_field)
-    check_eval_key(view._root_dataset, eval_key, overwrite)
+    if untracked not in get_args(Untracked):
+        raise ColorTrackError(f"untracked is {untracked!r}; choose one of {', '.join(get_args(Untracked))}")
+    samples = check_compared(samples, pred_field, gt_field)
+    dataset = samples._root_dataset
+    check_eval_key(dataset, eval_key, overwrite)
     pred, gt = field_name(pred_field), field_name(gt_field)
-    scorer = _make_scorer(view, pred, gt)
+    left_out = untracked_videos(samples, pred) if untracked == "skip" else []
+    if left_out:
+        logger.warning("%s without labels in frames.%s left out", plural(len(left_out), "video"), pred)
+        samples = samples.exclude(left_out)
+    scorer = _make_scorer(samples, pred, gt)
     with progress_bar(progress, "Scoring") as update:
-        scores = _score_videos(view, scorer, pred, gt, update)
+        scores = _score_videos(samples, scorer, pred, gt, update)
     rows = _rows(scorer)
-    dataset = view._root_dataset
     if eval_key in dataset.list_evaluations():
         dataset.delete_evaluation(eval_key)
-    labelled = view.match_frames(F(gt).exists(), omit_empty=False)
+    labeled = samples.match_frames(F(gt).exists(), omit_empty=False)
+    if beyond := _frames_beyond(samples, gt, scores):
+        labeled = labeled.exclude_frames(beyond, omit_empty=False)
     try:
-        results = labelled.evaluate_detections(
+        results = labeled.evaluate_detections(
             f"frames.{pred}",
             gt_field=f"frames.{gt}",
             eval_key=eval_key,
             classwise=False,
             **({"use_masks": True} if type(scorer) is MaskScorer else {}),
         )
-        results.config.custom_metrics = [METRIC_URI]  # first: by it the fields are found that are deleted
+        results.config.custom_metrics = [METRIC_URI]  # first, because it finds the fields to delete
         results.save_config()
         _attach(dataset, results, rows, scores)
         results.save()
@@ -86,6 +102,23 @@ def evaluate_tracks(
             dataset.delete_evaluation(eval_key)
         raise
     return results
+
+
+def untracked_videos(samples: SampleCollection, pred_field: str) -> list[str]:
+    """The IDs of the videos without any labels in a frame field."""
+    return [id for id, numbers in labelled_frames(samples, pred_field).items() if not numbers]
+
+
+def _frames_beyond(samples: SampleCollection, gt: str, scores: Mapping[str, VideoScores]) -> list[str]:
+    """The IDs of labeled frames beyond the end of their video."""
+    columns = samples.values(["id", "frames.id", "frames.frame_number"])
+    return [
+        frame
+        for id, frames, numbers in zip(*columns, strict=True)
+        if id in scores
+        for frame, number in zip(frames, numbers, strict=True)
+        if number > scores[id].length
+    ]
 
 
 def main_scores(results: DetectionResults) -> dict[str, float | None]:
@@ -110,22 +143,22 @@ def score_fields(samples: SampleCollection, eval_key: str) -> list[str]:
     return fields + [f"frames.{name}" for name in names if samples.has_frame_field(name)]
 
 
-def check_compared(view: SampleCollection, pred_field: str, gt_field: str) -> None:
-    """Raise a ColorTrackError if two frame fields cannot be compared."""
-    check_videos(view)
+def check_compared(samples: SampleCollection | str, pred_field: str, gt_field: str) -> SampleCollection:
+    """The videos, or a ColorTrackError if their two frame fields cannot be compared."""
+    view = check_videos(samples)
     pred, gt = field_name(pred_field), field_name(gt_field)
     types = seed_fields(view)
     for name in (pred, gt):
         if types.get(name) not in (fo.Detections, fo.Keypoints):
             known = ", ".join(f"frames.{n}" for n, t in types.items() if t in (fo.Detections, fo.Keypoints))
             raise ColorTrackError(
-                f"frames.{name} has no detections or key points to compare; fields that have: "
+                f"frames.{name} has no detections or keypoints to compare; fields that have: "
                 f"{known or 'none yet'}"
             )
     if types[pred] is not types[gt]:
         raise ColorTrackError(
             f"frames.{pred} and frames.{gt} are of different types; compare detections with detections, or "
-            "key points with key points"
+            "keypoints with keypoints"
         )
     if pred == gt:
         raise ColorTrackError("the tracks and the ground truth are the same field; choose two")
@@ -133,6 +166,7 @@ def check_compared(view: SampleCollection, pred_field: str, gt_field: str) -> No
         raise ColorTrackError(
             f"frames.{pred} has no labels in these videos; propagate some, or choose another"
         )
+    return view
 
 
 def check_eval_key(dataset: fo.Dataset, eval_key: str, overwrite: bool = False) -> None:
@@ -187,6 +221,7 @@ def _rows(scorer: Scorer) -> dict[str, dict[str, Any]]:
             "per_point": [_or_none(score) for score in per_point.get(metric, [])],
         }
         for i, (metric, label) in enumerate(scorer.metrics.items())
+        if metric in totals
     }
 
 
@@ -203,14 +238,16 @@ def _attach(
     for metric in (row["key"] for row in rows.values()):
         name = f"{results.key}_{metric}"
         dataset.add_sample_field(name, fo.FloatField)
-        dataset.add_frame_field(name, fo.FloatField)
         videos = {id: _or_none(video.video[metric]) for id, video in scores.items()}
+        whole(dataset).set_values(name, videos, key_field="id")
+        if not any(metric in video.frames for video in scores.values()):  # it is one of whole videos
+            continue
+        dataset.add_frame_field(name, fo.FloatField)
         frames = {
             id: {number: _or_none(score) for number, score in video.frames[metric].items()}
             for id, video in scores.items()
         }
-        dataset.set_values(name, videos, key_field="id")
-        dataset.set_values(f"frames.{name}", frames, key_field="id")
+        whole(dataset).set_values(f"frames.{name}", frames, key_field="id")
 
 
 def _or_none(score: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,32 +13,39 @@ import numpy as np
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import ObjectTable, TrackedObject, open_video
-from fiftyone_colortrack.fields.shapes import Size, attribute, paint, points_in_pixels, split
-from fiftyone_colortrack.metrics import PCKScore, point_errors, score_sequence
+from fiftyone_colortrack.fields.shapes import Size, attribute, box_in_pixels, paint, points_in_pixels, split
+from fiftyone_colortrack.metrics import PCKScore, mot, point_errors, score_sequence
 from fiftyone_colortrack.metrics.pck import ALPHAS, Mode
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class VideoScores:
-    """Scores of a video, by metric, and of its frames, by metric and frame number (from 1)."""
+    """Scores of a video, by metric, and of its frames, by metric and frame number (from 1).
+
+    `length` is the number of frames that the video really has.
+    """
 
     video: dict[str, float]
     frames: dict[str, dict[int, float]]
     warnings: list[str]
+    length: int
 
 
 class LabelPair(NamedTuple):
-    """Labels of one frame, by the true object's id."""
+    """Labels of one frame: true and predicted ones by the true object's id, and all predicted ones by their own."""
 
     gt: dict[int, list[fo.Label]]
     pred: dict[int, list[fo.Label]]
+    all_pred: dict[int, list[fo.Label]]
 
 
 class Scorer(ABC):
     """Scores videos one by one, then all together.
 
     A predicted object belongs to the true one with the same instance, else with the same index; where it lies
-    does not matter. Frames that have no ground truth are not scored, nor are those in which a person labelled
+    does not matter. Frames that have no ground truth are not scored, nor are those in which a person labeled
     the prediction (`keyframe=True`), nor the first one.
 
     Args:
@@ -69,7 +77,10 @@ class Scorer(ABC):
             )
         partners = pair_objects(predicted.objects, true.objects)
         frames = (
-            (number, LabelPair(true.labels(frame), predicted.labels(frame, partners)))
+            (
+                number,
+                LabelPair(true.labels(frame), predicted.labels(frame, partners), predicted.labels(frame)),
+            )
             for number, frame in sample.frames.items()
             if number in scored
         )
@@ -79,19 +90,27 @@ class Scorer(ABC):
                 f"{sample.filepath} has nothing to score: frames.{self._gt} holds no {self.measured}"
             )
         lost = len(predicted.objects) - len(partners)
-        warning = f"{lost} of {len(predicted.objects)} predicted objects are not in the ground truth"
-        return VideoScores(scores, frame_scores, [warning] if lost else [])
+        warnings = []
+        if lost:
+            warnings.append(
+                f"{lost} of {len(predicted.objects)} predicted objects are not in the ground truth"
+            )
+        if beyond := sorted(number for number in true.ids if number > len(video)):
+            warnings.append(
+                f"frame {beyond[0]} has ground truth, but the video ends with frame {len(video)}: not scored"
+            )
+        return VideoScores(scores, frame_scores, warnings, len(video))
 
     @abstractmethod
     def totals(self) -> dict[str, float]:
         """Scores of all videos, by metric, where at least one was scored."""
 
     def per_point(self) -> dict[str, list[float]]:
-        """Scores of each key point over all videos, by metric; NaN for points that were never scored."""
+        """Scores of each keypoint over all videos, by metric; NaN for points that were never scored."""
         return {}
 
     def _is_scored(self, number: int, length: int) -> bool:
-        return number > 1
+        return 1 < number <= length
 
     @abstractmethod
     def _score(
@@ -127,12 +146,13 @@ class MaskScorer(Scorer):
         scores = np.array(list(per_object.values()))  # frame x object x (J, F)
         self._objects += list(scores.mean(0))
         per_frame = {number: self._named(values.mean(0)) for number, values in per_object.items()}
-        by_metric = {name: {n: values[name] for n, values in per_frame.items()} for name in self.metrics}
-        return self._named(scores.mean((0, 1))), by_metric
+        named = self._named(scores.mean((0, 1)))
+        by_metric = {name: {n: values[name] for n, values in per_frame.items()} for name in named}
+        return named, by_metric
 
     def _frame_scores(self, labels: LabelPair, ids: Sequence[int], canvas: Size) -> np.ndarray:
         """(J, F) of each object in one frame."""
-        gt, pred = (self._paint(by_id, canvas) for by_id in labels)
+        gt, pred = (self._paint(by_id, canvas) for by_id in (labels.gt, labels.pred))
         found = score_sequence([pred], [gt], scored=[0])
         rows = []
         for id in ids:
@@ -152,9 +172,32 @@ class MaskScorer(Scorer):
 
 
 class BoxScorer(MaskScorer):
-    """J of filled boxes; masks are not looked at, and boxes have no contours that F could measure."""
+    """J of filled boxes; HOTA, MOTA, and IDF1 where TrackEval is installed.
 
-    metrics: ClassVar = {"J": "J of boxes"}
+    Masks are ignored, and boxes have no contours that F could measure. HOTA, MOTA, and IDF1 pair objects by
+    themselves, wherever their boxes overlap, and belong to whole videos.
+    """
+
+    metrics: ClassVar = {"J": "J of boxes", **{name: name for name in mot.METRICS}}
+
+    def __init__(self, gt: str, pred: str) -> None:
+        super().__init__(gt, pred)
+        self._mot = mot.MOTScorer() if mot.is_available() else None
+        if self._mot is None:
+            logger.info("HOTA, MOTA, and IDF1 need TrackEval: pip install 'fiftyone-colortrack[mot]'")
+
+    def totals(self) -> dict[str, float]:
+        return super().totals() | (self._mot.totals() if self._mot else {})
+
+    def _score(
+        self, frames: Iterable[tuple[int, LabelPair]], objects: Mapping[int, TrackedObject], canvas: Size
+    ) -> tuple[dict[str, float], dict[str, dict[int, float]]]:
+        pairs = list(frames)
+        video, per_frame = super()._score(pairs, objects, canvas)
+        if video and self._mot:
+            sides = ([labels.gt for _, labels in pairs], [labels.all_pred for _, labels in pairs])
+            video |= self._mot.add(*([_boxes(by_id, canvas) for by_id in side] for side in sides))
+        return video, per_frame
 
     def _paint(self, by_id: dict[int, list[fo.Label]], canvas: Size) -> np.ndarray:
         boxes = {
@@ -165,6 +208,17 @@ class BoxScorer(MaskScorer):
 
     def _named(self, scores: np.ndarray) -> dict[str, float]:
         return {"J": float(scores[0])}
+
+
+def _boxes(by_id: Mapping[int, list[fo.Label]], canvas: Size) -> dict[int, np.ndarray]:
+    """The box around all parts of each object."""
+    boxes = {}
+    for id, labels in by_id.items():
+        parts = [box for label in labels if (box := box_in_pixels(label, canvas)) is not None]
+        if parts:
+            low, high = np.min(parts, 0)[:2], np.max(parts, 0)[2:]
+            boxes[id] = np.concatenate([low, high])
+    return boxes
 
 
 class PointScorer(Scorer):

@@ -1,4 +1,4 @@
-"""Training on one's own videos: from a view, a folder or files to a model that is found by its name.
+"""Training on your own videos: from samples, a folder, or files to a model that is found by its name.
 
 Importing this module does not import torch.
 """
@@ -11,181 +11,211 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
+import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 
 from fiftyone_colortrack.api.films import FILM_FIELDS, FilmKind
 from fiftyone_colortrack.api.report import duration
 from fiftyone_colortrack.datasets import ENCODED
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.model.weights import add_model, check_name, find_model, home
-from fiftyone_colortrack.training import TrainingData
+from fiftyone_colortrack.model.weights import RANDOM, add_model, check_name, find_model, home
+from fiftyone_colortrack.progress import ProgressCallback, progress_bar
+from fiftyone_colortrack.settings import check_allowed
+from fiftyone_colortrack.training import Recipe, TrainingData
+from fiftyone_colortrack.training.checkpoint import CHECKPOINT
 from fiftyone_colortrack.training.data import IMAGE_SEQUENCE_RATE, MAX_RATE, SHORT_SIDE
 from fiftyone_colortrack.video import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
+    from fiftyone_colortrack.model.colorizer import Embedder
     from fiftyone_colortrack.training import TrainResult
 
 PathLike = str | os.PathLike[str]
 Source: TypeAlias = SampleCollection | TrainingData | PathLike | Iterable[PathLike | Sequence[PathLike]]
 
 STEPS = 1000
-NOTHING = "nothing"  # what forms and commands call random first weights
-SHOWN_STEPS = 20  # over so many steps the loss that is shown is averaged
-READING = 0.1  # share of the bar for files to decode, which comes before the steps
+AVERAGED_STEPS = 20  # of the loss that is reported
 _FILM = re.compile(rf"-({'|'.join(get_args(FilmKind))})-[0-9a-f]{{8}}\.mp4$")
 
 
-@dataclass(frozen=True)
-class TrainProgress:
-    """Where a run is: `done` of `total` steps, or, where `file` names the last one, of files to decode.
-
-    Attributes:
-        numbers: of this step: its losses, and scores where there are new ones
-        loss: mean of the last steps
-        seconds_left: estimated from the steps so far; None until there are two
-    """
-
-    done: int
-    total: int
-    file: str = ""
-    numbers: dict[str, float] | None = None
-    loss: float = 0.0
-    seconds_left: float | None = None
-
-    @property
-    def fraction(self) -> float:
-        """Share of the whole run, which never falls: first files, then steps."""
-        share = self.done / self.total if self.total else 0.0
-        return READING * share if self.numbers is None else READING + (1 - READING) * share
-
-    def __str__(self) -> str:
-        if self.numbers is None:
-            return f"reading frames, file {self.done} of {self.total}: {self.file}"
-        text = f"training step {self.done} of {self.total}, loss {self.loss:.3g}"
-        return text if self.seconds_left is None else f"{text}, {duration(self.seconds_left)} left"
-
-
 def train(
-    source: Source,
-    name: str | None,
+    samples: Source,
     *,
-    init: str | None = "fast",
+    images: PathLike | Iterable[PathLike] = (),
+    name: str | None = None,
+    out_dir: str | Path | None = None,
     preset: str | None = None,
     steps: int = STEPS,
-    exclude: Iterable[str] = (),
-    out_dir: PathLike | None = None,
+    init: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    progress: Callable[[TrainProgress], None] | None = None,
-    **options: Any,
+    exclude: Iterable[str] = (),
+    seed: int = 0,
+    device: str | None = None,
+    recipe: Recipe | None = None,
+    evaluate: Callable[[Embedder], dict[str, float]] | None = None,
+    evaluate_every: int = 1000,
+    cache_dir: str | Path | None = None,
+    cache_budget: float = 8.0,
+    progress: bool | ProgressCallback | None = None,
+    on_numbers: Callable[[int, dict[str, float]], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> TrainResult:
-    """Train a tracker on videos and photographs, without labels, and give it a name.
+    """Train a tracker on videos and images, without labels, and give it a name.
 
-        train(dataset, "mine", steps=500)
-        propagate(dataset, "frames.seed", "frames.tracks", model="mine")
+        train("my-videos", name="mine", steps=500)
+        propagate("my-videos", "frames.seed", "frames.tracks", model="mine")
 
-    The model is then among those of `list_models`, of the command `colortrack` and of the App's forms. Files
-    that cannot be read, such as those that are not there, are left out and named in the result; so are films
-    that this program made.
+    Afterward, `list_models`, the `colortrack` command, and the forms in the App offer the model. Files that
+    cannot be read are skipped and listed in the result. Videos that this package made are ignored.
 
     Args:
-        source: a dataset or view of videos or photographs, grouped ones included (a dynamic group of images
-            is a video), a folder that is searched to any depth, a list of files (a list in it is a video of
-            images), or collected `TrainingData`
-        name: of the model: letters, digits, - and _; None only writes its weights to `out_dir`
-        init: the model to start from; None starts from nothing, which takes far more videos and steps; a
-            resumed run keeps its own
-        preset: `fast` or `paper`; by default that of `init`, or `fast`
-        steps: how many batches; a resumed run counts its earlier ones
-        exclude: names of files that are left out, with or without suffix
-        out_dir: folder of the run, which is left as it is; without it a folder of this program is used, of
-            which only the logs stay when the run has come to its end
-        resume: continue a run of this name, or in this folder, that was stopped or killed, with the same
-            files
-        overwrite: replace a model of this name, and a run of it that was stopped
-        progress: called after every file that is decoded and every step
-        options: see `training.fit`: `seed`, `device`, `recipe`, `stop`, `evaluate`, `cache_budget` and others
+        samples: what to train on: a dataset or view of videos or images, the name of a dataset, a folder that
+            is searched to any depth, a list of files (a list within it is a video of images), or
+            `TrainingData`. In grouped datasets all slices count; a dynamic group of images is a video
+        images: a folder of more images, or a list of image files
+        name: of the model: letters, digits, - and _. Without a name, the weights stay in `out_dir`
+        out_dir: folder of the run, for checkpoint, logs, and weights. By default a folder in
+            `~/.fiftyone-colortrack/runs`, of which only the logs are kept after the last step
+        preset: `fast` or `paper`. Default: that of `init`, or `fast`
+        steps: number of steps, including those of a run that is resumed
+        init: the model to start from: a name, a weights file, or `random` for random weights, which take many
+            videos and hours. Default: the shipped model of the preset. A resumed run keeps its own
+        resume: continue the run of this name, or in this folder, if it was stopped. The files must be the
+            same
+        overwrite: replace the model of this name, and its run if it was stopped
+        exclude: names of files to leave out, with or without suffix
+        seed: of everything that is drawn at random
+        device: `cpu`, `cuda`, or one of several GPUs such as `cuda:1`. Default: the GPU, if there is one
+        recipe: all other numbers of the training, see `Recipe`. Default: that of the preset
+        evaluate: called with the network before the first step, every `evaluate_every` steps, and after the
+            last one. Returns scores by name
+        evaluate_every: steps between two evaluations
+        cache_dir: where decoded frames are kept. Default: in the folder of the run. Runs may share it
+        cache_budget: maximum size of the decoded frames, in GiB
+        progress: a callback, or whether to show a bar. None follows `fiftyone.config.show_progress_bars`
+        on_numbers: called after each step with the number of steps done, and its losses and new scores
+        stop: asked after each file and each step whether to stop. A stopped run can be resumed
 
     Returns:
-        What the run did; `weights` is the model's file
+        What the run did. `model` is what `propagate` takes as its model, and `weights` is the model's file
 
     Raises:
-        ColorTrackError: if there is nothing to train on, the name cannot be had, or a run of this name was
-            stopped and is neither resumed nor replaced, or began with something else
+        ColorTrackError: if there is nothing to train on; if the name or folder is taken, and neither `resume`
+            nor `overwrite` is set; if the run began with something else; or as described for `training.fit`
+        KeyboardInterrupt: on Ctrl-C, after the step in hand. A checkpoint is kept
     """
     from fiftyone_colortrack.training import fit
 
     if name is None and out_dir is None:
-        raise ColorTrackError("where to? Give the model a name, or the run a folder (out_dir)")
+        raise ColorTrackError("give the model a name (name), or the run a folder (out_dir)")
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise ColorTrackError(f"the number of steps (steps) must be a positive whole number, not {steps!r}")
     first_process = int(os.environ.get("RANK", 0)) == 0  # under torchrun
     if first_process and name is not None:
         check_name(name, overwrite or (resume and is_unfinished(name)))
-    data = source if isinstance(source, TrainingData) else collect(source, exclude)
+    for folder in (out_dir, cache_dir):
+        if folder:
+            check_allowed(folder)
+    random = str(init) == RANDOM
+    preset = preset or ("fast" if random or init is None else find_model(init).preset)
+    data = collect(samples, images, exclude)
     out = Path(out_dir) if out_dir else run_folder(str(name))
-    if first_process and name and not out_dir and not resume and is_unfinished(name):
-        if not overwrite:
-            raise ColorTrackError(
-                f"a run of {name} was stopped; continue it (resume), or start it anew (overwrite)"
-            )
-        shutil.rmtree(out)
-    clock = _Clock(progress or (lambda _: None))
-    result = fit(
-        data,
-        preset or (find_model(init).preset if init else "fast"),
-        steps=steps,
-        out_dir=out,
-        init=init,
-        resume=resume,
-        on_file=clock.file,
-        on_step=clock.step,
-        **options,
-    )
-    if not first_process or result.stopped or name is None:
+    with progress_bar(progress, "Training") as update:
+        losses: deque[float] = deque(maxlen=AVERAGED_STEPS)
+        began: tuple[int, float] | None = None  # the first step of this call, and its time
+
+        def on_step(done: int, total: int, numbers: dict[str, float]) -> None:
+            nonlocal began
+            now = time.perf_counter()
+            began = began or (done, now)
+            losses.append(numbers["loss"])
+            message = f"Step {done:,} of {total:,}, loss {sum(losses) / len(losses):.3g}"
+            if done > began[0]:
+                message += f", {duration((now - began[1]) / (done - began[0]) * (total - done))} left"
+            if on_numbers:
+                on_numbers(done, numbers)
+            update(done, total, message)
+
+        result = fit(
+            data,
+            preset,
+            steps=steps,
+            out_dir=out,
+            init=preset if init is None else init,
+            resume=resume,
+            overwrite=overwrite,
+            seed=seed,
+            device=device,
+            recipe=recipe,
+            on_file=lambda done, total, file: update(0, steps, f"Reading file {done} of {total}: {file}"),
+            on_step=on_step,
+            stop=stop,
+            evaluate=evaluate,
+            evaluate_every=evaluate_every,
+            cache_dir=cache_dir,
+            cache_budget=cache_budget,
+        )
+    if not first_process or result.weights is None or name is None:
         return result
-    result = replace(result, weights=add_model(result.weights, name, overwrite=True))
+    result = replace(result, model=name, weights=add_model(result.weights, name, overwrite=True))
     if not out_dir:
-        _keep_logs(out)
+        for entry in out.iterdir():
+            if entry.is_file():
+                entry.unlink()
+            elif entry.name != "logs":
+                shutil.rmtree(entry)
     return result
 
 
-def collect(source: Source, exclude: Iterable[str] = ()) -> TrainingData:
-    """The files of a source, see `train`; they are not opened.
+def collect(
+    samples: Source, images: PathLike | Iterable[PathLike] = (), exclude: Iterable[str] = ()
+) -> TrainingData:
+    """List the files to train on, see `train`; they are not opened.
 
     Raises:
-        ColorTrackError: if it has no videos and no photographs
+        ColorTrackError: if there are no videos and no images, or no such dataset or folder
     """
-    if isinstance(source, TrainingData):
-        return source
-    if isinstance(source, SampleCollection):
-        videos, images = _files_of_view(source)
-        if not videos and not images:
-            raise ColorTrackError(
-                "there is nothing to train on: no videos and no photographs but films of this program"
-            )
-        return TrainingData.collect(videos, images, exclude)
-    if isinstance(source, (str, os.PathLike)):
-        return TrainingData.collect(source, source, exclude)
-    entries = list(source)
-    photographs = [e for e in entries if isinstance(e, (str, os.PathLike)) and _is_image(e)]
-    return TrainingData.collect([e for e in entries if e not in photographs], photographs, exclude)
+    if isinstance(samples, TrainingData):
+        return samples
+    if isinstance(samples, str) and fo.dataset_exists(samples):
+        samples = fo.load_dataset(samples)
+    videos: Any
+    found: list[Any]
+    if isinstance(samples, SampleCollection):
+        videos, found = _files_of_view(samples)
+    elif isinstance(samples, (str, os.PathLike)):
+        if not os.path.isdir(samples):
+            raise ColorTrackError(f"there is no dataset and no folder {os.fspath(samples)!r} to train on")
+        check_allowed(samples)
+        videos = samples
+        found = [] if images else list(TrainingData.list_images(samples))
+    else:
+        entries = list(samples)
+        found = [e for e in entries if isinstance(e, (str, os.PathLike)) and _is_image(e)]
+        videos = [e for e in entries if e not in found]
+    if isinstance(images, (str, os.PathLike)):
+        check_allowed(images)
+        images = TrainingData.list_images(images)
+    return TrainingData.collect(videos, [*found, *images], exclude)
 
 
 def run_folder(name: str) -> Path:
-    """Where a model's run keeps what it needs: checkpoint, decoded frames, logs."""
+    """Folder of a named model's run: checkpoint, decoded frames, and logs."""
     return home() / "runs" / name
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether a run of this name was stopped, or killed, and can be resumed."""
-    return any(run_folder(name).glob("*.ckpt"))
+    """Whether a run of this name was stopped or killed, and can be resumed."""
+    return (run_folder(name) / CHECKPOINT).exists()
 
 
 def decoded_bytes(view: SampleCollection) -> int | None:
-    """About how much the decoded frames of a view's files take; None if no sample has metadata."""
+    """Estimated size of the decoded frames of a view; None if no sample has metadata."""
     sizes = [size for part in _flat_views(view) for size in _frame_bytes(part)]
     known = [size for size in sizes if size is not None]
     return round(sum(known) / len(known) * len(sizes)) if known else None
@@ -195,7 +225,9 @@ def _files_of_view(view: SampleCollection) -> tuple[list[Any], list[str]]:
     videos: dict[Any, None] = {}
     images: dict[str, None] = {}
     if view._is_clips:
-        raise ColorTrackError("clips are parts of videos; choose a dataset or view of the videos themselves")
+        raise ColorTrackError(
+            "a view of clips cannot be used for training; choose a dataset or view of whole videos"
+        )
     if view._is_dynamic_groups:
         groups = (tuple(group.values("filepath")) for group in view.iter_dynamic_groups())
         return list(dict.fromkeys(groups)), []
@@ -206,7 +238,7 @@ def _files_of_view(view: SampleCollection) -> tuple[list[Any], list[str]]:
 
 
 def _flat_views(view: SampleCollection) -> Iterator[SampleCollection]:
-    """The videos and the images of a view, without this program's own films."""
+    """The videos and the images of a view, without videos that this package made."""
     kinds = {view.media_type}
     if view.media_type == "group" and not view._is_dynamic_groups:
         kinds = set(view.group_media_types.values())
@@ -217,7 +249,7 @@ def _flat_views(view: SampleCollection) -> Iterator[SampleCollection]:
 
 
 def _frame_bytes(view: SampleCollection) -> Iterator[int | None]:
-    """Size of the decoded frames of every sample."""
+    """Size of the decoded frames of each sample; None without metadata."""
     if view.media_type == "image":
         for size in zip(*view.values(["metadata.width", "metadata.height"]), strict=True):
             yield _picture_bytes(*size) if all(size) else None
@@ -233,39 +265,10 @@ def _picture_bytes(width: int, height: int) -> int:
 
 
 def _is_film(path: str) -> bool:
-    """Whether a file is named as the films of `films_iter`, such as one that was imported with its folder."""
+    """Whether a file has the name of a video that this package made, such as one of an imported folder."""
     folder, name = os.path.split(path)
     return os.path.basename(folder) == ENCODED and _FILM.search(name) is not None
 
 
 def _is_image(path: PathLike) -> bool:
     return Path(path).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _keep_logs(run: Path) -> None:
-    for entry in run.iterdir():
-        if entry.is_dir() and entry.name != "logs":
-            shutil.rmtree(entry)
-        elif entry.is_file():
-            entry.unlink()
-
-
-class _Clock:
-    """Turns the callbacks of `fit` into progress, with the mean loss and the time left."""
-
-    def __init__(self, report: Callable[[TrainProgress], None]) -> None:
-        self._report = report
-        self._losses: deque[float] = deque(maxlen=SHOWN_STEPS)
-        self._first: tuple[int, float] | None = None  # step and its time
-
-    def file(self, done: int, total: int, name: str) -> None:
-        self._report(TrainProgress(done, total, file=name))
-
-    def step(self, done: int, total: int, numbers: dict[str, float]) -> None:
-        now = time.perf_counter()
-        self._losses.append(numbers["loss"])
-        self._first = self._first or (done, now)
-        first, began = self._first
-        left = (now - began) / (done - first) * (total - done) if done > first else None
-        loss = sum(self._losses) / len(self._losses)
-        self._report(TrainProgress(done, total, numbers=numbers, loss=loss, seconds_left=left))

@@ -166,6 +166,10 @@ class Embedder(nn.Module):
         """This network with what tracks points best, where that differs from what tracks masks best."""
         return self
 
+    def for_all_cells(self) -> Embedder:
+        """This network for a softmax over all cells, if that needs other embeddings than a few matches do."""
+        return self
+
     @property
     def device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
@@ -248,7 +252,7 @@ class FastEmbedder(Embedder):
     POINTS_LAB_WEIGHT, POINTS_TEMPERATURE = 0.5, 0.02
 
     def __init__(
-        self, channels: int = 128, stride: int = 8, lab_weight: float = 0.82, lab_tolerance: float = 0.07
+        self, channels: int = 128, stride: int = 8, lab_weight: float = 0.82, lab_tolerance: float = 0.04
     ) -> None:
         super().__init__()
         if not 0 <= lab_weight < 1:
@@ -338,7 +342,8 @@ def positions(features: Tensor) -> Tensor:
 class PaperEmbedder(Embedder):
     """The published network: grey input, ResNet-18 without pooling, position channels, 3-D head, 64 channels.
 
-    The published affinity is a plain dot product, in which the embeddings' lengths count.
+    The published affinity is a plain dot product over all cells, in which the lengths of embeddings count. Where
+    labels are copied from a few matches, cosine similarity at a small temperature tracks better (docs/recipes.md).
 
     Args:
         colors: number of ab clusters in the palette that is stored with the weights.
@@ -347,9 +352,8 @@ class PaperEmbedder(Embedder):
     preset = "paper"
     name = "paper"
     stride = 8
-    unit_length = False
-    temperature = 0.5
-    input_size = 240
+    temperature = 0.01
+    input_size = 240  # it was trained on frames of this size
 
     palette: Tensor
 
@@ -359,6 +363,11 @@ class PaperEmbedder(Embedder):
         self.trunk = PaperTrunk()
         self.head = ClipHead(self.trunk.channels, dim)
         self.register_buffer("palette", torch.zeros(colors, 2))
+
+    def for_all_cells(self) -> Embedder:
+        published = copy(self)  # of the same weights
+        published.unit_length, published.temperature = False, 0.5
+        return published
 
     def forward(self, lab: Tensor, length: int = 1) -> Tensor:
         """Clips of `length` frames `[B * length, 3, H, W]`, seen in grey -> `[B * length, dim, h, w]`."""

@@ -1,4 +1,4 @@
-"""Weights in safetensors files with metadata: save, load, list. Listing needs no torch."""
+"""Weights in safetensors files with metadata: save, load, list. Listing does not import torch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 import os
 import re
 import shutil
-import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).parent / "shipped"
 _FORMAT = "fiftyone-colortrack"
 _SUFFIX = ".safetensors"
-_MAX_HEADER = 10**7
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _BASELINES = ("identity", "flow", "raft")  # as in `tracking.config`, which this room does not see
 _NO_WEIGHTS = ("lab", *_BASELINES)
+RANDOM = "random"
+"""As the first weights of training: random ones."""
 _TRAITS = (
     "preset",
     "stride",
@@ -37,14 +39,23 @@ _TRAITS = (
     "lab_weight",
     "lab_tolerance",
 )
-"""What a model's tracks depend on beside its weights."""
+"""What a model's tracks depend on, besides its weights."""
+_LIMITS = {"temperature": (1e-6, 1e3), "lab_weight": (0.0, 0.999), "lab_tolerance": (0.0, 2.0)}
+"""Limits of numbers in the metadata, options included."""
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a model without loading it.
+    """What is known about a model without loading it.
 
-    `path` is None for a model that needs no weights; `sha256` is the hash that its file has of its contents.
+    Attributes:
+        name: name for `load_model`
+        preset: `fast`, `paper`, or `lab`; empty if the file cannot be read
+        description: one line for people
+        path: the weights file; None for a model without weights
+        scores: of the model, by name
+        metadata: all that the file says, these included
+        sha256: hash of weights and metadata, as the file states it
     """
 
     name: str
@@ -60,50 +71,63 @@ _LAB = ModelInfo("lab", "lab", "No network: raw Lab pixels, the baseline")
 
 
 def home() -> Path:
-    """The folder of this user's own models: `$FIFTYONE_COLORTRACK_HOME`, or `~/.fiftyone-colortrack`."""
+    """Folder of your models and runs: `$FIFTYONE_COLORTRACK_HOME`, or `~/.fiftyone-colortrack`."""
     return Path(os.environ.get("FIFTYONE_COLORTRACK_HOME") or Path.home() / ".fiftyone-colortrack")
 
 
 def user_models_dir() -> Path:
-    """Where a trained model must lie, as `NAME.safetensors`, to be found by its name."""
+    """Folder of trained models that are found by name, as `NAME.safetensors`."""
     return home() / "models"
 
 
 def check_name(name: str, overwrite: bool = False) -> None:
-    """Raises ColorTrackError if `add_model` must not give a model this name."""
-    if not _NAME.fullmatch(name):
-        raise ColorTrackError(f"{name!r} is no name for a model; use letters, digits, - and _")
-    if name in _NO_WEIGHTS or (SHIPPED / f"{name}{_SUFFIX}").exists():
-        raise ColorTrackError(f"{name} is a model that comes with this package; choose another name")
+    """Raises ColorTrackError if a model cannot have this name, or another one has it."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ColorTrackError(f"{name!r} is not a valid name for a model; use letters, digits, - and _")
+    if name in (*_NO_WEIGHTS, RANDOM) or (SHIPPED / f"{name}{_SUFFIX}").exists():
+        raise ColorTrackError(f"{name} is a name that this package uses; choose another name")
     if not overwrite and (user_models_dir() / f"{name}{_SUFFIX}").exists():
-        raise ColorTrackError(f"a model {name} exists; replace it (overwrite), or choose another name")
+        raise ColorTrackError(f"the model {name} exists; replace it (overwrite), or choose another name")
 
 
 def add_model(weights: str | os.PathLike[str], name: str, overwrite: bool = False) -> Path:
-    """Puts a copy of a weights file among the user's models, where it is found by its name; returns its path.
+    """Copy a weights file to your models, where it is found by its name.
+
+    Returns:
+        The path of the copy
 
     Raises:
-        ColorTrackError: see `check_name`; also if the file holds no weights of this program.
+        ColorTrackError: see `check_name`; also if the file holds no weights, or cannot be copied
     """
     check_name(name, overwrite)
     read_info(Path(weights))
     path = user_models_dir() / f"{name}{_SUFFIX}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    shutil.copyfile(weights, temporary)
-    os.replace(temporary, path)
+    _write(path, lambda unfinished: shutil.copyfile(weights, unfinished))
     return path
 
 
-def list_models() -> list[ModelInfo]:
-    """All models that `load_model` knows by name: shipped ones, the user's own, and `lab`.
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file under another name, then put it in place. An error leaves nothing behind."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(unfinished)
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise ColorTrackError(f"cannot write {path.name} to {path.parent}: {error.strerror}") from error
+    finally:
+        if unfinished.exists():
+            unfinished.unlink()
 
-    A user's file that cannot be read is listed with that as its description. A user's model never hides a
-    shipped one.
+
+def list_models() -> list[ModelInfo]:
+    """List all models that `load_model` knows by name: the shipped ones, your own, and `lab`.
+
+    A file of yours that cannot be read is listed, with the reason as its description.
     """
     models: dict[str, ModelInfo] = {}
     for folder in (SHIPPED, user_models_dir()):
-        for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        for path in sorted(folder.glob(f"[!.]*{_SUFFIX}")):
             try:
                 info = read_info(path)
             except ColorTrackError as error:
@@ -114,66 +138,69 @@ def list_models() -> list[ModelInfo]:
 
 
 def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **options: Any) -> Embedder:
-    """Loads a model for tracking: in evaluation mode, in float32, its weights checked against their hash.
+    """Load a model for tracking: in evaluation mode, in float32.
 
     Args:
-        name: `lab`, a model of `list_models`, or the path of a `.safetensors` file.
-        device: torch device; default: the GPU (CUDA, or Apple's) if there is one, else the CPU.
-        options: options of the preset, such as `stride=4` for `fast`.
+        name: `lab`, a model of `list_models`, or the path of a `.safetensors` file
+        device: torch device. Default: the GPU (CUDA or Apple's) if there is one, else the CPU
+        options: options of the preset, such as `stride=4` for `fast`
 
     Raises:
-        ColorTrackError: if there is no such model, its file is damaged or of another program, or the device
-            cannot be used.
+        ColorTrackError: if there is no such model, its file is damaged or not of this package, its weights
+            are not finite, or the device cannot be used
     """
     from fiftyone_colortrack.model.presets import build
 
     device = usable(device or best_device())
     if str(name) == "lab":
-        model, source = build("lab", **options), "lab"
+        model, source = build("lab", **options), ("", "lab")
     else:
-        info = find_model(name)
-        model, source = _with_weights(info, options), info.sha256
+        model, source = _with_weights(find_model(name), options)
     model.eval().requires_grad_(False)
     if not options:
-        model.loaded_as = _state(model), source
+        model.loaded_as = source[0] + _traits(model), source[1]
     return model.to(device)
 
 
-def _with_weights(info: ModelInfo, options: dict[str, Any]) -> Embedder:
+def _with_weights(info: ModelInfo, options: dict[str, Any]) -> tuple[Embedder, tuple[str, str]]:
+    """The model, and the facts and the hash of its file."""
     import torch
 
     from fiftyone_colortrack.model.presets import build
 
-    tensors = _read_tensors(info)
+    tensors, facts = _read_tensors(info)
     try:
         model = build(info.preset, **{**info.metadata.get("options", {}), **options})
-        model.load_state_dict({key: value.float() for key, value in tensors.items()})
+        model.load_state_dict(tensors)
     except RuntimeError as error:
         raise ColorTrackError(
             f"{info.path} does not fit preset {info.preset!r} of version {__version__}: {error}"
         ) from error
     model.name = info.name
     model.temperature = info.metadata.get("temperature", model.temperature)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(memory_format=torch.channels_last), (facts, info.sha256)  # type: ignore[call-overload]
 
 
 def fingerprint(model: str | Embedder) -> str:
-    """Changes with all that tracks depend on in a model: weights, options, temperature; not with its name.
+    """A hash that changes with all that tracks depend on in a model: weights, options, and temperature.
 
-    That of a name is read from the header of its file, so that forms can ask for it. A model that was loaded
-    by name, without options, has the same one as long as nothing in it is changed.
+    A model's name does not count. For a name, the hash is read from the file. A model that was loaded
+    by name, without options, has the same one until something in it is changed.
     """
     if isinstance(model, str):
         return model if model in _NO_WEIGHTS else find_model(model).sha256
-    state = _state(model)
-    at_first, source = model.loaded_as or ("", "")
-    return source if state == at_first else state
+    traits = _traits(model)
+    state = {key: value.cpu() for key, value in model.state_dict().items()}
+    key, source = model.loaded_as or ("", "")
+    if key.endswith(traits):
+        saved = {name: _compact(value) for name, value in state.items()}
+        if not state or _digest(saved, key.removesuffix(traits)) == source:
+            return source
+    return _digest(state, traits)
 
 
-def _state(model: Embedder) -> str:
-    """A hash of a model as it is in memory."""
-    traits = [type(model).__qualname__, *(getattr(model, name) for name in _TRAITS)]
-    return _digest({key: value.cpu() for key, value in model.state_dict().items()}, repr(traits))
+def _traits(model: Embedder) -> str:
+    return repr([type(model).__qualname__, *(getattr(model, name) for name in _TRAITS)])
 
 
 def usable(device: Any) -> torch.device:
@@ -197,47 +224,58 @@ def best_device() -> str:
 
 
 def find_model(name: str | os.PathLike[str]) -> ModelInfo:
-    """Resolves a model's name, or the path of its file; raises ColorTrackError if there is none."""
+    """Find a model by its name, or by the path of its file; raises ColorTrackError if there is none."""
     if str(name).endswith(_SUFFIX):
         return read_info(Path(name))
-    for info in list_models():
-        if info.name == str(name):
-            return info if info.path is None else read_info(info.path)
+    if str(name) == "lab":
+        return _LAB
+    for folder in (SHIPPED, user_models_dir()):
+        path = folder / f"{name}{_SUFFIX}"
+        if path.parent == folder and path.exists():
+            return read_info(path)
     known = ", ".join(info.name for info in list_models())
     raise ColorTrackError(
-        f"there is no model {str(name)!r}; known models: {known}, and for tracking the baselines "
-        f"{', '.join(_BASELINES)}; own models are looked for in {user_models_dir()}, or give the path of a "
-        f"{_SUFFIX} file"
+        f"there is no model {str(name)!r}; known models: {known}, and the baselines {', '.join(_BASELINES)}. "
+        f"Models of your own are in {user_models_dir()}, or pass the path of a {_SUFFIX} file"
     )
 
 
 def save_model(model: Embedder, path: str | os.PathLike[str], **metadata: Any) -> Path:
-    """Writes weights in fp16, float32 where that is too small for them, with their metadata, atomically.
+    """Write weights with metadata, in half precision except for values that it cannot represent.
 
     Args:
-        path: the file to write, ending in `.safetensors`.
-        metadata: what a user should know, as JSON values; `description` (str), `scores` (dict of floats),
-            `temperature` and `options` (of the preset) have a meaning, others (steps, data, ...) are kept.
+        model: the network
+        path: the file, ending in `.safetensors`; it is replaced
+        metadata: JSON values. `description` (str), `scores` (numbers by name), `temperature`, and `options`
+            (of the preset) have a meaning; others, such as the number of steps, are kept
+
+    Returns:
+        The path
+
+    Raises:
+        ColorTrackError: if a weight is not finite, or the file cannot be written. Nothing is left then
     """
-    import torch
     from safetensors.torch import save
 
     path = Path(path)
     tensors = {key: _compact(value.detach().cpu()) for key, value in model.state_dict().items()}
-    if not all(torch.isfinite(value).all() for value in tensors.values()):
-        raise ColorTrackError(f"the weights for {path} hold values that are not finite; nothing was written")
+    _check_finite(tensors, path)
     header = {"preset": model.preset, "version": __version__, **metadata}
     facts = json.dumps(header)
-    strings = {"format": _FORMAT, "sha256": _digest(tensors, facts), "colortrack": facts}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(save(tensors, strings))
-    os.replace(temporary, path)
+    data = save(tensors, {"format": _FORMAT, "sha256": _digest(tensors, facts), "colortrack": facts})
+    _write(path, lambda unfinished: unfinished.write_bytes(data))
     return path
 
 
+def _check_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    import torch
+
+    if not all(torch.isfinite(value).all() for value in tensors.values()):
+        raise ColorTrackError(f"the weights {path} hold values that are not finite; train them again")
+
+
 def _compact(value: torch.Tensor) -> torch.Tensor:
-    """Half precision, but for what is too large for it, such as variances of unbounded features."""
+    """In half precision, except for values too large for it, such as variances of unbounded features."""
     import torch
 
     fits = value.is_floating_point() and bool((value.abs() <= torch.finfo(torch.half).max).all())
@@ -245,65 +283,90 @@ def _compact(value: torch.Tensor) -> torch.Tensor:
 
 
 def read_info(path: Path) -> ModelInfo:
-    """Reads a weights file's metadata; raises ColorTrackError if it is not one of this program's."""
-    strings = _read_header(path).get("__metadata__")
-    if not isinstance(strings, dict) or strings.get("format") != _FORMAT:
-        raise ColorTrackError(f"{path} holds no weights of this program; train some with `colortrack train`")
+    """Read the metadata of a weights file.
+
+    Raises:
+        ColorTrackError: if the file is missing, damaged, or not of this package, or its metadata are invalid
+    """
+    strings = _read_strings(path)
     try:
         metadata = json.loads(strings["colortrack"])
-        info = ModelInfo(
-            path.stem,
-            metadata["preset"],
-            metadata.get("description", ""),
-            path,
-            metadata.get("scores", {}),
-            metadata,
-            strings["sha256"],
-        )
-        types = (str, info.preset), (str, info.description), (dict, info.scores)
-        for expected, value in (*types, (dict, metadata.get("options", {}))):
-            if not isinstance(value, expected):
-                raise TypeError(f"{value!r:.50} is no {expected.__name__}")
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        _check_metadata(metadata)
+        sha256 = strings["sha256"]
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ColorTrackError(f"{path} has damaged metadata ({error}); copy or train it again") from error
-    return info
+    description, scores = metadata.get("description", ""), metadata.get("scores", {})
+    return ModelInfo(path.stem, metadata["preset"], description, path, scores, metadata, sha256)
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def _check_metadata(metadata: Any) -> None:
+    """Raises ValueError unless everything that has a meaning has the right type, and is within its limits."""
+    if not isinstance(metadata, dict):
+        raise ValueError("not a table")
+    options, scores = metadata.get("options", {}), metadata.get("scores", {})
+    for value, kind in ((metadata["preset"], str), (metadata.get("description", ""), str), (options, dict),
+                        (scores, dict)):  # fmt: skip
+        if not isinstance(value, kind):
+            raise ValueError(f"{value!r:.50} is not of type {kind.__name__}")
+    for name, (low, high) in _LIMITS.items():
+        for value in (table[name] for table in (metadata, options) if name in table):
+            if not _is_number(value) or not low <= value <= high:
+                raise ValueError(f"{name} {value!r:.50} is not a number from {low} to {high}")
+    for name in options.keys() & {"channels", "colors", "dim", "samples", "stride"}:
+        if type(options[name]) is not int or not 1 <= options[name] <= 4096:
+            raise ValueError(f"{name} {options[name]!r:.50} is not a whole number from 1 to 4096")
+    numbers = {
+        **scores,
+        **{name: metadata[name] for name in ("steps", "seconds_per_step") if name in metadata},
+    }
+    for name, value in numbers.items():
+        if not _is_number(value):
+            raise ValueError(f"{name} {value!r:.50} is not a finite number")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+
+
+def _read_strings(path: Path) -> dict[str, str]:
+    """The strings in the header of a weights file of this package."""
+    from safetensors import SafetensorError, safe_open
+
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > _MAX_HEADER:
-                raise ValueError("its header is too long")
-            header = json.loads(file.read(length))
+        with path.open("rb"):  # whose error is clearer than that of safetensors
+            pass
+        with safe_open(path, "np") as file:
+            strings = file.metadata() or {}
     except OSError as error:
-        raise ColorTrackError(f"cannot read the weights {path}: {error.strerror}") from error
-    except (struct.error, ValueError, RecursionError) as error:
+        raise ColorTrackError(f"cannot read the weights {path}: {error.strerror or error}") from error
+    except SafetensorError as error:
         raise ColorTrackError(f"{path} is not a safetensors file, or is damaged: {error}") from error
-    if not isinstance(header, dict):
-        raise ColorTrackError(f"{path} is not a safetensors file, or is damaged: its header is no table")
-    return header
+    if strings.get("format") != _FORMAT:
+        raise ColorTrackError(f"{path} holds no weights of this package; train some with `colortrack train`")
+    return strings
 
 
-def _read_tensors(info: ModelInfo) -> dict[str, torch.Tensor]:
+def _read_tensors(info: ModelInfo) -> tuple[dict[str, torch.Tensor], str]:
+    """The tensors of a model, checked against their hash, and the facts that the hash covers."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     assert info.path is not None
     try:
-        strings = _read_header(info.path)["__metadata__"]
+        facts = _read_strings(info.path)["colortrack"]
         tensors = load_file(info.path)
     except (SafetensorError, OSError) as error:
         raise ColorTrackError(
             f"the weights {info.path} are damaged ({error}); copy or train them again"
         ) from error
-    if _digest(tensors, strings["colortrack"]) != strings.get("sha256"):
+    if _digest(tensors, facts) != info.sha256:
         raise ColorTrackError(f"the weights {info.path} do not match their hash; copy or train them again")
-    return tensors
+    _check_finite(tensors, info.path)
+    return tensors, facts
 
 
 def _digest(tensors: dict[str, torch.Tensor], facts: str) -> str:
-    """sha256 over some facts and each tensor's name, type, shape and bytes, in the order of the names."""
+    """sha256 of facts, and of each tensor's name, type, shape, and bytes, in the order of the names."""
     import torch
 
     digest = hashlib.sha256(facts.encode())

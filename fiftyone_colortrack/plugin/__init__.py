@@ -4,6 +4,7 @@ from fiftyone_colortrack.plugin.guard import guarded
 from fiftyone_colortrack.plugin.metrics import TrackScores
 from fiftyone_colortrack.plugin.operators.edit_tracks import EditTrack
 from fiftyone_colortrack.plugin.operators.evaluate import EvaluateTracks
+from fiftyone_colortrack.plugin.operators.export import ExportTracks
 from fiftyone_colortrack.plugin.operators.films import ColorizeVideos, EmbedVideos, FilmVideos
 from fiftyone_colortrack.plugin.operators.load import LoadDavis, LoadJhmdb, LoadKinetics, LoadScenes
 from fiftyone_colortrack.plugin.operators.propagate import PropagateLabels, PropagateLabelsInVideo
@@ -23,6 +24,7 @@ CLASSES = [
         StopTracking,
         EvaluateTracks,
         TrackScores,
+        ExportTracks,
         LoadDavis,
         LoadJhmdb,
         LoadKinetics,

@@ -1,8 +1,10 @@
-"""The panel that shows where tracks are good and where not."""
+"""The panel: where tracks are good and where not, what the tracker doubts in the open video, and running work."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
@@ -14,18 +16,28 @@ from fiftyone_colortrack.api.analysis import (
     analyze,
     group_fields,
     metrics,
+    object_confidence,
     scored_view,
     track_evaluations,
 )
-from fiftyone_colortrack.charts import figure
-from fiftyone_colortrack.report import group_notes, markdown_table, point_rows
+from fiftyone_colortrack.api.stop import request_stop, running
+from fiftyone_colortrack.api.suggestion import suggest
+from fiftyone_colortrack.charts import confidence_figure, figure, group_notes, point_rows
+from fiftyone_colortrack.fields import frame_path, is_tracks, seed_fields, whole
+from fiftyone_colortrack.plugin.forms import escape
+from fiftyone_colortrack.plugin.operators.suggest_frame import GO_TO_FRAME
 
 NONE = "none"
 PLOT_HEIGHT = "360px"
+PLOT_CONFIG = {"scrollZoom": False, "displayModeBar": False}
+MILLISECONDS_BETWEEN_LOOKS = 2000
+DOUBTFUL_FRAMES = 10
+"""How many frames of a video the buttons step through."""
 OPERATORS = "@colortrack/fiftyone-colortrack"
 HELP = """
-The scores of **Evaluate tracks**, over the whole dataset. Click a bar to see its videos, or a point of a line
-to see its frames.
+In the grid: the scores of **Evaluate tracks**, over the whole dataset. Click a bar to see its videos, or a point
+of a line to see its frames. Beside an open video: the tracker's confidence in each object. Click a point to go to its
+frame.
 """
 NO_EVALUATION = """
 **No evaluation yet**
@@ -45,7 +57,9 @@ class _Choice:
 
 
 class ColorTrackPanel(foo.Panel):
-    """Scores by attribute, time, colour error and confidence; what is clicked is shown in the grid."""
+    """Running work; in the grid, scores by attribute, time, color error, and confidence; beside a video, the
+    tracker's confidence. What you click appears.
+    """
 
     @property
     def config(self) -> foo.PanelConfig:
@@ -55,13 +69,46 @@ class ColorTrackPanel(foo.Panel):
             help_markdown=HELP,
             icon="query_stats",  # of Material: for panels FiftyOne 1.22 does not find a plugin's own files
             category=Categories.ANALYZE,
-            surfaces="grid",
+            surfaces="grid modal",
         )
 
     def refresh(self, ctx: ExecutionContext) -> None:
         """Something else was chosen: a panel is rendered again after each of its events."""
 
     on_change_active_fields = refresh  # an evaluation adds fields
+    on_change_current_sample = refresh
+
+    def stop(self, ctx: ExecutionContext) -> None:
+        request_stop(ctx.params["run"])
+
+    def go_to(self, ctx: ExecutionContext) -> None:
+        """Go to the frame of the point that was clicked."""
+        self._go(ctx, int(ctx.params["x"]))
+
+    def next_doubtful(self, ctx: ExecutionContext) -> None:
+        self._step(ctx, 1)
+
+    def previous_doubtful(self, ctx: ExecutionContext) -> None:
+        self._step(ctx, -1)
+
+    def _step(self, ctx: ExecutionContext, direction: int) -> None:
+        """Go to the next or previous frame that the tracker doubts; after the last one comes the first again."""
+        tracks = self._choose_tracks(ctx)
+        if tracks is None:
+            return
+        video = whole(ctx.dataset).select(ctx.current_sample)
+        (found,) = suggest(video, tracks.chosen, count=DOUBTFUL_FRAMES, progress=False).values()
+        numbers = sorted((suggestion.frame_number for suggestion in found), reverse=direction < 0)
+        if not numbers:
+            ctx.ops.notify("The tracker doubts no frame of this video")
+            return
+        here = ctx.panel.get_state("frame") or (0 if direction > 0 else math.inf)
+        beyond = [number for number in numbers if (number - here) * direction > 0]
+        self._go(ctx, (beyond or numbers)[0])
+
+    def _go(self, ctx: ExecutionContext, number: int) -> None:
+        ctx.panel.set_state("frame", number)
+        ctx.trigger(GO_TO_FRAME, {"frame_number": number})
 
     def evaluate(self, ctx: ExecutionContext) -> None:
         ctx.prompt(f"{OPERATORS}/evaluate_tracks")
@@ -78,21 +125,12 @@ class ColorTrackPanel(foo.Panel):
 
     def render(self, ctx: ExecutionContext) -> types.Property:
         panel = types.Object()
-        if track_evaluations(ctx.dataset):
+        self._add_running(panel, ctx)
+        if ctx.current_sample:
+            self._add_video(panel, ctx)
+        elif track_evaluations(ctx.dataset):
             choices = self._choices(ctx)
-            row = panel.h_stack("choices", gap=2)
-            for name, choice in choices.items():
-                view = types.DropdownView()
-                for value, label in choice.values.items():
-                    view.add_choice(value, label=label)
-                row.enum(
-                    name,
-                    list(choice.values),
-                    default=choice.chosen,
-                    label=choice.label,
-                    view=view,
-                    on_change=self.refresh,
-                )
+            self._add_choices(panel, choices)
             self._add_charts(panel, self._analysis(ctx, choices))
         else:
             panel.md(NO_EVALUATION, name="no_evaluation")
@@ -101,13 +139,67 @@ class ColorTrackPanel(foo.Panel):
             buttons.btn("evaluate", "Evaluate tracks", variant="contained", on_click=self.evaluate)
         return types.Property(panel, view=types.GridView(orientation="vertical", columns=1, gap=2, pad=2))
 
+    def _add_running(self, panel: types.Object, ctx: ExecutionContext) -> None:
+        """List the work in progress, and look again while there is any."""
+        works = running(ctx.dataset)
+        for work in works:
+            row = panel.h_stack(f"run_{work.id}", gap=2, align_y="center")
+            row.md(f"**{escape(work.title)}** {work.fraction:.0%} {escape(work.message)}", name="progress")
+            row.btn("stop", "Stop", variant="outlined", on_click=self.stop, params={"run": work.id})
+        if works:
+            timer = types.TimerView(interval=MILLISECONDS_BETWEEN_LOOKS, on_interval=self.refresh)
+            panel.obj("timer", view=timer)
+
+    def _add_video(self, panel: types.Object, ctx: ExecutionContext) -> None:
+        """Show the tracker's confidence in the objects of the open video."""
+        tracks = self._choose_tracks(ctx)
+        if tracks is None:
+            panel.md(
+                "**No tracks yet.** Propagate labels to see the tracker's confidence here.", name="no_tracks"
+            )
+            return
+        if len(tracks.values) > 1:
+            self._add_choices(panel, {"tracks": tracks})
+        confidence = object_confidence(whole(ctx.dataset).select(ctx.current_sample), tracks.chosen)
+        if not any(confidence.values()):
+            panel.md(f"This video has no labels in {escape(tracks.chosen)}.", name="no_labels")
+            return
+        chart = confidence_figure(confidence)
+        panel.plot(
+            "confidence",
+            data=chart["data"],
+            layout=chart["layout"],
+            config=PLOT_CONFIG,
+            height=PLOT_HEIGHT,
+            on_click=self.go_to,
+        )
+        row = panel.h_stack("doubtful", gap=2)
+        row.btn("previous", "Previous doubtful frame", variant="outlined", on_click=self.previous_doubtful)
+        row.btn("next", "Next doubtful frame", variant="outlined", on_click=self.next_doubtful)
+
+    def _add_choices(self, panel: types.Object, choices: dict[str, _Choice]) -> None:
+        row = panel.h_stack("choices", gap=2)
+        for name, choice in choices.items():
+            view = types.DropdownView()
+            for value, label in choice.values.items():
+                view.add_choice(value, label=label)
+            values, change = list(choice.values), self.refresh
+            row.enum(name, values, default=choice.chosen, label=choice.label, view=view, on_change=change)
+
+    def _choose_tracks(self, ctx: ExecutionContext) -> _Choice | None:
+        """The fields of tracks; None if there is none."""
+        videos = whole(ctx.dataset)
+        paths = [frame_path(name) for name in seed_fields(videos) if is_tracks(videos, name)]
+        return self._choose(ctx, "tracks", "Tracks", {path: path for path in paths}) if paths else None
+
+    def _choose(self, ctx: ExecutionContext, name: str, label: str, values: dict[str, str]) -> _Choice:
+        """What somebody chose; the first value until then, or if it is gone."""
+        chosen = ctx.panel.get_state(f"choices.{name}")
+        return _Choice(label, values, chosen if chosen in values else next(iter(values)))
+
     def _choices(self, ctx: ExecutionContext) -> dict[str, _Choice]:
-        """What can be chosen; the first of everything until somebody does, or what they chose is gone."""
-
-        def choose(name: str, label: str, values: dict[str, str]) -> _Choice:
-            chosen = ctx.panel.get_state(f"choices.{name}")
-            return _Choice(label, values, chosen if chosen in values else next(iter(values)))
-
+        """What can be chosen for the charts."""
+        choose = partial(self._choose, ctx)
         keys = track_evaluations(ctx.dataset)
         evaluation = choose("evaluation", "Evaluation", {key: key for key in keys})
         shown = metrics(ctx.dataset, evaluation.chosen)
@@ -124,7 +216,7 @@ class ColorTrackPanel(foo.Panel):
         return analyze(
             ctx.dataset,
             chosen["evaluation"],
-            None if chosen["against"] == NONE else chosen["against"],
+            against=None if chosen["against"] == NONE else chosen["against"],
             metric=chosen["metric"],
             group_by=chosen["group_by"],
         )
@@ -138,13 +230,16 @@ class ColorTrackPanel(foo.Panel):
                 breakdown.name,
                 data=chart["data"],
                 layout=chart["layout"],
-                config={"scrollZoom": False, "displayModeBar": False},
+                config=PLOT_CONFIG,
                 height=PLOT_HEIGHT,
                 on_click=self.show,
             )
             if group_notes(breakdown):
-                panel.md(group_notes(breakdown), name=f"key_{breakdown.name}")
+                panel.md(escape(group_notes(breakdown)), name=f"key_{breakdown.name}")
         for name, points in analysis.points.items():
-            panel.md(f"**Key points: {name}**\n\n{markdown_table(point_rows(points))}", name=f"points_{name}")
+            head, *body = [[escape(cell) for cell in row] for row in point_rows(points)]
+            lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body)]
+            title = f"**Keypoints: {escape(name)}**"
+            panel.md("\n".join([title, "", *lines]), name=f"points_{name}")
         for i, text in enumerate(analysis.missing):
-            panel.md(text, name=f"missing_{i}")
+            panel.md(escape(text), name=f"missing_{i}")

@@ -26,10 +26,10 @@ WHOLE_NUMBERS: dict[str, tuple[int, int]] = {
 """Limits of whole numbers, those of the tracker's settings included."""
 SHARES = {"min_confidence"}
 SWITCHES = {"advanced", "clean_masks", "complete", "end_at_cuts", "only_selected", "overwrite", "replace"}
-SWITCHES |= {"cuts"}
+SWITCHES |= {"cuts", "zero"}
 TEXTS = {"basis", "difficulty", "direction", "eval_key", "existing", "gt_field", "init", "label", "model"}
 TEXTS |= {"name", "objects", "on_error", "label_field", "output", "pred_field", "run", "seed_field", "seeds"}
-TEXTS |= {"split", "span", "tracks", "unfinished", "view_target"}
+TEXTS |= {"format", "split", "span", "tracks", "unfinished", "view_target"}
 
 
 def fitting(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "memory": (1, 20),
     "labeled": (0, 20),
     "radius": (8, 1000),
-    "handicap": (0, 1),
+    "handicap": (0, 100),
     "top_k": (1, 100),
     "temperature": (1e-4, 10),
     "input_size": (64, 4096),
@@ -38,8 +38,10 @@ class TrackerConfig:
     Attributes:
         memory: how many of the last frames are searched, 1 to 20
         labeled: how many labeled frames, the nearest ones, stay in memory; 0 forgets them like any other frame
-        radius: how far things move between frames, in pixels of the network's input; None searches whole frames
-        handicap: taken from the similarity of cells of labeled frames beyond the radius; None does not search there
+        radius: how far things move between frames, in pixels of the network's input; three quarters of it for
+            points; None searches whole frames
+        handicap: taken from the similarity of cells of labeled frames beyond the radius, in units of the temperature;
+            None does not search there
         top_k: how many of the best matches are copied from; None copies from all
         temperature: of the softmax over the matches; None takes the model's own
         input_size: the short side that larger frames are scaled down to, in pixels, or exactly (height, width)
@@ -57,7 +59,7 @@ class TrackerConfig:
     memory: int = 7
     labeled: int = 2
     radius: float | None = 128
-    handicap: float | None = 0.03
+    handicap: float | None = 2.6
     top_k: int | None = 10
     temperature: float | None = None
     input_size: int | tuple[int, int] | None = None

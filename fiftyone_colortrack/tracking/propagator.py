@@ -35,6 +35,8 @@ NEGLIGIBLE = 8.0
 """Matches whose similarity is this many temperatures below the best one have no say."""
 SURE = 12
 """Cells that a query is compared with to learn how good its matches are at least."""
+POINT_REACH = 0.75
+"""Points move less from frame to frame than the cells of whole objects: their share of the radius."""
 CELLS_AT_ONCE = 64
 """Coarse cells that are opened at once: their candidates' features fit into a core's cache."""
 
@@ -91,11 +93,14 @@ class ColorPropagator(Propagator[Features]):
     Args:
         embedder: makes the features
         config: settings of the tracker
-        fine: whether labels have cells of half the embedder's stride, if the embedder can tell those apart
+        points: whether the labels are those of points. They are copied between coarse cells: one fine cell of a point
+            would soon be lost
     """
 
-    def __init__(self, embedder: Embedder, config: TrackerConfig, fine: bool = True) -> None:
-        self._fine = fine and config.detail == "standard" and embedder.has_fine and config.top_k is not None
+    def __init__(self, embedder: Embedder, config: TrackerConfig, points: bool = False) -> None:
+        self._fine = (
+            not points and config.detail == "standard" and embedder.has_fine and config.top_k is not None
+        )
         self.stride = embedder.stride // 2 if self._fine else embedder.stride
         self.padding = 2 if self._fine else 1
         self.input_size = config.input_size or embedder.input_size
@@ -103,7 +108,9 @@ class ColorPropagator(Propagator[Features]):
         self._embedder = embedder
         self._config = config
         self._temperature = config.temperature or embedder.temperature
-        self._radius = config.radius and config.radius / embedder.stride  # in cells
+        reach = POINT_REACH if points else 1.0
+        self._radius = config.radius and reach * config.radius / embedder.stride  # in cells
+        self._handicap = None if config.handicap is None else config.handicap * self._temperature
         self._memory: _Memory | None = None
 
     @torch.inference_mode()
@@ -132,14 +139,15 @@ class ColorPropagator(Propagator[Features]):
                 memory.features,
                 config.top_k,
                 self._radius,
-                whole=0 if config.handicap is None else memory.labeled,
-                handicap=config.handicap or 0.0,
+                whole=0 if self._handicap is None else memory.labeled,
+                handicap=self._handicap or 0.0,
                 wanted=wanted,
             )
             cells = wanted.flatten().nonzero()[:, 0]  # [n]
             matches = Matches(matches.similarity[cells].float(), matches.cell[cells])
             labels = memory.resting.expand(size.numel(), -1).clone()  # [hw, L]
-            labels[cells] = copy_labels(matches, memory.labels, self._temperature)
+            if len(cells):
+                labels[cells] = copy_labels(matches, memory.labels, self._temperature)
             labels = labels.unflatten(0, size)
             if self._fine:
                 labels = self._open(prepared, share, cells, matches, labels)
@@ -168,7 +176,7 @@ class ColorPropagator(Propagator[Features]):
         wanted = F.max_pool2d(other, reach, 1, reach // 2)[0, 0] > 0
         rivals = memory.features[: memory.labeled][memory.other[: memory.labeled]]  # [m, D]
         cells = (~wanted).flatten().nonzero()[:, 0]  # [n]
-        if config.handicap is None or not len(rivals) or not len(cells):
+        if self._handicap is None or not len(rivals) or not len(cells):
             return wanted
         y, x = found[cells] // width, found[cells] % width
         dy, dx = torch.meshgrid(torch.arange(-1, 2), torch.arange(-1, 3), indexing="ij")
@@ -181,7 +189,7 @@ class ColorPropagator(Propagator[Features]):
         sure = sure.float().topk(config.top_k, 1).values
         least = torch.maximum(sure[:, -1], sure[:, 0] - NEGLIGIBLE * self._temperature)
         rival = torch.cat([(part @ rivals.T).amax(1) for part in queries.split(512)]).float()
-        wanted.view(-1)[cells] = rival - config.handicap > least
+        wanted.view(-1)[cells] = rival - self._handicap > least
         return wanted
 
     def _open(
@@ -217,7 +225,8 @@ class ColorPropagator(Propagator[Features]):
                 )
                 fine[y, :, x] = copied.unflatten(1, (2, 2))
 
-        shared(work, opened.split(CELLS_AT_ONCE), labels.device)
+        if len(opened):
+            shared(work, opened.split(CELLS_AT_ONCE), labels.device)
         return fine.view(2 * height, 2 * width, depth)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -22,7 +21,13 @@ from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.progress import ProgressCallback
 from fiftyone_colortrack.settings import check_space
 from fiftyone_colortrack.shots import cuts_of
-from fiftyone_colortrack.training.data import IMAGE_SEQUENCE_RATE, MAX_RATE, SHORT_SIDE, TrainingData
+from fiftyone_colortrack.training.data import (
+    IMAGE_SEQUENCE_RATE,
+    MAX_RATE,
+    SHORT_SIDE,
+    TrainingData,
+    cache_key,
+)
 from fiftyone_colortrack.video import IMAGE_SUFFIXES, Frames, ImageSequence, VideoFile
 
 logger = logging.getLogger(__name__)
@@ -105,16 +110,6 @@ class FrameCache:
     def to(self, device: torch.device) -> FrameCache:
         """The cache, with its pixels on a device."""
         return FrameCache(self.pixels.to(device), self.sizes, self.offsets, self.clips, self.unreadable)
-
-
-def cache_key(data: TrainingData, budget: float) -> str:
-    """The name of a cache: a hash of its files' paths, sizes, and modification times."""
-    digest = hashlib.sha256(f"3 {SHORT_SIDE} {MAX_RATE} {budget}".encode())
-    for entry in (*data.videos, *data.images):
-        for path in (entry,) if isinstance(entry, Path) else entry:
-            stat = path.stat() if path.exists() else None
-            digest.update(f"{path.resolve()} {stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())
-    return digest.hexdigest()[:16]
 
 
 def _decode(data: TrainingData, index: Path, budget: int, progress: ProgressCallback | None) -> None:

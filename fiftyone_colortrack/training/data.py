@@ -1,7 +1,8 @@
-"""What is trained on: video files, lists of images that make up a video, and photographs. No torch."""
+"""What to train on: video files, videos kept as images, and images. Imports no torch."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from fiftyone_colortrack.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 SHORT_SIDE = 256  # of the frames that are kept, in pixels
 MAX_RATE = 15.0  # frames per second that are kept
-IMAGE_SEQUENCE_RATE = 24.0  # of videos that are kept as images and do not say
+IMAGE_SEQUENCE_RATE = 24.0  # of videos that are kept as images
 
 PathLike = str | os.PathLike[str]
 
@@ -23,8 +24,8 @@ class TrainingData:
     """The files to train on.
 
     Attributes:
-        videos: video files, or lists of image files that make up a video.
-        images: photographs, each of them a video of one frame.
+        videos: video files, or the image files of a video.
+        images: image files, each a video of one frame.
     """
 
     videos: tuple[Path | tuple[Path, ...], ...] = ()
@@ -40,17 +41,17 @@ class TrainingData:
         images: PathLike | Iterable[PathLike] = (),
         exclude: Iterable[str] = (),
     ) -> TrainingData:
-        """Gathers files from folders (searched to any depth, as in Kinetics' folder of classes) or lists.
+        """Collect files from folders, which are searched to any depth, or lists.
 
-        Folders of videos that this program has written itself are passed over.
+        Folders of videos that this package made are ignored.
 
         Args:
-            videos: a folder of video files, or a list of video files and of lists of images.
+            videos: a folder of video files, or a list of video files and lists of images.
             images: a folder of images, or a list of images.
-            exclude: names of files, with or without suffix, that are left out.
+            exclude: names of files to leave out, with or without suffix.
 
         Raises:
-            ColorTrackError: if a folder does not exist or nothing is left to train on.
+            ColorTrackError: if a folder does not exist or there is nothing to train on.
         """
         left_out = set(exclude)
         chosen = cls(
@@ -65,6 +66,21 @@ class TrainingData:
                 f"{_describe(images)}" + (f", {', '.join(sorted(left_out))} left out" if left_out else "")
             )
         return chosen
+
+    @staticmethod
+    def list_images(folder: PathLike) -> tuple[Path, ...]:
+        """The image files in a folder, searched to any depth; raises ColorTrackError if it does not exist."""
+        return tuple(path for path in _gather(folder, IMAGE_SUFFIXES) if isinstance(path, Path))
+
+
+def cache_key(data: TrainingData, budget: float) -> str:
+    """The name of a cache: a hash of its files' paths, sizes, and modification times."""
+    digest = hashlib.sha256(f"3 {SHORT_SIDE} {MAX_RATE} {budget}".encode())
+    for entry in (*data.videos, *data.images):
+        for path in (entry,) if isinstance(entry, Path) else entry:
+            stat = path.stat() if path.exists() else None
+            digest.update(f"{path.resolve()} {stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def _gather(source: object, suffixes: frozenset[str]) -> Iterator[Path | tuple[Path, ...]]:

@@ -1,4 +1,4 @@
-"""The Lightning module: batches to losses, the optimiser, averaged weights."""
+"""The Lightning module: batches to losses, the optimizer, averaged weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TrackerTraining(L.LightningModule):
     Attributes:
         network: the weights that are optimised.
         averaged: their moving average, which is what is kept.
-        losses: the last step's numbers, by name.
+        losses: numbers of a recent step, by name, see `read_losses`.
     """
 
     def __init__(self, network: Embedder, recipe: Recipe, cache: FrameCache, steps: int) -> None:
@@ -48,21 +48,41 @@ class TrackerTraining(L.LightningModule):
             _spare_strided_convolutions(network)
         self.recipe, self.cache, self.steps = recipe, cache, steps
         self.reconstruction = ReconstructionLoss(recipe.window, recipe.temperature)
-        self.correspondence = CorrespondenceLoss(recipe.temperature)
+        self.correspondence = CorrespondenceLoss(recipe.temperature, recipe.strangers)
         self.pointer = PointerLoss()
         self.losses: dict[str, float] = {}
-        self.gather_seconds = 0.0
+        self._last: dict[str, Tensor] = {}
+        self._gather_seconds = 0.0
+        self._done = 0
+        self._optimizer_states: dict[int, dict[str, Tensor]] = {}
+
+    @property
+    def step(self) -> int:
+        """Number of steps done, including those before a resumption."""
+        return self._done + self.global_step
+
+    def resume_after(self, step: int, optimizer_states: dict[int, dict[str, Tensor]]) -> None:
+        """Continue after `step` steps, with the optimizer's states from then."""
+        self._done, self._optimizer_states = step, optimizer_states
+
+    def read_losses(self) -> None:
+        """Read `losses` of the last step. A GPU finishes its work first."""
+        self.losses = {name: value.item() for name, value in self._last.items()}
+
+    def take_gather_seconds(self) -> float:
+        """Time spent on gathering frames since the last call."""
+        seconds, self._gather_seconds = self._gather_seconds, 0.0
+        return seconds
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         start = time.perf_counter()
         windows = self.cache.windows(*batch.places).to(self.device)
-        self.gather_seconds = time.perf_counter() - start
+        self._gather_seconds += time.perf_counter() - start
         grid = view_grid(batch.views, batch.crop, self.device)
         lab = render_views(windows, grid, batch.views)
         losses = self._clip_losses(lab) if batch.clips else self._pair_losses(lab, grid, batch)
-        total = losses.pop("loss")
-        self.losses = {"loss": total.item(), **{name: value.item() for name, value in losses.items()}}
-        return total
+        self._last = {name: value.detach() for name, value in losses.items()}
+        return losses["loss"]
 
     def _pair_losses(self, lab: Tensor, grid: Tensor, batch: Batch) -> dict[str, Tensor]:
         pairs, walked = 2 * batch.frame_pairs, len(lab) - WALK_LENGTH * batch.walks
@@ -147,7 +167,7 @@ class TrackerTraining(L.LightningModule):
     def _clip_losses(self, lab: Tensor) -> dict[str, Tensor]:
         network = self.network
         assert isinstance(network, PaperEmbedder)
-        share, step = self.recipe.stills, self.global_step
+        share, step = self.recipe.stills, self.step
         stills = int((step + 1) * share) > int(step * share)
         embeddings = network(lab, 1 if stills else CLIP_LENGTH).float().unflatten(0, (-1, CLIP_LENGTH))
         ab = F.adaptive_avg_pool2d(lab[:, 1:], embeddings.shape[-2:])
@@ -156,11 +176,14 @@ class TrackerTraining(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
-        optimiser = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": self._optimizer_states, "param_groups": groups})
+        done = self._done
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(done + step))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _rate(self, step: int) -> float:
         if step < self.recipe.warm_up:
@@ -178,7 +201,7 @@ class TrackerTraining(L.LightningModule):
     @torch.no_grad()
     def _average(self) -> None:
         """In the first steps the average moves faster, so that it forgets the random start."""
-        decay = min(self.recipe.ema, (1 + self.global_step) / (10 + self.global_step))
+        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         current = self.network.state_dict()
         for name, value in self.averaged.state_dict().items():
             if value.is_floating_point():

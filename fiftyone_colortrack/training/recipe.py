@@ -10,7 +10,7 @@ class Recipe:
     """How to train. Sizes are in pixels of frames whose short side is 256, times in seconds.
 
     Attributes:
-        frame_pairs: pairs of frames of one clip in a batch, for the reconstruction of colours.
+        frame_pairs: pairs of frames of one clip in a batch, for the reconstruction of colors.
         view_pairs: pairs of views of one frame in a batch, for the correspondence.
         walks: walks of four frames in a batch, along which partners are found for the correspondence.
         clips: clips of four frames in a batch, for the paper's loss.
@@ -24,17 +24,19 @@ class Recipe:
         walk_gap: shortest and longest time between neighbouring frames of a walk.
         walk_radius: how far things move between these, in cells.
         agreement: of the ways there and back, see `walk_partners`.
-        photographs: share of the view pairs that comes from photographs, where there are any.
+        images: share of the view pairs that comes from images, where there are any.
         warp: strength of the smooth warp of views, as a share of the crop.
         rotation: largest rotation of a view, in degrees.
         cutouts: share of the view pairs and walks of which a cut-out is pasted onto another pair, where it
             moves by itself, so that a cell is known by what it shows, not by what is around it.
-        jitter: strength of the colour jitter; at 1, contrast changes by up to 1.35, saturation by 1.65 times.
+        jitter: strength of the color jitter; at 1, contrast changes by up to 1.35, saturation by 1.65 times.
         grey: whether the network sees lightness only.
         window: reach of the reconstruction's affinity, in cells.
         temperature: of both affinities.
         reconstruction: weight of the reconstruction loss.
         correspondence: weight of the correspondence loss.
+        strangers: cells of each other image that a cell must be told apart from in the correspondence loss.
+        accumulate: number of batches whose gradients are averaged for one step.
         learning_rate: at the end of the warm-up; a cosine brings it to 0.
         decay_at: instead of the cosine, the share of the steps after which the rate falls to a tenth.
         ema: decay of the averaged weights, which are those that are kept.
@@ -52,7 +54,7 @@ class Recipe:
     walk_gap: tuple[float, float] = (0.07, 0.25)
     walk_radius: float = 5.0
     agreement: float = 0.05
-    photographs: float = 0.3
+    images: float = 0.3
     warp: float = 0.03
     rotation: float = 10.0
     cutouts: float = 0.8
@@ -62,6 +64,8 @@ class Recipe:
     temperature: float = 0.07
     reconstruction: float = 20.0
     correspondence: float = 1.0
+    strangers: int = 256
+    accumulate: int = 1
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warm_up: int = 100

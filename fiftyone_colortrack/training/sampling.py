@@ -82,15 +82,15 @@ class Sampler(IterableDataset):
         self.recipe, self.seed, self.start, self.rank = recipe, seed, start, rank
         self.sizes = cache.sizes
         self.everything = _Choice(cache.clips)
-        self.photographs = _Choice([clip for clip in cache.clips if clip.length == 1])
+        self.images = _Choice([clip for clip in cache.clips if clip.length == 1])
         self.moving = _Choice([clip for clip in cache.clips if clip.length >= 2])
         self.walkable = _Choice([clip for clip in cache.clips if clip.length >= WALK_LENGTH])
         self.long = _Choice([clip for clip in cache.clips if clip.length > _clip_steps(clip)[-1]])
         if recipe.clips and not self.long:
-            raise ColorTrackError("no clip is half a second long; give longer videos to train `paper` on")
+            raise ColorTrackError("no clip is half a second long; add longer videos to train `paper`")
         if (recipe.frame_pairs and not self.moving) or (recipe.walks and not self.walkable):
             raise ColorTrackError(
-                "there are photographs but no videos; give videos, or set frame_pairs and walks to 0"
+                "there are images but no videos; add videos, or set frame_pairs and walks to 0"
             )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -135,8 +135,8 @@ class Sampler(IterableDataset):
 
     def _view_pair(self, rng: np.random.Generator, crop: int) -> list[View]:
         source = self.everything
-        if self.photographs and self.moving:
-            source = self.photographs if rng.random() < self.recipe.photographs else self.moving
+        if self.images and self.moving:
+            source = self.images if rng.random() < self.recipe.images else self.moving
         clip = source.draw(rng)
         frame = clip.first + int(rng.integers(clip.length))
         one = self._view(rng, frame, crop, distorted=True)

@@ -1,13 +1,16 @@
-"""The training run: data, recipe and Lightning's loop, from first weights to a file that tracks."""
+"""A training run with Lightning's loop, from the first weights to a file that tracks."""
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,37 +27,46 @@ from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model.color import fit_palette, rgb_to_lab
 from fiftyone_colortrack.model.colorizer import Embedder, PaperEmbedder, cpu_has_fast_bf16
 from fiftyone_colortrack.model.presets import build
-from fiftyone_colortrack.model.weights import load_model, save_model, usable
-from fiftyone_colortrack.training.cache import FrameCache, OnFile, cache_key
+from fiftyone_colortrack.model.weights import RANDOM, load_model, save_model, usable
+from fiftyone_colortrack.progress import ProgressCallback
+from fiftyone_colortrack.training.cache import FrameCache
+from fiftyone_colortrack.training.checkpoint import CHECKPOINT, Checkpoint, Origin, locked, writing_to
 from fiftyone_colortrack.training.color_check import ColorCheck
-from fiftyone_colortrack.training.data import TrainingData
+from fiftyone_colortrack.training.data import TrainingData, cache_key
 from fiftyone_colortrack.training.module import TrackerTraining
 from fiftyone_colortrack.training.normalization import settled
-from fiftyone_colortrack.training.origin import Origin
 from fiftyone_colortrack.training.recipe import RECIPES, Recipe
 from fiftyone_colortrack.training.sampling import WALK_LENGTH, Sampler
 
 OnStep = Callable[[int, int, dict[str, float]], None]
 Evaluation = Callable[[Embedder], dict[str, float]]
-CHECKPOINT = "last.ckpt"
+__all__ = ["CHECKPOINT", "TrainResult", "fit"]
+
+_CPU_CLIPS = 4  # of a batch on a CPU
+_NUMBERS_EVERY = 10  # steps after which the losses are read from a GPU, which waits for it
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run made.
+    """The result of a training run.
 
     Attributes:
-        weights: the safetensors file, in the run's folder; not written where the run was stopped.
-        steps: that are done, those before a resumption included.
-        losses: the last step's numbers, by name.
-        scores: of the trained network: `color_error` (see `ColorCheck`), and what `evaluate` gave.
-        start: the same of the network that the run began with.
-        seconds: time of this call's steps; `waiting` is the share of it in which steps waited for data.
-        unreadable: files that were left out, with the reason.
-        stopped: whether the run was stopped before its last step; resumed, it goes on from there.
+        weights: the safetensors file of the trained model; None if the run was stopped before its last step
+        folder: of the run: checkpoint, logs, and weights
+        model: what `load_model` and `propagate` take as the model; empty if the run was stopped
+        steps: that are done, including those before a resumption
+        losses: the last numbers, by name
+        scores: of the trained network: `color_error` (see `ColorCheck`), and those of `evaluate`
+        start: the same of the first weights
+        seconds: time of this call's steps
+        waiting: share of `seconds` in which steps waited for data
+        unreadable: files that were skipped, with the reason
+        stopped: whether the run was stopped before its last step, and can be resumed
     """
 
-    weights: Path
+    weights: Path | None
+    folder: Path
+    model: str = ""
     steps: int = 0
     losses: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
@@ -66,13 +78,15 @@ class TrainResult:
 
     def __str__(self) -> str:
         text = (
-            f"{'stopped after' if self.stopped else 'trained for'} {self.steps} steps, {self.seconds:.0f} s "
+            f"{'stopped after' if self.stopped else 'trained for'} {self.steps} steps, "
+            f"{self.seconds:.0f} s ({self.waiting:.0%} waiting for data)"
         )
-        text += f"({self.waiting:.0%} of them waiting for data)"
-        names = [name for name in self.scores if name in self.start]
-        text += "".join(f"; {_label(n)} {self.start[n]:.2f} before, {self.scores[n]:.2f} now" for n in names)
-        text += f"; {len(self.unreadable)} files left out" if self.unreadable else ""
-        return text if self.stopped else f"{text}; weights: {self.weights}"
+        for name in self.scores:
+            if name in self.start:
+                label = name.replace("_", " ")
+                text += f"; {label} {self.start[name]:.2f} before, {self.scores[name]:.2f} now"
+        text += f"; {len(self.unreadable)} files skipped" if self.unreadable else ""
+        return f"{text}; weights: {self.weights}" if self.weights else text
 
 
 def fit(
@@ -81,12 +95,13 @@ def fit(
     *,
     steps: int,
     out_dir: str | os.PathLike[str],
-    init: str | os.PathLike[str] | None = None,
+    init: str | os.PathLike[str] = RANDOM,
     resume: bool = False,
+    overwrite: bool = False,
     seed: int = 0,
     device: str | torch.device | None = None,
     recipe: Recipe | None = None,
-    on_file: OnFile | None = None,
+    on_file: ProgressCallback | None = None,
     on_step: OnStep | None = None,
     stop: Callable[[], bool] | None = None,
     evaluate: Evaluation | None = None,
@@ -95,83 +110,115 @@ def fit(
     cache_dir: str | os.PathLike[str] | None = None,
     cache_budget: float = 8.0,
 ) -> TrainResult:
-    """Trains an embedder without labels and writes its weights to `out_dir`.
+    """Train an embedder without labels, and write its weights to `out_dir`.
 
-    Run under `torchrun`, every process draws batches of its own, so that a step learns from as many times the
-    recipe's batch as there are processes; the first one writes.
+    Under `torchrun`, each process draws its own batches, so that a step learns from as many times the
+    recipe's batch as there are processes. The first process writes.
 
     Args:
-        data: the files to train on.
-        preset: `fast` or `paper`.
-        init: model name or weights file to start from, of the same preset; a resumed run keeps its own.
-        resume: continue exactly where `out_dir`'s last checkpoint is, if it has one; with the same data, seed
-            and recipe.
-        device: `cpu`, `cuda`, or one of several GPUs such as `cuda:1`; default: the GPU if there is one.
-        recipe: default: the preset's, `RECIPES[preset]`; where there are no videos, `fast` learns from
-            photographs alone.
-        on_file: called after each file that is decoded, see `FrameCache.open`.
-        on_step: called after each step with the steps done, `steps` and the step's numbers: its losses, and
-            scores where there are new ones; what it raises ends the run.
-        stop: asked after each file and each step whether to stop; a checkpoint is kept then.
-        evaluate: scores the averaged weights at the start, every `evaluate_every` steps and at the end, such
-            as by J.
-        cache_dir: where decoded frames are kept, default `out_dir`/cache; runs may share it.
-        cache_budget: of the decoded frames, in GiB.
+        data: the files to train on
+        preset: `fast` or `paper`
+        steps: number of steps, including those of the run that is resumed
+        out_dir: the run's folder
+        init: what to start from: the name or weights file of a model of the same preset, or `random`. A
+            resumed run keeps its own
+        resume: continue exactly after the last checkpoint in `out_dir`, if there is one. Files, seed, and
+            recipe must be the same
+        overwrite: replace the run in `out_dir`
+        seed: of everything that is drawn at random
+        device: `cpu`, `cuda`, or one of several GPUs such as `cuda:1`. Default: the GPU, if there is one
+        recipe: default: that of the preset, `RECIPES[preset]`, adjusted to data without videos and to the
+            memory of a CPU
+        on_file: called after each decoded file, see `FrameCache.open`
+        on_step: called after each step with the number of steps done, `steps`, and the step's numbers: its
+            losses, and new scores. If it raises an error, the run ends
+        stop: asked after each file and each step whether to stop; a checkpoint is kept
+        evaluate: scores the averaged weights before the first step, every `evaluate_every` steps, and after
+            the last one
+        evaluate_every: steps between two evaluations
+        checkpoint_minutes: time between two checkpoints
+        cache_dir: where decoded frames are kept; default: `out_dir`/cache. Runs may share it
+        cache_budget: maximum size of the decoded frames, in GiB
 
     Raises:
-        ColorTrackError: on a preset that cannot be trained, a device that cannot train, unreadable data,
-            weights of another preset, an `out_dir` that holds another run and `resume` is not set, a damaged
-            checkpoint, or one of a run that began with something else.
+        ColorTrackError: if the preset, device, data, or first weights cannot be used; if `out_dir` holds a
+            run and neither `resume` nor `overwrite` is set, a damaged checkpoint, or a run that began with
+            something else; if another training uses it; or if the disk is full
+        KeyboardInterrupt: on Ctrl-C, after the step in hand; a checkpoint is kept
     """
     out = Path(out_dir)
-    checkpoint = out / CHECKPOINT
-    if checkpoint.exists() and not resume:
-        raise ColorTrackError(f"{out} holds a run already; continue it (resume), or choose another folder")
     if preset not in RECIPES:
         raise ColorTrackError(f"preset {preset!r} cannot be trained; choose one of {', '.join(RECIPES)}")
+    if resume and overwrite:
+        raise ColorTrackError("a run is either continued (resume) or replaced (overwrite), not both")
     accelerator = _training_device(device)
-    origin = Origin(preset, cache_key(data, cache_budget), seed, asdict(recipe or RECIPES[preset]))
-    done, begun = _read(checkpoint, steps) if checkpoint.exists() else (0, None)
-    if begun:
-        begun.check(origin, out)
-    origin = begun or origin.starting_from(init)
-    weights = out / f"{preset}.safetensors"
-    stop = stop or (lambda: False)
-    try:
-        folder = Path(cache_dir or out / "cache")
-        cache = FrameCache.open(data, folder, cache_budget, _stoppable(on_file, stop))
-    except _Stopped:
-        return TrainResult(weights, stopped=True)
-    recipe = recipe or _default_recipe(preset, cache)
-    torch.manual_seed(seed)
-    network = _network(origin, cache, resumed=done > 0)
-    module = TrackerTraining(network, recipe, _placed(cache, accelerator), steps)
-    module.to(memory_format=torch.channels_last)
-    settle = partial(settled, cache=cache, seed=seed)
-    check = ColorCheck(cache, seed)
+    first_process = int(os.environ.get("RANK", 0)) == 0
+    with locked(out) if first_process else nullcontext(), _ctrl_c(stop) as stop:
+        origin = Origin(preset, cache_key(data, cache_budget), seed, asdict(recipe or RECIPES[preset]))
+        checkpoint = None
+        if overwrite:
+            if first_process:
+                (out / CHECKPOINT).unlink(missing_ok=True)
+                shutil.rmtree(out / "logs", ignore_errors=True)
+        elif (out / CHECKPOINT).exists():
+            if not resume:
+                raise ColorTrackError(
+                    f"{out} holds a run; continue it (resume), replace it (overwrite), or choose another "
+                    "folder (out_dir)"
+                )
+            checkpoint = Checkpoint.open(out / CHECKPOINT)
+            checkpoint.origin.check(origin, out)
+            if checkpoint.step > steps:
+                raise ColorTrackError(
+                    f"the run in {out} has already done {checkpoint.step} steps; ask for at least as many"
+                )
+        origin = checkpoint.origin if checkpoint else origin.starting_from(init)
+        try:
+            folder = Path(cache_dir or out / "cache")
+            cache = FrameCache.open(data, folder, cache_budget, _stoppable(on_file, stop))
+        except _Stopped:
+            return TrainResult(None, out, steps=checkpoint.step if checkpoint else 0, stopped=True)
+        recipe = recipe or _default_recipe(preset, cache, accelerator)
+        torch.manual_seed(seed)
+        network = _network(origin, cache, resumed=checkpoint is not None)
+        module = TrackerTraining(network, recipe, _placed(cache, accelerator), steps)
+        module.to(memory_format=torch.channels_last)
+        done = checkpoint.step if checkpoint else 0
+        if checkpoint:
+            module.resume_after(done, checkpoint.load(module))
+        settle = partial(settled, cache=cache, seed=seed)
+        check = ColorCheck(cache, seed)
 
-    def measure(averaged: Embedder) -> dict[str, float]:
-        network = settle(averaged)
-        return check(network) | (evaluate(network) if evaluate else {})
+        def measure(averaged: Embedder) -> dict[str, float]:
+            network = settle(averaged)
+            return check(network) | (evaluate(network) if evaluate else {})
 
-    run = _Run(out, origin, steps, on_step, stop, measure, evaluate_every, checkpoint_minutes)
-    with _quiet():
-        trainer = _trainer(out, accelerator, recipe, steps, run)
-        if not done and trainer.is_global_zero:
-            run.origin = replace(origin, scores=measure(module.averaged))
-        batches = Sampler(cache, recipe, seed, done, trainer.global_rank)
-        loader = DataLoader(batches, batch_size=None)
-        trainer.fit(module, loader, ckpt_path=checkpoint if done else None, weights_only=False)
-    if trainer.is_global_zero and not run.stopped:
-        facts = _facts(origin, steps, cache) | {"scores": run.scores, "recipe": asdict(recipe)}
-        facts |= {"seed": seed, "seconds_per_step": run.seconds / max(trainer.global_step - done, 1)}
-        save_model(settle(module.averaged), weights, **facts)
-    numbers = (module.losses, run.scores, run.origin.scores, run.seconds, run.waiting)
-    return TrainResult(weights, trainer.global_step, *numbers, cache.unreadable, run.stopped)
+        if not checkpoint and first_process:
+            origin = replace(origin, scores=measure(module.averaged))
+        run = _Run(out, origin, steps, on_step, stop, measure, evaluate_every, checkpoint_minutes)
+        batches = Sampler(cache, recipe, seed, done * recipe.accumulate, int(os.environ.get("RANK", 0)))
+        with _quiet(), writing_to(out):
+            trainer = _trainer(out, accelerator, recipe, steps - done, run)
+            try:
+                trainer.fit(module, DataLoader(batches, batch_size=None))
+            except SystemExit as ended:  # Lightning turns Ctrl-C into this, and SIGTERM as well
+                if isinstance(ended.__context__, KeyboardInterrupt):
+                    raise KeyboardInterrupt from ended
+                raise
+        weights = None if run.stopped else out / f"{preset}.safetensors"
+        if weights and first_process:
+            facts = _facts(origin, steps, cache) | {"scores": run.scores, "recipe": asdict(recipe)}
+            facts |= {"seed": seed, "seconds_per_step": run.seconds / max(steps - done, 1)}
+            with writing_to(out):
+                save_model(settle(module.averaged), weights, **facts)
+        numbers = (module.losses, run.scores, origin.scores, run.seconds, run.waiting)
+        return TrainResult(
+            weights, out, str(weights or ""), module.step, *numbers, cache.unreadable, run.stopped
+        )
 
 
 def _training_device(device: str | torch.device | None) -> torch.device:
-    """Training is made for CPUs and CUDA alone: elsewhere some of its operations are missing."""
+    """Only CPUs and CUDA have all operations that training needs."""
     chosen = usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if chosen.type not in ("cpu", "cuda"):
         raise ColorTrackError(f"device {str(device)!r} cannot train; choose cpu or cuda")
@@ -188,6 +235,7 @@ def _trainer(out: Path, device: torch.device, recipe: Recipe, steps: int, run: L
         max_steps=steps,
         precision="bf16-mixed" if gpu or cpu_has_fast_bf16() else "32-true",
         gradient_clip_val=recipe.clip_gradient,
+        accumulate_grad_batches=recipe.accumulate,
         callbacks=[run],
         logger=_loggers(out),
         enable_checkpointing=False,
@@ -199,7 +247,7 @@ def _trainer(out: Path, device: torch.device, recipe: Recipe, steps: int, run: L
 
 
 class _Run(L.Callback):
-    """Checkpoints by the clock, numbers into logs, the share of time waiting, scores, and an early end."""
+    """Numbers into logs, checkpoints by the clock, the share of time waiting, scores, and an early end."""
 
     def __init__(
         self,
@@ -218,7 +266,8 @@ class _Run(L.Callback):
         self.checkpoint_seconds = 60 * checkpoint_minutes
         self.scores: dict[str, float] = {}
         self.stopped = False
-        self.began = self.saved = self.step_ended = time.monotonic()
+        self.step = 0
+        self.began = self.saved = self.step_ended = self.batch_ended = time.monotonic()
         self.waited = self.measured = 0.0
 
     @property
@@ -230,58 +279,60 @@ class _Run(L.Callback):
         return self.waited / max(self.seconds, 1e-9)
 
     def on_train_start(self, *_: Any) -> None:
-        self.began = self.saved = self.step_ended = time.monotonic()
+        self.began = self.saved = self.step_ended = self.batch_ended = time.monotonic()
 
     def on_train_batch_start(self, *_: Any) -> None:
-        self.waited += time.monotonic() - self.step_ended
+        self.waited += time.monotonic() - self.batch_ended
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
+        self._after_batch(trainer, module)
+        self.batch_ended = time.monotonic()
+
+    def _after_batch(self, trainer: L.Trainer, module: Any) -> None:
         now = time.monotonic()
-        self.waited += module.gather_seconds
-        step = trainer.global_step
-        numbers = {**module.losses, "seconds": now - self.step_ended, "waiting": self.waiting}
+        self.waited += module.take_gather_seconds()
+        if module.step == self.step:  # gradients are still being accumulated
+            return
+        step = self.step = module.step
+        if trainer.strategy.root_device.type == "cpu" or step % _NUMBERS_EVERY == 0 or step == self.steps:
+            module.read_losses()
         news = {}
         if trainer.is_global_zero and (step % self.measure_every == 0 or step == self.steps):
             self.scores = news = self.measure(module.averaged)
             self.measured += time.monotonic() - now
-        if step % 10 == 0 or news:
+        if step % _NUMBERS_EVERY == 0 or news:
+            numbers = {**module.losses, "seconds": now - self.step_ended, "waiting": self.waiting}
             for log in trainer.loggers:
                 log.log_metrics({**numbers, **news}, step)
-        self._end_or_save(trainer, step, now)
+        self._end_or_save(trainer, module, now)
         if self.on_step and trainer.is_global_zero:
-            self.on_step(step, self.steps, {**module.losses, **news})
+            try:
+                self.on_step(step, self.steps, {**module.losses, **news})
+            except KeyboardInterrupt:
+                self._save(trainer, module)
+                raise
         self.step_ended = time.monotonic()
 
-    def on_save_checkpoint(self, trainer: L.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
-        checkpoint["origin"] = asdict(self.origin)
-
-    def _end_or_save(self, trainer: L.Trainer, step: int, now: float) -> None:
-        """Processes decide together, for their clocks and signals differ and to save is a meeting of all."""
+    def _end_or_save(self, trainer: L.Trainer, module: Any, now: float) -> None:
+        """Processes decide together, because their clocks and signals differ."""
         any_process = trainer.strategy.reduce_boolean_decision
-        stop = self.stop() and step < self.steps
-        due = step == self.steps or now - self.saved > self.checkpoint_seconds
+        stop = self.stop() and module.step < self.steps
+        due = module.step == self.steps or now - self.saved > self.checkpoint_seconds
         if any_process(stop or due, all=False):
-            self._save(trainer)
+            self._save(trainer, module)
             self.stopped = trainer.should_stop = any_process(stop, all=False)
 
-    def _save(self, trainer: L.Trainer) -> None:
-        """Writes a checkpoint beside the old one, then puts it in its place: a kill leaves one whole."""
-        temporary = self.out / f"{CHECKPOINT}.part"
-        trainer.save_checkpoint(temporary)
+    def _save(self, trainer: L.Trainer, module: Any) -> None:
         if trainer.is_global_zero:
-            os.replace(temporary, self.out / CHECKPOINT)
+            Checkpoint.save(self.out / CHECKPOINT, module.step, self.origin, module, trainer.optimizers[0])
         self.saved = time.monotonic()
-
-
-def _label(score: str) -> str:
-    return "colour error" if score == "color_error" else score
 
 
 class _Stopped(Exception):  # noqa: N818, a person's wish
     pass
 
 
-def _stoppable(on_file: OnFile | None, stop: Callable[[], bool]) -> OnFile:
+def _stoppable(on_file: ProgressCallback | None, stop: Callable[[], bool]) -> ProgressCallback:
     def after_file(done: int, total: int, name: str) -> None:
         if on_file:
             on_file(done, total, name)
@@ -291,9 +342,38 @@ def _stoppable(on_file: OnFile | None, stop: Callable[[], bool]) -> OnFile:
     return after_file
 
 
-def _default_recipe(preset: str, cache: FrameCache) -> Recipe:
-    """The preset's; views of one frame take the place of what the clips are too short for."""
+@contextmanager
+def _ctrl_c(stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C into a stop after the step in hand, which then raises KeyboardInterrupt.
+
+    A caller that handles Ctrl-C by itself is left alone. The second Ctrl-C ends the run at once.
+    """
+    pressed = threading.Event()
+
+    def press(*_: object) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    main = threading.current_thread() is threading.main_thread()
+    handles = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if handles:
+        signal.signal(signal.SIGINT, press)
+    try:
+        yield lambda: pressed.is_set() or bool(stop and stop())
+    finally:
+        if handles:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pressed.is_set():
+        raise KeyboardInterrupt
+
+
+def _default_recipe(preset: str, cache: FrameCache, device: torch.device) -> Recipe:
+    """The preset's, adjusted: views of one frame replace what the clips are too short for, and a CPU adds up
+    the gradients of smaller batches.
+    """
     recipe = RECIPES[preset]
+    if device.type == "cpu" and recipe.clips > _CPU_CLIPS:
+        recipe = replace(recipe, clips=_CPU_CLIPS, accumulate=recipe.clips // _CPU_CLIPS)
     longest = max(clip.length for clip in cache.clips)
     if longest < WALK_LENGTH:
         recipe = replace(recipe, walks=0, view_pairs=recipe.view_pairs + recipe.walks)
@@ -303,8 +383,8 @@ def _default_recipe(preset: str, cache: FrameCache) -> Recipe:
 
 
 def _network(origin: Origin, cache: FrameCache, resumed: bool) -> Embedder:
-    """The first weights; a resumed run has its own, whatever has become of the model that it began with."""
-    if origin.init and not resumed:
+    """The network with its first weights. A resumed run does not need the model that it began with."""
+    if origin.model and not resumed:
         return load_model(origin.init, "cpu").train().requires_grad_(True)
     network = build(origin.preset, **origin.chosen.get("options", {})).train()
     network.temperature = origin.chosen.get("temperature", network.temperature)
@@ -315,7 +395,7 @@ def _network(origin: Origin, cache: FrameCache, resumed: bool) -> Embedder:
 
 
 def _sample_colors(cache: FrameCache, seed: int, frames: int = 200, pixels: int = 50_000) -> torch.Tensor:
-    """ab of cells' colours from random frames `[pixels, 2]`, for the palette."""
+    """Colors (ab) of cells of random frames `[pixels, 2]`, for the palette."""
     rng = np.random.default_rng(seed)
     chosen = rng.integers(len(cache.sizes), size=frames)
     windows = cache.windows(chosen, np.zeros((frames, 2), dtype=int))
@@ -325,7 +405,7 @@ def _sample_colors(cache: FrameCache, seed: int, frames: int = 200, pixels: int 
 
 
 def _placed(cache: FrameCache, device: torch.device) -> FrameCache:
-    """The cache on the GPU, if it takes no more than half of the memory that is free there."""
+    """The cache, on the GPU if it takes at most half of the free memory there."""
     if device.type == "cuda" and cache.pixels.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
         return cache.to(device)
     return cache
@@ -333,7 +413,7 @@ def _placed(cache: FrameCache, device: torch.device) -> FrameCache:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's notes on hardware and its advertisements: the run has a report of its own."""
+    """Silences Lightning's notes on hardware and its advertisements."""
     chatty = logging.getLogger("pytorch_lightning")
     level = chatty.level
     chatty.setLevel(logging.WARNING)
@@ -350,26 +430,11 @@ def _loggers(out: Path) -> list[Logger]:
     return [csv, TensorBoardLogger(out, name="logs", version="tensorboard")]
 
 
-def _read(checkpoint: Path, steps: int) -> tuple[int, Origin | None]:
-    """The step that a checkpoint was written after, and what its run began with, if it keeps that."""
-    try:
-        state = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=False)
-        done, kept = int(state["global_step"]), state.get("origin")  # older ones do not have it
-        origin = Origin(**kept) if kept else None
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise ColorTrackError(
-            f"the checkpoint {checkpoint} is damaged: {error}; start the run anew"
-        ) from error
-    if done > steps:
-        raise ColorTrackError(f"the run of {checkpoint} has done {done} steps; give at least as many")
-    return done, origin
-
-
 def _facts(origin: Origin, steps: int, cache: FrameCache) -> dict[str, Any]:
-    """What is kept with the weights; a temperature or options that were chosen for the first ones hold on."""
+    """Metadata of the weights, with the temperature and options that were chosen for the first ones."""
     clips = sum(clip.length > 1 for clip in cache.clips)
-    counts = {"clips": clips, "photographs": len(cache.clips) - clips, "frames": len(cache.sizes)}
-    start = f"fine-tuned from {origin.model}" if origin.model else "trained from nothing"
-    material = f"{clips} clips and {counts['photographs']} photographs"
+    counts = {"clips": clips, "images": len(cache.clips) - clips, "frames": len(cache.sizes)}
+    start = f"fine-tuned from {origin.model}" if origin.model else "trained from random weights"
+    material = f"{clips} clips and {counts['images']} images"
     facts = {"description": f"{origin.preset}, {start}: {steps} steps on {material}"}
     return facts | {"steps": steps, "data": counts, "init": origin.init} | origin.chosen

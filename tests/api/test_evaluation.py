@@ -105,7 +105,29 @@ def test_boxes_are_scored_without_contours(dataset, squares, squares_file, predi
     add_video(dataset, squares_file, gt, [detections(id_map, boxes=True) for id_map in predicted])
     expected = score_sequence(predicted, squares[1])  # squares fill their boxes
     j = np.mean([score.J.mean for score in expected.values()])
-    assert scores(ct.evaluate_tracks(dataset, "pred", "gt", "eval")) == pytest.approx({"J of boxes": j})
+    found = scores(ct.evaluate_tracks(dataset, "pred", "gt", "eval"))
+    assert found.pop("J of boxes") == pytest.approx(j)
+    assert set(found) <= {"HOTA", "MOTA", "IDF1"}
+
+
+def test_box_tracks_get_hota_mota_and_idf1(dataset, squares, squares_file):
+    """The predicted squares swap their numbers in frame 5; frames 2 to 7 are scored."""
+    pytest.importorskip("trackeval")
+    gt = [detections(id_map, boxes=True) for id_map in squares[1]]
+    pred = [
+        detections(id_map, index=lambda id, n=n: id if n < 5 else 3 - id, boxes=True)
+        for n, id_map in enumerate(squares[1], 1)
+    ]
+    add_video(dataset, squares_file, gt, pred)
+    found = scores(ct.evaluate_tracks(dataset, "pred", "gt", "eval"))
+    assert found["MOTA"] == pytest.approx(1 - 2 / 12)
+    assert found["IDF1"] == pytest.approx(0.5)
+    assert found["HOTA"] == pytest.approx((3 / 9) ** 0.5)
+    assert dataset.values("eval_HOTA") == [found["HOTA"]]
+    assert not dataset.has_frame_field("eval_HOTA")  # it belongs to whole videos
+    assert [b.name for b in ct.analyze(dataset, "eval", metric="HOTA").breakdowns] == ["videos"]
+    dataset.delete_evaluation("eval")
+    assert not dataset.has_sample_field("eval_HOTA")
 
 
 def test_key_points(dataset, squares_file):
@@ -142,14 +164,60 @@ def test_single_points_are_refused_and_nothing_is_lost(masks, squares_file, tmp_
     assert masks.first().eval_J is not None
 
 
+def test_videos_that_were_never_tracked_are_left_out_or_count_as_zero(masks, squares_file, tmp_path, caplog):
+    other = tmp_path / "other.mp4"
+    other.symlink_to(squares_file)
+    truth = [frame.gt.copy() for frame in masks.first().frames.values()]
+    add_video(masks, other, truth, [None] * len(truth))
+    results = ct.evaluate_tracks(masks, "pred", "gt", "eval")
+    assert [score is None for score in masks.values("eval_J")] == [False, True]
+    assert "1 video" in caplog.text
+    zero = ct.evaluate_tracks(masks, "pred", "gt", "all", untracked="zero")
+    assert masks.values("all_J")[1] == 0
+    (one, half) = (
+        {row["key"]: row["value"] for row in r.custom_metrics.values()}["J"] for r in (results, zero)
+    )
+    assert half == pytest.approx(one / 2)
+    with pytest.raises(ct.ColorTrackError, match="untracked"):
+        ct.evaluate_tracks(masks, "pred", "gt", "third", untracked="maybe")
+
+
 def test_videos_without_an_object_are_left_out(masks, squares_file, tmp_path, caplog):
     other = tmp_path / "other.mp4"
     other.symlink_to(squares_file)
-    empty = [fo.Detections() for _ in range(8)]
-    add_video(masks, other, empty, [labels.copy() for labels in empty])
+    tracks = [frame.pred.copy() for frame in masks.first().frames.values()]
+    add_video(masks, other, [fo.Detections() for _ in tracks], tracks)
     ct.evaluate_tracks(masks, "pred", "gt", "eval")
     assert [score is None for score in masks.values("eval_J")] == [False, True]
-    assert "other.mp4 has nothing to score: frames.gt holds no object" in caplog.text
+    assert "other.mp4" in caplog.text
+
+
+def test_ground_truth_beyond_the_end_is_left_out_of_every_measure(masks, caplog):
+    plain = ct.evaluate_tracks(masks, "pred", "gt", "plain")
+    sample = masks.first()
+    sample.frames[99] = fo.Frame(gt=sample.frames[2].gt.copy())
+    sample.save()
+    beyond = ct.evaluate_tracks(masks, "pred", "gt", "beyond")
+    assert beyond.custom_metrics == plain.custom_metrics
+    assert beyond.metrics() == plain.metrics()
+    assert "frame 99" in caplog.text
+
+
+def test_slices_of_a_grouped_dataset(masks, squares_file):
+    dataset = fo.Dataset()
+    dataset.add_group_field("group", default="left")
+    group = fo.Group()
+    for name in ("left", "right"):
+        sample = fo.Sample(filepath=str(squares_file), group=group.element(name))
+        for number, frame in masks.first().frames.items():
+            sample.frames[number] = fo.Frame(gt=frame.gt.copy(), pred=frame.pred.copy())
+        dataset.add_sample(sample)
+    ct.evaluate_tracks(dataset.select_group_slices("right"), "pred", "gt", "right")
+    ct.evaluate_tracks(dataset, "pred", "gt", "both")
+    both = dataset.select_group_slices(["left", "right"])
+    assert [score is None for score in both.sort_by("group.name").values("right_J")] == [True, False]
+    assert None not in both.values("both_J")
+    dataset.delete()
 
 
 def test_half_an_evaluation_is_taken_back(masks, monkeypatch):

@@ -23,6 +23,7 @@ TINY = {"recipe": replace(RECIPES["fast"], frame_pairs=1, view_pairs=1, crops=(6
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """This user's models and runs."""
     monkeypatch.setenv("FIFTYONE_COLORTRACK_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("fiftyone_colortrack.training.normalization.TRACKED_SIDE", 96)
     return tmp_path / "home"
 
 
@@ -45,56 +46,71 @@ def images(folder: Path, count: int) -> list[str]:
 
 
 def test_a_trained_model_is_found_by_its_name(videos: fo.Dataset, squares: tuple) -> None:
-    steps: list[ct.TrainProgress] = []
-    result = ct.train(videos, "mine", steps=3, progress=steps.append, **TINY)
+    messages: list[tuple[int, int, str]] = []
+    numbers: dict[int, dict[str, float]] = {}
+    result = ct.train(
+        videos.name,
+        name="mine",
+        steps=2,
+        progress=lambda *message: messages.append(message),
+        on_numbers=numbers.__setitem__,
+        **TINY,
+    )
+    assert result.model == "mine"
     assert result.weights == user_models_dir() / "mine.safetensors"
     assert [Path(path).name for path in result.unreadable] == ["offline.mp4"]
-    assert "1 files left out" in str(result)
-    assert "colour error" in str(result)
+    assert result.scores["color_error"] > 0
     info = next(info for info in ct.list_models() if info.name == "mine")
-    assert info.description == "fast, fine-tuned from fast: 3 steps on 1 clips and 0 photographs"
+    assert (info.metadata["init"], info.metadata["steps"]) == ("fast", 2)
+    assert info.metadata["data"] == {"clips": 1, "images": 0, "frames": 8}
     assert len(list(ct.Tracker(squares[0], squares[1][0], model="mine"))) == 8
-
-    assert [step.file for step in steps] == ["here.mp4", "offline.mp4", "", "", ""]
-    assert [step.fraction for step in steps] == pytest.approx([0.05, 0.1, 0.4, 0.7, 1])
-    assert str(steps[0]) == "reading frames, file 1 of 2: here.mp4"
-    assert str(steps[2]) == f"training step 1 of 3, loss {steps[2].loss:.3g}"  # a first step tells no time
-    assert str(steps[-1]) == f"training step 3 of 3, loss {steps[-1].loss:.3g}, 0 s left"
-    assert steps[-1].loss == pytest.approx(np.mean([step.numbers["loss"] for step in steps[2:]]))
+    assert [message[:2] for message in messages] == [(0, 2), (0, 2), (1, 2), (2, 2)]
+    assert list(numbers) == [1, 2]
+    assert all(np.isfinite(step["loss"]) for step in numbers.values())
     assert [entry.name for entry in run_folder("mine").iterdir()] == ["logs"]
 
 
-def test_a_stopped_run_is_continued_or_replaced_by_name(videos: fo.Dataset) -> None:
+def test_a_stopped_run_is_resumed_or_replaced_by_name(videos: fo.Dataset) -> None:
     asked = iter([False, False, True])
-    stopped = ct.train(videos, "mine", steps=2, init=None, stop=lambda: next(asked), **TINY)
+    options = {"name": "mine", "init": "random", **TINY}
+    stopped = ct.train(videos, steps=2, stop=lambda: next(asked), **options)
     assert stopped.stopped
+    assert (stopped.weights, stopped.model) == (None, "")
     assert is_unfinished("mine")
     assert "mine" not in [info.name for info in ct.list_models()]
-    with pytest.raises(ColorTrackError, match="a run of mine was stopped"):
-        ct.train(videos, "mine", steps=2, init=None, **TINY)
+    with pytest.raises(ColorTrackError, match=r"resume.*overwrite"):
+        ct.train(videos, steps=2, **options)
     done: list[int] = []
-    resumed = ct.train(
-        videos, "mine", steps=2, init=None, resume=True, progress=lambda s: done.append(s.done), **TINY
-    )
+    resumed = ct.train(videos, steps=2, resume=True, on_numbers=lambda step, _: done.append(step), **options)
     assert done == [2]
     assert resumed.weights.exists()
     assert not is_unfinished("mine")
 
     before = resumed.weights.read_bytes()
-    with pytest.raises(ColorTrackError, match="a model mine exists"):
-        ct.train(videos, "mine", steps=1, **TINY)
-    ct.train(videos, "mine", steps=1, overwrite=True, **TINY)
+    with pytest.raises(ColorTrackError, match="mine exists"):
+        ct.train(videos, steps=1, **options)
+    ct.train(videos, steps=1, overwrite=True, **options)
     assert resumed.weights.read_bytes() != before
 
 
-def test_a_folder_of_the_users_own_is_left_as_it_is(videos: fo.Dataset, tmp_path: Path) -> None:
+def test_a_folder_of_your_own_stays_as_it_is(videos: fo.Dataset, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    result = ct.train(videos, None, out_dir=out, steps=1, **TINY)
+    result = ct.train(videos, out_dir=out, steps=1, **TINY)
     assert result.weights == out / "fast.safetensors"
+    assert result.model == str(result.weights)
     assert {"cache", "logs", "last.ckpt", "fast.safetensors"} == {entry.name for entry in out.iterdir()}
     assert not user_models_dir().exists()
-    with pytest.raises(ColorTrackError, match="Give the model a name"):
-        ct.train(videos, None)
+
+
+def test_wrong_arguments_are_refused(videos: fo.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ColorTrackError, match=r"\(name\)"):
+        ct.train(videos)
+    with pytest.raises(ColorTrackError, match="steps"):
+        ct.train(videos, name="mine", steps=0)
+    with pytest.raises(ColorTrackError, match="nowhere"):
+        ct.train("nowhere", name="mine")
+    with pytest.raises(ColorTrackError, match="absent"):
+        ct.train(videos, name="mine", init="absent")
 
 
 @pytest.mark.parametrize(
@@ -103,40 +119,41 @@ def test_a_folder_of_the_users_own_is_left_as_it_is(videos: fo.Dataset, tmp_path
         ("a b", "letters, digits"),
         ("../a", "letters, digits"),
         ("", "letters, digits"),
-        ("fast", "comes with"),
-        ("lab", "comes with"),
-        ("flow", "comes with"),
+        ("fast", "this package uses"),
+        ("lab", "this package uses"),
+        ("flow", "this package uses"),
+        ("random", "this package uses"),
     ],
 )
 def test_names_that_cannot_be_had(videos: fo.Dataset, name: str, reason: str) -> None:
     with pytest.raises(ColorTrackError, match=reason):
-        ct.train(videos, name, overwrite=True)
+        ct.train(videos, name=name, overwrite=True)
 
 
 def test_the_preset_is_that_of_the_first_weights(videos: fo.Dataset, tmp_path: Path) -> None:
-    with pytest.raises(ColorTrackError, match="of preset 'paper', not 'fast'"):
-        ct.train(videos, "mine", init="paper", preset="fast")
-    with pytest.raises(ColorTrackError, match="no clip is half a second long"):  # which `paper` alone needs
-        ct.train(images(tmp_path / "photographs", 2), "mine", init="paper", device="cpu")
+    with pytest.raises(ColorTrackError, match="preset 'paper', not 'fast'"):
+        ct.train(videos, name="mine", init="paper", preset="fast")
+    with pytest.raises(ColorTrackError, match="no clip is half a second long"):  # only `paper` needs one
+        ct.train(images(tmp_path / "pictures", 2), name="mine", init="paper", device="cpu")
 
 
-def test_a_view_gives_its_videos_or_photographs(videos: fo.Dataset, tmp_path: Path) -> None:
+def test_a_view_gives_its_videos_or_pictures(videos: fo.Dataset, tmp_path: Path) -> None:
     here, offline = (Path(path) for path in videos.values("filepath"))
     assert collect(videos) == TrainingData(videos=(here, offline))
     assert collect(videos.limit(1), exclude=["other"]) == TrainingData(videos=(here,))
     assert collect(videos, exclude=["here"]) == TrainingData(videos=(offline,))
-    with pytest.raises(ColorTrackError, match="clips are parts of videos"):
+    with pytest.raises(ColorTrackError, match="view of clips"):
         collect(videos.to_clips([[[1, 2]], []]))
-    photographs = fo.Dataset()
-    photographs.add_images(images(tmp_path / "photographs", 3) + images(tmp_path / "more", 1))
-    assert len(collect(photographs).images) == 4
-    assert collect(photographs).videos == ()
-    photographs.delete()
+    pictures = fo.Dataset()
+    pictures.add_images(images(tmp_path / "pictures", 3) + images(tmp_path / "more", 1))
+    assert len(collect(pictures).images) == 4
+    assert collect(pictures).videos == ()
+    pictures.delete()
 
 
 def test_groups_give_what_is_in_their_slices(dataset: fo.Dataset, squares_file: Path, tmp_path: Path) -> None:
     dataset.add_group_field("group", default="left")
-    for picture in images(tmp_path / "photographs", 2):
+    for picture in images(tmp_path / "pictures", 2):
         group = fo.Group()
         left = fo.Sample(filepath=str(squares_file), group=group.element("left"))
         dataset.add_samples([left, fo.Sample(filepath=picture, group=group.element("picture"))])
@@ -157,7 +174,7 @@ def test_a_dynamic_group_of_images_is_a_video(dataset: fo.Dataset, tmp_path: Pat
 def test_films_of_this_program_are_no_material(videos: fo.Dataset, tmp_path: Path) -> None:
     videos.delete_samples(videos.skip(1))
     report = ct.colorize(videos, model="lab")
-    films = fo.load_dataset(report.dataset)
+    films = report.dataset
     assert len(films) == 1
     with pytest.raises(ColorTrackError, match="nothing to train on"):
         collect(films)
@@ -169,16 +186,17 @@ def test_films_of_this_program_are_no_material(videos: fo.Dataset, tmp_path: Pat
 
 
 def test_folders_and_lists(squares_file: Path, tmp_path: Path) -> None:
-    sequence, picture = images(tmp_path / "sequence", 2), images(tmp_path / "photographs", 1)[0]
+    sequence, picture = images(tmp_path / "sequence", 2), images(tmp_path / "pictures", 1)[0]
     data = collect([squares_file, sequence, picture])
     assert data == TrainingData((squares_file, tuple(map(Path, sequence))), (Path(picture),))
     assert collect(data) is data
     data = collect(squares_file.parent)
     assert (data.videos, len(data.images)) == ((squares_file,), 3)
+    assert len(collect(squares_file.parent / "sequence", images=tmp_path / "pictures").images) == 1
 
 
 def test_the_size_of_decoded_frames_is_estimated(videos: fo.Dataset, tmp_path: Path) -> None:
-    ct.train(videos.limit(1), None, out_dir=tmp_path / "run", steps=1, **TINY)
+    ct.train(videos.limit(1), out_dir=tmp_path / "run", steps=1, **TINY)
     (frames,) = (tmp_path / "run" / "cache").glob("*.u8")
     assert decoded_bytes(videos) == 2 * frames.stat().st_size
     for sample in videos:

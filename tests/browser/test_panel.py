@@ -11,6 +11,7 @@ import pytest
 
 import fiftyone_colortrack as ct
 from colortrack_benchmarks.scenes import load_scenes
+from tests.browser.steps import open_video
 
 PLOT = ".js-plotly-plot"
 NUMBERS = count(1)
@@ -73,3 +74,20 @@ def test_clicks_on_bars_and_lines(page, open_dataset, tracked, screenshot):
     page.get_by_text("3 clips").wait_for()
     page.locator("[data-cy=looker]").nth(2).wait_for()
     screenshot("panel-point-clicked")
+
+
+def test_beside_a_video_it_shows_confidence_and_goes_to_doubtful_frames(
+    page, open_dataset, tracked, screenshot
+):
+    first = tracked.first()
+    tracked.set_values("frames.flow_confidence", {first.id: {8: 0.05}}, key_field="id")
+    open_dataset(tracked)
+    open_video(page)
+    modal = page.locator("[data-cy=modal]")
+    modal.locator("[data-cy=new-panel-btn]").first.click()
+    page.locator("[data-cy=new-panel-option-colortrack_panel]").last.click()
+    modal.locator(PLOT).wait_for()
+    screenshot("panel-beside-video")
+    modal.get_by_role("button", name="Next doubtful frame").click()
+    page.wait_for_timeout(3000)
+    screenshot("panel-doubtful-frame")

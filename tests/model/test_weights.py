@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model import list_models, load_model, save_model
 from fiftyone_colortrack.model.presets import build
-from fiftyone_colortrack.model.weights import SHIPPED, fingerprint, user_models_dir
+from fiftyone_colortrack.model.weights import SHIPPED, _digest, fingerprint, user_models_dir
 
 FRAMES = torch.randint(256, (1, 3, 32, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -73,7 +74,7 @@ def test_a_damaged_byte_is_noticed(weights: Path, position: int) -> None:
     data = bytearray(weights.read_bytes())
     data[position] ^= 0x15
     weights.write_bytes(data)
-    with pytest.raises(ColorTrackError, match=r"damaged|hash|no weights of this program"):
+    with pytest.raises(ColorTrackError, match=r"damaged|hash|no weights of this package"):
         load_model(weights)
 
 
@@ -93,7 +94,7 @@ def test_foreign_files_are_refused(weights: Path, tmp_path: Path) -> None:
     header = json.dumps({"__metadata__": {"format": "pt"}}).encode()
     foreign = tmp_path / "foreign.safetensors"
     foreign.write_bytes(struct.pack("<Q", len(header)) + header)
-    with pytest.raises(ColorTrackError, match="no weights of this program"):
+    with pytest.raises(ColorTrackError, match="no weights of this package"):
         load_model(foreign)
     foreign.write_bytes(b"PK\x03\x04" + bytes(100))  # a pickled checkpoint is a zip file
     with pytest.raises(ColorTrackError, match="not a safetensors file"):
@@ -135,3 +136,63 @@ def test_shipped_weights_load_without_network(name: str, tmp_path: Path) -> None
     environment = {**os.environ, "HOME": str(tmp_path), "FIFTYONE_COLORTRACK_HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], env=environment)
     assert (SHIPPED / f"{name}.safetensors").stat().st_size < 25e6
+
+
+def with_metadata(path: Path, metadata: object) -> None:
+    """Write a weights file whose hash is right, whatever its metadata are."""
+    tensors = load_file(path)
+    facts = json.dumps(metadata)
+    strings = {"format": "fiftyone-colortrack", "sha256": _digest(tensors, facts), "colortrack": facts}
+    path.write_bytes(save(tensors, strings))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", 0),
+        ("temperature", float("nan")),
+        ("temperature", "warm"),
+        ("temperature", 10**400),
+        ("options", {"lab_weight": 1.0}),
+        ("options", {"lab_weight": float("nan")}),
+        ("options", {"lab_tolerance": -1}),
+        ("options", {"channels": 1e9}),
+        ("options", []),
+        ("scores", {"J": "high"}),
+        ("scores", 7),
+        ("description", None),
+        ("preset", 3),
+        ("seconds_per_step", float("inf")),
+    ],
+)
+def test_bad_metadata_are_refused_and_do_not_stop_the_list(weights: Path, name: str, value: object) -> None:
+    with_metadata(weights, {"preset": "fast", "description": "", name: value})
+    with pytest.raises(ColorTrackError, match=r"mine\.safetensors has damaged metadata"):
+        load_model("mine")
+    listed = {info.name: info for info in list_models()}
+    assert listed["mine"].description.startswith("unreadable")
+    assert load_model("fast", "cpu").name == "fast"
+
+
+def test_what_is_no_file_does_not_stop_the_list(weights: Path) -> None:
+    (weights.parent / "folder.safetensors").mkdir()
+    (weights.parent / "._mine.safetensors").write_bytes(b"of a Mac")
+    (weights.parent / "gone.safetensors").symlink_to("nowhere")
+    names = {info.name for info in list_models()}
+    assert names == {"fast", "paper", "lab", "mine", "folder", "gone"}
+
+
+def test_weights_that_are_not_finite_are_not_loaded(weights: Path) -> None:
+    tensors = load_file(weights)
+    tensors["project.weight"][0] = float("inf")
+    facts = json.dumps({"preset": "fast"})
+    strings = {"format": "fiftyone-colortrack", "sha256": _digest(tensors, facts), "colortrack": facts}
+    weights.write_bytes(save(tensors, strings))
+    with pytest.raises(ColorTrackError, match="not finite"):
+        load_model("mine")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ColorTrackError, match=str(tmp_path / "file")):
+        save_model(build("fast"), tmp_path / "file" / "mine.safetensors")

@@ -25,7 +25,6 @@ def test_the_first_click_works(form, tracked):
     assert (first.default("pred_field"), first.default("gt_field")) == ("frames.tracks", "frames.gt")
     assert first.default("eval_key") == "tracks_eval"
     assert first.text("estimate").startswith("14 frames of 2 videos will be scored: ")
-    assert "labelled in frames.gt, but never a video's first" in first.text("estimate")
     assert first.text("estimate").endswith(", and about 6 KB in the database.")
 
 
@@ -41,7 +40,7 @@ def test_the_ground_truth_that_is_proposed_can_be_compared(form, tracked):
     ("params", "errors"),
     [
         ({"gt_field": "frames.tracks"}, {"gt_field": "the same field"}),
-        ({"gt_field": "frames.seed"}, {"gt_field": "Only first frames are labelled"}),
+        ({"gt_field": "frames.seed"}, {"gt_field": "first frames"}),
         ({"gt_field": "frames.joints"}, {"gt_field": "different types"}),
         ({"eval_key": "my eval"}, {"eval_key": "letters, digits and underscores"}),
         ({"eval_key": "taken"}, {"eval_key": "'taken' exists"}),

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import time
+
 import fiftyone as fo
 import pytest
 
 import fiftyone_colortrack as ct
+from fiftyone_colortrack.api.stop import StopSignal, running
 from fiftyone_colortrack.plugin.panel import NONE
 
 
@@ -11,10 +14,10 @@ from fiftyone_colortrack.plugin.panel import NONE
 def panel(execute):
     """Sends an event to the panel; returns the properties that are shown then, and the other messages."""
 
-    def send(dataset: fo.Dataset, event: str = "on_load", state: dict | None = None, **params):
-        panel_state = {"choices": state or {}}
+    def send(dataset, event="on_load", state=None, current_sample=None, frame=None, **params):
+        panel_state = {"choices": state or {}, "frame": frame}
         params = {"panel_id": "p", "__method__": event, "panel_state": panel_state, **params}
-        messages = execute("colortrack_panel", dataset, params)
+        messages = execute("colortrack_panel", dataset, params, current_sample=current_sample)
         (output,) = [params["output"] for name, params in messages if name == "show_panel_output"]
         others = [message for message in messages if message[0] != "show_panel_output"]
         return output["type"]["properties"], others
@@ -123,3 +126,63 @@ def test_key_points_have_a_table(panel, dataset, squares_file):
     ct.evaluate_tracks(dataset, "tracks", "gt", "eval")
     shown, _ = panel(dataset)
     assert "| point 2 | 100.0% |" in shown["points_eval"]["default"]
+
+
+def test_beside_a_video_it_shows_the_confidence_in_each_object(panel, evaluated):
+    video = evaluated.first()
+    video.frames[3]["still"].detections[0].confidence = 0.25
+    video.frames[4]["still"].detections.pop(0)
+    video.save()
+    shown, _ = panel(evaluated, current_sample=video.id)
+    assert "videos" not in shown
+    first, second = shown["confidence"]["view"]["data"]
+    assert (first["name"], second["name"]) == ("square 1", "square 2")
+    assert first["x"] == list(range(1, 9))
+    assert first["y"][2:4] == [0.25, None]
+
+
+def test_a_click_beside_a_video_goes_to_the_frame(panel, evaluated):
+    _, messages = panel(evaluated, "go_to", current_sample=evaluated.first().id, path="confidence", x=6)
+    assert [params for name, params in messages if name.endswith("go_to_frame")] == [{"frame_number": 6}]
+
+
+def test_buttons_step_through_the_doubtful_frames(panel, evaluated):
+    sample = evaluated.first()
+    evaluated.set_values("frames.still_confidence", {sample.id: {4: 0.1, 7: 0.2}}, key_field="id")
+
+    def step(event, frame):
+        _, messages = panel(evaluated, event, current_sample=sample.id, frame=frame)
+        (number,) = [params["frame_number"] for name, params in messages if name.endswith("go_to_frame")]
+        return number
+
+    first = step("next_doubtful", None)
+    second = step("next_doubtful", first)
+    assert 1 < first < second
+    assert step("previous_doubtful", second) == first
+    last = step("previous_doubtful", None)
+    assert last >= second
+    assert step("next_doubtful", last) == first  # from the last one on to the first
+
+
+def test_a_video_without_tracks_says_so(panel, videos):
+    shown, _ = panel(videos, current_sample=videos.first().id)
+    assert "no_tracks" in shown
+
+
+def test_running_work_is_listed_with_a_button_that_stops_it(panel, videos):
+    with StopSignal(videos, "Track *all*") as signal:
+        signal.update(1, 4, "video_1")
+        deadline = time.monotonic() + 10
+        while not running(videos)[0].fraction and time.monotonic() < deadline:
+            time.sleep(0.05)
+        shown, _ = panel(videos)
+        row = shown[f"run_{signal.id}"]["type"]["properties"]
+        assert "25%" in row["progress"]["default"]
+        assert r"Track \*all\*" in row["progress"]["default"]
+        assert shown["timer"]["view"]["interval"] > 0
+        panel(videos, "stop", run=row["stop"]["view"]["params"]["run"])
+        while not signal() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert signal()
+    shown, _ = panel(videos)
+    assert "timer" not in shown

@@ -11,9 +11,11 @@ from fiftyone_colortrack.tracking.affinity import (
     bf16_products,
     copy_labels,
     largest,
+    open_matches,
     rounded,
     top_k_matches,
-    trusted,
+    trust,
+    weighted,
 )
 
 
@@ -98,19 +100,65 @@ def test_threads_of_others_keep_their_cores():
         torch.set_num_threads(before)
 
 
-def test_raw_colours_count_less_where_they_are_not_found_again():
+def test_raw_colors_count_less_where_they_are_not_found_again():
     embedder = build("fast", channels=16, lab_weight=0.75)
     learned, raw = features(2, 14, 14), features(2, 14, 14, dim=embedder.lab_channels, seed=1)
     raw[1, :, 7:] = raw[0, :, 7:]  # the right half is found again
     last, query = torch.cat([0.5 * learned, 0.75**0.5 * raw], -1)
-    scaled = trusted(query, last, embedder)
+    share, found = trust(query, last, embedder)
+    assert torch.equal(found.view(14, 14)[:, 7:], torch.arange(196).view(14, 14)[:, 7:])
+    scaled = weighted(query, share, embedder)
     assert torch.equal(scaled[..., :16], query[..., :16])
     torch.testing.assert_close(scaled[:, 7:], query[:, 7:])
     distance = 1 - naive(raw[1], raw[:1], 6).amax(1).view(14, 14)
-    share = (embedder.lab_tolerance / distance[:, :7]).clamp(max=1)
-    torch.testing.assert_close(scaled[:, :7, 16:], query[:, :7, 16:] * share[..., None])
-    assert share.max() < 0.2
-    assert trusted(query, last, build("lab")) is query
+    expected = (embedder.lab_tolerance / distance[:, :7]).clamp(max=1)
+    torch.testing.assert_close(scaled[:, :7, 16:], query[:, :7, 16:] * expected[..., None])
+    assert expected.max() < 0.2
+    assert (trust(query, last, build("lab"))[0] == 1).all()
+
+
+@pytest.mark.parametrize("whole", [1, 2])
+def test_labeled_frames_are_searched_whole_with_a_handicap(whole):
+    query, *keys = features(4, 17, 30)
+    keys = torch.stack(keys)
+    near = naive(query, keys, 4)
+    everywhere = naive(query, keys, None) - 0.1
+    everywhere[:, whole * 17 * 30 :] = -torch.inf
+    expected = torch.maximum(near, everywhere).topk(10, 1)
+    matches = top_k_matches(query, keys, 10, 4, whole=whole, handicap=0.1)
+    torch.testing.assert_close(matches.similarity, expected.values)
+    assert torch.equal(matches.cell, expected.indices)
+
+
+def test_only_wanted_cells_have_to_be_searched():
+    query, keys = features(2, 30, 40)
+    wanted = torch.zeros(30, 40, dtype=torch.bool)
+    wanted[3:5, 20:30] = True
+    some = top_k_matches(query, keys[None], 5, 6, wanted=wanted)
+    every = top_k_matches(query, keys[None], 5, 6)
+    assert torch.equal(some.cell[wanted.flatten()], every.cell[wanted.flatten()])
+    assert torch.equal(some.similarity[wanted.flatten()], every.similarity[wanted.flatten()])
+    assert some.similarity[-1, 0] == -torch.inf  # far from all of them
+
+
+def test_opened_matches_are_the_best_fine_cells_around_them():
+    generator = torch.Generator().manual_seed(0)
+    fine = features(2, 12, 16, dim=24)  # of 6 x 8 coarse cells
+    coarse = torch.randint(2 * 6 * 8, (5, 3), generator=generator)
+    query = features(1, 5, 4, dim=24, seed=1)[0]
+    labels = torch.rand(2 * 12 * 16, 3, generator=generator)
+    copied = open_matches(coarse, query, fine, labels, 4, 0.1)
+    for row, matches in enumerate(coarse):
+        candidates = set()
+        for match in matches.tolist():
+            frame, y, x = match // 48, match % 48 // 8, match % 8
+            rows = [min(max(2 * y + d, 0), 11) for d in range(-1, 3)]
+            columns = [min(max(2 * x + d, 0), 15) for d in range(-1, 3)]
+            candidates |= {(frame * 12 + i) * 16 + j for i in rows for j in columns}
+        cells = torch.tensor(sorted(candidates))
+        best = (query[row] @ fine.flatten(0, 2)[cells].T).topk(4, 1)
+        expected = (best.values / 0.1).softmax(1)[..., None] * labels[cells[best.indices]]
+        torch.testing.assert_close(copied[row], expected.sum(1))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

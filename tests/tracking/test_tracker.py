@@ -486,3 +486,10 @@ def test_what_has_too_little_confidence_is_left_out(kind):
             seen = np.isfinite(frame.labels[1]).all()
         assert seen == sure or t == 0
         assert 1 in frame.objects
+
+
+def test_a_frame_without_any_border_has_nothing_to_open():
+    frames = np.full((4, 64, 96, 3), 120, np.uint8)
+    everything = np.ones((64, 96), np.uint8)
+    labels = [tracked.labels for tracked in Tracker(frames, everything, model="lab", config=SMALL)]
+    assert all((label == 1).all() for label in labels)

@@ -1,10 +1,12 @@
 """Whole runs, tiny ones. What must be killed, or needs several processes, runs `runs.py` as a program."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +26,17 @@ from fiftyone_colortrack.model.presets import build
 from fiftyone_colortrack.model.weights import read_info
 from fiftyone_colortrack.tracking import Tracker
 from fiftyone_colortrack.training import RECIPES, TrainingData, fit
+from fiftyone_colortrack.training.checkpoint import CHECKPOINT
 from fiftyone_colortrack.training.losses.reconstruction import windowed_affinity
 
 TINY = replace(RECIPES["fast"], frame_pairs=2, view_pairs=2, walks=1, crops=(64,), warm_up=5, ema=0.9)
 RUNS = Path(__file__).with_name("runs.py")
+
+
+@pytest.fixture(autouse=True)
+def small_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics of batch normalization are taken from small frames, to save time."""
+    monkeypatch.setattr("fiftyone_colortrack.training.normalization.TRACKED_SIDE", 96)
 
 
 def run(mode: str, videos: Path, out: Path, *arguments: str, processes: int = 1) -> int:
@@ -130,7 +139,7 @@ def test_fine_tuning_starts_from_the_given_weights(videos: Path, tmp_path: Path)
     result = fit(data, steps=1, out_dir=tmp_path / "run", init=start, recipe=recipe, device="cpu")
     before, after = load_file(start), load_file(result.weights)
     assert torch.equal(before["project.weight"], after["project.weight"])
-    with pytest.raises(ColorTrackError, match="of preset 'fast', not 'paper'"):
+    with pytest.raises(ColorTrackError, match="preset 'fast', not 'paper'"):
         fit(data, "paper", steps=1, out_dir=tmp_path / "other", init=start)
 
 
@@ -150,8 +159,8 @@ def test_a_stopped_run_goes_on_where_it_was(videos: Path, tmp_path: Path) -> Non
     common = {"steps": 5, "recipe": TINY, "device": "cpu"}
     stopped = fit(data, out_dir=tmp_path / "run", stop=lambda: next(asked), **common)
     assert (stopped.stopped, stopped.steps, stopped.scores) == (True, 3, {})
-    assert not stopped.weights.exists()
-    with pytest.raises(ColorTrackError, match="has done 3 steps"):
+    assert stopped.weights is None
+    with pytest.raises(ColorTrackError, match="3 steps"):
         fit(data, out_dir=tmp_path / "run", resume=True, **{**common, "steps": 2})
     steps = []
     resumed = fit(
@@ -174,21 +183,12 @@ def test_a_resumed_run_keeps_what_it_began_with(videos: Path, tmp_path: Path) ->
     common |= {"resume": True}
     with pytest.raises(ColorTrackError, match="began with other files, or another cache_budget"):
         fit(TrainingData.collect([videos / "0.mp4"]), seed=7, recipe=TINY, **common)
-    with pytest.raises(ColorTrackError, match=r"began with seed 7, not 0, ema 0\.9, not 0\.5; give"):
+    with pytest.raises(ColorTrackError, match=r"began with seed 7, not 0, ema 0\.9, not 0\.5"):
         fit(data, recipe=replace(TINY, ema=0.5), **common)
     result = fit(data, seed=7, recipe=TINY, **common)
     model = load_model(result.weights, "cpu")
     assert (model.temperature, model.lab_weight, model.dim) == (0.03, 0.5, 32 + 108)
     assert "fine-tuned from start: 2 steps on 4 clips" in read_info(result.weights).description
-
-
-def test_a_checkpoint_that_does_not_say_what_its_run_began_with_goes_on(videos: Path, tmp_path: Path) -> None:
-    data, common = TrainingData.collect(videos), {"out_dir": tmp_path, "recipe": TINY, "device": "cpu"}
-    fit(data, steps=1, **common)
-    state = torch.load(tmp_path / "last.ckpt")
-    del state["origin"]
-    torch.save(state, tmp_path / "last.ckpt")
-    assert fit(data, steps=2, resume=True, **common).steps == 2
 
 
 @pytest.mark.parametrize("device", ["mps", "meta", "cuda:99", "abacus"])
@@ -202,13 +202,13 @@ def test_decoding_is_stopped(videos: Path, tmp_path: Path) -> None:
     assert (result.stopped, result.steps) == (True, 0)
 
 
-def test_photographs_alone_are_enough_for_fast(tmp_path: Path, scene: Callable) -> None:
+def test_images_alone_are_enough_for_fast(tmp_path: Path, scene: Callable) -> None:
     for seed in range(3):
         cv2.imwrite(str(tmp_path / f"{seed}.png"), scene(seed, frames=1)[0][0])
     data = TrainingData.collect(images=tmp_path)
     result = fit(data, steps=1, out_dir=tmp_path / "run", device="cpu")
     assert set(result.losses) == {"loss", "correspondence"}
-    with pytest.raises(ColorTrackError, match="give longer videos"):
+    with pytest.raises(ColorTrackError, match="longer videos"):
         fit(data, "paper", steps=1, out_dir=tmp_path / "other", device="cpu")
 
 
@@ -219,15 +219,124 @@ def test_a_run_of_another_preset_is_not_resumed(videos: Path, tmp_path: Path) ->
         fit(data, "paper", steps=2, out_dir=tmp_path, resume=True, device="cpu")
 
 
-def test_a_run_is_not_overwritten(videos: Path, tmp_path: Path) -> None:
-    (tmp_path / "last.ckpt").write_bytes(b"damaged")
+def test_a_run_is_replaced_only_if_asked(videos: Path, tmp_path: Path) -> None:
     data = TrainingData.collect(videos)
-    with pytest.raises(ColorTrackError, match="holds a run already"):
-        fit(data, steps=1, out_dir=tmp_path)
-    with pytest.raises(ColorTrackError, match="damaged"):
-        fit(data, steps=1, out_dir=tmp_path, resume=True)
+    common = {"out_dir": tmp_path, "recipe": TINY, "device": "cpu"}
+    fit(data, steps=2, **common)
+    with pytest.raises(ColorTrackError, match=r"resume.*overwrite"):
+        fit(data, steps=1, **common)
+    with pytest.raises(ColorTrackError, match=r"resume.*overwrite"):
+        fit(data, steps=1, resume=True, overwrite=True, **common)
+    assert fit(data, steps=1, overwrite=True, **common).steps == 1
     with pytest.raises(ColorTrackError, match="'lab' cannot be trained"):
         fit(data, "lab", steps=1, out_dir=tmp_path / "other")
+
+
+class Evil:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("content", ["pickle", "empty", "text", "zip", "cut", "weights"])
+def test_no_file_but_a_checkpoint_is_resumed(videos: Path, tmp_path: Path, content: str) -> None:
+    data, checkpoint, ran = TrainingData.collect(videos), tmp_path / CHECKPOINT, tmp_path / "ran"
+    common = {"out_dir": tmp_path, "recipe": TINY, "device": "cpu"}
+    if content == "pickle":
+        torch.save({"global_step": 0, "x": Evil(ran)}, checkpoint)
+    elif content == "zip":
+        with zipfile.ZipFile(checkpoint, "w") as archive:
+            archive.writestr("a", "b")
+    elif content == "cut":
+        fit(data, steps=1, **common)
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])
+    elif content == "weights":
+        save_model(build("fast"), tmp_path / "some.safetensors").rename(checkpoint)
+    else:
+        checkpoint.write_bytes(b"hello" if content == "text" else b"")
+    with pytest.raises(ColorTrackError, match=CHECKPOINT) as error:
+        fit(data, steps=2, resume=True, **common)
+    assert "\n" not in str(error.value)
+    assert not ran.exists()
+
+
+def test_two_trainings_do_not_share_a_folder(videos: Path, tmp_path: Path) -> None:
+    data = TrainingData.collect(videos)
+    common = {"steps": 1, "out_dir": tmp_path, "recipe": TINY, "device": "cpu"}
+
+    def second(*_: object) -> None:
+        with pytest.raises(ColorTrackError, match=f"another training uses {tmp_path}"):
+            fit(data, overwrite=True, **common)
+
+    assert fit(data, on_step=second, **common).weights
+    assert fit(data, resume=True, **common).weights
+
+
+def test_ctrl_c_keeps_a_checkpoint(videos: Path, tmp_path: Path) -> None:
+    data = TrainingData.collect(videos)
+    common = {"steps": 4, "recipe": TINY, "device": "cpu"}
+
+    def press(step: int, *_: object) -> None:
+        if step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, out_dir=tmp_path / "run", on_step=press, **common)
+
+    def interrupt(step: int, *_: object) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, out_dir=tmp_path / "run", on_step=interrupt, resume=True, **common)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not any(path.name.startswith(".") for path in (tmp_path / "run").iterdir())
+    steps: list[int] = []
+    resumed = fit(
+        data, out_dir=tmp_path / "run", resume=True, on_step=lambda step, *_: steps.append(step), **common
+    )
+    assert steps == [4]
+    whole = load_file(fit(data, out_dir=tmp_path / "whole", **common).weights)
+    assert all(torch.equal(value, whole[key]) for key, value in load_file(resumed.weights).items())
+
+
+def test_a_full_disk_is_an_error_that_names_the_folder(videos: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk."""
+    data, out = TrainingData.collect(videos), tmp_path / "run"
+    common = {"out_dir": out, "recipe": TINY, "device": "cpu", "cache_dir": tmp_path / "cache"}
+    fit(data, steps=1, **common)
+    before = (out / CHECKPOINT).read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    try:
+        with pytest.raises(ColorTrackError, match=str(out)):
+            fit(data, steps=2, resume=True, **common)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (out / CHECKPOINT).read_bytes() == before
+    assert {path.name for path in out.iterdir()} == {CHECKPOINT, "fast.safetensors", "logs"}
+
+
+def test_accumulated_batches_are_one_step(videos: Path, tmp_path: Path) -> None:
+    data = TrainingData.collect(videos)
+    common = {"recipe": replace(TINY, accumulate=2), "device": "cpu"}
+    steps: list[int] = []
+    whole = fit(
+        data, steps=2, out_dir=tmp_path / "whole", on_step=lambda step, *_: steps.append(step), **common
+    )
+    assert steps == [1, 2]
+    fit(data, steps=2, out_dir=tmp_path / "run", stop=stop_after(len(data) + 1), **common)
+    resumed = fit(data, steps=2, out_dir=tmp_path / "run", resume=True, **common)
+    assert load_file(whole.weights)["project.weight"].equal(load_file(resumed.weights)["project.weight"])
+
+
+def stop_after(questions: int) -> Callable[[], bool]:
+    asked = iter([False] * (questions - 1))
+    return lambda: next(asked, True)
 
 
 def test_training_is_imported_where_the_apps_server_runs() -> None:
@@ -245,9 +354,8 @@ def test_a_killed_run_resumes_exactly(videos: Path, tmp_path: Path) -> None:
     assert run("resumed", videos, tmp_path / "killed") == 0
     whole, resumed = (load_file(tmp_path / name / "fast.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
-    whole, resumed = (torch.load(tmp_path / name / "last.ckpt") for name in ("whole", "killed"))
-    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
-        torch.testing.assert_close(resumed[part], whole[part], atol=0, rtol=0)
+    whole, resumed = (load_file(tmp_path / name / CHECKPOINT) for name in ("whole", "killed"))
+    torch.testing.assert_close(resumed, whole, atol=0, rtol=0)
 
 
 def test_two_processes_equal_one_with_the_doubled_batch(videos: Path, tmp_path: Path) -> None:

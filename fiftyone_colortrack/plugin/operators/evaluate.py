@@ -16,6 +16,7 @@ from fiftyone_colortrack.api.evaluation import (
     evaluate_tracks,
     main_scores,
     score_fields,
+    untracked_videos,
 )
 from fiftyone_colortrack.fields import check_videos, field_name, is_tracks, labelled_frames, seed_fields
 from fiftyone_colortrack.plugin import estimates, forms
@@ -45,7 +46,7 @@ class EvaluateTracks(WorkOperator):
         return work_config(
             "evaluate_tracks",
             LABEL,
-            "Score tracks against ground truth: J, F and J&F of masks, PCK of key points",
+            "Score tracks against ground truth: J, F, and J&F of masks, J and HOTA of boxes, PCK of keypoints",
             "evaluate",
         )
 
@@ -59,7 +60,7 @@ class EvaluateTracks(WorkOperator):
         choices = read(forms.field_choices, fo.Detections, fo.Keypoints, empty=False)
         names = [name for name, _, _ in choices]
         if len(choices) < 2:
-            text = "Tracks and ground truth are two frame fields of detections or of key points."
+            text = "Tracks and ground truth are two frame fields of detections or keypoints."
             forms.message(inputs, "no_fields", text, severity="error", title="Nothing to compare")
             return forms.form(self, inputs)
         tracks = [name for name in names if is_tracks(view, name)]
@@ -85,6 +86,10 @@ class EvaluateTracks(WorkOperator):
         overwrite = exists and bool(ctx.params.get("overwrite"))
         forms.validate(key_prop, lambda: check_eval_key(ctx.dataset, key, overwrite))
         if forms.validate(gt_prop, lambda: read(check_compared, pred, gt)):
+            if without := len(read(untracked_videos, pred)):
+                label = f"Score the {forms.plural(without, 'video')} without tracks as zero"
+                text = "Off: they are left out"
+                inputs.bool("zero", default=False, label=label, description=text, view=types.SwitchView())
             self._estimate(inputs, gt_prop, gt, read(labelled_frames, gt))
         return forms.form(self, inputs)
 
@@ -94,14 +99,18 @@ class EvaluateTracks(WorkOperator):
         """Say what will be scored."""
         counts = [sum(number > 1 for number in numbers) for numbers in labelled.values()]
         if any(counts):
-            text = f"{forms.frames_of_videos(counts)} will be scored: those that are labelled in {gt}, but "
-            text += "never a video's first, which the tracker was given. It takes "
+            text = (
+                f"{forms.frames_of_videos(counts)} will be scored: all that are labeled in {gt}, except the "
+            )
+            text += "first frame of each video, which the tracker was given. This takes "
             text += estimates.time_needed(WORK, sum(counts), SECONDS_PER_FRAME)
             text += f", and about {estimates.size(BYTES_PER_FRAME * sum(counts))} in the database."
             forms.message(inputs, "estimate", text)
         else:
             gt_prop.invalid = True
-            gt_prop.error_message = "Only first frames are labelled here, which are not scored: label others"
+            gt_prop.error_message = (
+                "Only first frames are labeled here, and they are not scored. Label others"
+            )
 
     def resolve_run_name(self, ctx: ExecutionContext) -> str:
         return f"Evaluate {ctx.params.get('pred_field')} against {ctx.params.get('gt_field')}"
@@ -117,6 +126,7 @@ class EvaluateTracks(WorkOperator):
                 params["pred_field"],
                 params["gt_field"],
                 params["eval_key"],
+                untracked="zero" if params.get("zero") else "skip",
                 overwrite=bool(params.get("overwrite")),
                 progress=progress,
             ),
@@ -126,10 +136,13 @@ class EvaluateTracks(WorkOperator):
         scores = {row["label"]: row["value"] for row in results.custom_metrics.values()}
         main = main_scores(results).items()
         text = ", ".join(f"{label} {value:.3f}" for label, value in main if value is not None)
+        without = 0 if params.get("zero") else len(untracked_videos(check_videos(view), params["pred_field"]))
+        if without:
+            text += f"; {forms.plural(without, 'video')} without tracks left out"
         score = score_fields(ctx.dataset, params["eval_key"])[0]
         worst = ctx.dataset.exists(score).sort_by(score)
         return {
-            "summary": f"{params['eval_key']}: {text}",
+            "summary": forms.escape(f"{params['eval_key']}: {text}"),
             "scores": scores,
             "links": [
                 view_link("Show the worst videos first", worst),

@@ -1,9 +1,9 @@
-"""Train tracker: on the videos and photographs of a view, without labels."""
+"""Train tracker: on the videos and images of a view, without labels."""
 
 from __future__ import annotations
 
 import os
-import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators as foo
@@ -13,9 +13,7 @@ from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.api.stop import StopSignal
 from fiftyone_colortrack.api.training import (
-    NOTHING,
     STEPS,
-    TrainProgress,
     collect,
     decoded_bytes,
     is_unfinished,
@@ -23,7 +21,7 @@ from fiftyone_colortrack.api.training import (
     train,
 )
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.model.weights import check_name, home, list_models, user_models_dir
+from fiftyone_colortrack.model.weights import RANDOM, check_name, home, list_models, user_models_dir
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.forms import Choice
 from fiftyone_colortrack.plugin.work import (
@@ -37,7 +35,9 @@ from fiftyone_colortrack.plugin.work import (
     work_config,
 )
 from fiftyone_colortrack.progress import ProgressCallback
-from fiftyone_colortrack.training.data import TrainingData
+from fiftyone_colortrack.settings import check_space
+from fiftyone_colortrack.training.checkpoint import CHECKPOINT, Checkpoint
+from fiftyone_colortrack.training.data import TrainingData, cache_key
 
 if TYPE_CHECKING:
     from fiftyone_colortrack.training import TrainResult
@@ -45,24 +45,25 @@ if TYPE_CHECKING:
 LABEL = "Train tracker"
 PROPAGATE = f"{PLUGIN}/propagate_labels"
 UNFINISHED: list[Choice] = [
-    ("continue", "Continue", "Go on where it was stopped, with the same files"),
-    ("anew", "Start anew", "Drop what it has learned"),
+    ("resume", "Resume", "Continue after its last step, with the same files"),
+    ("overwrite", "Replace", "Discard the run and start again"),
 ]
 SECONDS_PER_STEP = (0.8, 2.5)  # measured on 2 CPU cores, see docs/recipes.md
-BUDGET = 8 * 2**30  # bytes of decoded frames, as in `training.fit`
+BUDGET = 8.0  # GiB of decoded frames, as in `train`
 CURVE_POINTS = 200
-NAMED_FILES = 3  # of those that could not be read
+SMOOTHING = 0.95  # of the loss curve
+NAMED_FILES = 3  # that could not be read
 
 
 class TrainTracker(WorkOperator):
-    """Trains a tracker that **Propagate labels** offers by its name."""
+    """Trains a tracker that **Propagate labels** lists by its name."""
 
     @property
     def config(self) -> foo.OperatorConfig:
         return work_config(
             "train_tracker",
             LABEL,
-            "Train a tracker on these videos and photographs, without any label",
+            "Train a tracker on your videos and images, without labels",
             "train",
         )
 
@@ -70,7 +71,7 @@ class TrainTracker(WorkOperator):
         inputs = types.Object()
         try:
             if ctx.dataset is None:
-                raise ColorTrackError("open a dataset of videos or photographs first")
+                raise ColorTrackError("open a dataset of videos or images first")
             inputs.view_target(ctx, action_description="Train on")
             view = ctx.target_view()
             _Form(ctx, view, inputs).build(collect(view))
@@ -84,43 +85,38 @@ class TrainTracker(WorkOperator):
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
         params = ctx.params
         view, name = ctx.target_view(), params["name"]
-        anew = params.get("unfinished") == "anew"
+        replaced = params.get("unfinished") == "overwrite" or bool(params.get("overwrite"))
         forms.remember(ctx, self.config.name, "name", "init", "steps")
-
         curve = _LossCurve()
-        traces: Traces = []
 
         def run(progress: ProgressCallback, stop: StopSignal) -> TrainResult:
-            def report(step: TrainProgress) -> None:
-                traces[:] = curve(step)
-                progress(round(1000 * step.fraction), 1000, str(step))
-
             return train(
                 view,
-                name,
-                init=None if params.get("init") == NOTHING else params.get("init", "fast"),
+                name=name,
+                init=params.get("init", "fast"),
                 steps=params.get("steps", STEPS),
-                resume=not anew,
-                overwrite=anew or bool(params.get("replace")),
-                progress=report,
+                resume=not replaced and is_unfinished(name),
+                overwrite=replaced,
+                progress=progress,
+                on_numbers=curve.add,
                 stop=stop,
             )
 
-        result = yield from show(ctx, f"{LABEL} {name}", run, chart=lambda: traces)
+        result = yield from show(ctx, f"{LABEL} {name}", run, chart=curve.traces)
         files = [f"{os.path.basename(path)}: {reason}" for path, reason in result.unreadable.items()]
         more = [f"and {len(files) - NAMED_FILES} others"] if len(files) > NAMED_FILES else []
-        ending = (
-            f"{LABEL} with the same name goes on from there."
-            if result.stopped
-            else f"Propagate labels offers {name} among its models."
-        )
+        if result.stopped:
+            ending, links = f"To resume it, run {LABEL} with the same name.", []
+        else:
+            ending = f"Propagate labels now lists {name} among its models."
+            links = [link(f"Propagate labels with {name}", PROPAGATE, {"model": name}, prompt=True)]
+        lines = [f"{name}: {result}", ending, *files[:NAMED_FILES], *more]
         return {
-            "summary": "\n\n".join([f"{name}: {result}", ending, *files[:NAMED_FILES], *more]),
+            "summary": "\n\n".join(forms.escape(line) for line in lines),
+            "title": "Stopped" if result.stopped else "Done",
             "variant": "warning" if files or result.stopped else "success",
-            "model": None if result.stopped else name,
-            "links": []
-            if result.stopped
-            else [link(f"Propagate labels with {name}", PROPAGATE, {"model": name}, prompt=True)],
+            "model": result.model or None,
+            "links": links,
             "scores": result.scores,
         }
 
@@ -137,26 +133,32 @@ class _Form:
 
     def build(self, data: TrainingData) -> None:
         name = self._name()
+        run = self._run(name, data)
         init = self._value("init", "fast")
         forms.choose(self._inputs, "init", self._first_weights(), default=init, label="Start from")
         steps = self._value("steps", STEPS)
-        forms.whole(
+        prop = forms.whole(
             self._inputs,
             "steps",
             default=steps,
             label="Steps",
-            description="More are not better by themselves: compare the trackers on labelled videos",
+            description="More steps are not always better: compare trackers on labeled videos",
         )
+        if run and steps <= run.step:
+            prop.invalid = True
+            prop.error_message = f"The run has already done {forms.plural(run.step, 'step')}: enter more"
         preset = self._models[init].preset if init in self._models else "fast"
-        forms.message(self._inputs, "content", f"{_content(data)}. {self._time(steps, preset)}")
+        left = steps - run.step if run else steps
+        forms.message(self._inputs, "content", f"{_content(data)}. {self._time(max(left, 0), preset)}")
+        self._files(data)
         self._disk(name)
 
     def _value(self, name: str, default: Any) -> Any:
-        """What the form holds: what was typed, else what the run had that was stopped."""
+        """What the form holds: what was entered, else the value of the run that was stopped."""
         return self._ctx.params.get(name, self._last.get(name, default))
 
     def _name(self) -> str:
-        """Ask for the model's name, and what to do with a run or a model that has it."""
+        """Ask for the model's name, and whether to replace a model that has it; empty if it is invalid."""
         typed = self._value("name", None)
         name = forms.unused_name("my_tracker", self._models) if typed is None else str(typed)
         prop = self._inputs.str(
@@ -164,26 +166,55 @@ class _Form:
             default=name,
             required=True,
             label="Name of the model",
-            description="Letters, digits, - and _; Propagate labels offers it under this name",
+            description="Letters, digits, - and _. Propagate labels lists the model under this name",
         )
         if not forms.validate(prop, lambda: check_name(name, overwrite=True)):
             return ""
-        if is_unfinished(name):
-            label = f"A run of {name} was stopped"
-            forms.choose(self._inputs, "unfinished", UNFINISHED, radio=True, label=label)
-        elif name in self._models:
+        if name in self._models and not is_unfinished(name):
             label = f"Replace the model {name}"
-            self._inputs.bool("replace", default=False, label=label, view=types.SwitchView())
-            forms.validate(prop, lambda: check_name(name, overwrite=bool(self._ctx.params.get("replace"))))
+            self._inputs.bool("overwrite", default=False, label=label, view=types.SwitchView())
+            forms.validate(prop, lambda: check_name(name, bool(self._ctx.params.get("overwrite"))))
         return name
+
+    def _run(self, name: str, data: TrainingData) -> Checkpoint | None:
+        """Ask what to do with a stopped run of this name. Returns it if it can and shall be resumed."""
+        if not name or not is_unfinished(name):
+            return None
+        run, reason = None, ""
+        try:
+            run = Checkpoint.open(run_folder(name) / CHECKPOINT)
+            if run.origin.data != cache_key(data, BUDGET):
+                reason = f"The run of {name} began with other files: select those, or replace it"
+        except ColorTrackError as error:
+            reason = str(error)
+        prop = forms.choose(
+            self._inputs, "unfinished", UNFINISHED, radio=True, label=f"A run of {name} was stopped"
+        )
+        if self._ctx.params.get("unfinished") == "overwrite":
+            return None
+        if reason:
+            prop.invalid, prop.error_message = True, reason
+            return None
+        return run
 
     def _first_weights(self) -> list[Choice]:
         models = [(info.name, info.name, info.description) for info in self._models.values()]
         models.sort(key=lambda model: model[0] != "fast")
-        return [*models, (NOTHING, "nothing", "Random weights, as of fast: takes many videos and hours")]
+        return [*models, (RANDOM, "Random weights", "For the network of fast. Takes many videos and hours")]
+
+    def _files(self, data: TrainingData) -> None:
+        """Mark files that do not exist."""
+        files = [video if isinstance(video, Path) else video[0] for video in data.videos] + [*data.images]
+        missing = [file for file in files if not file.exists()]
+        if len(missing) == len(files):
+            text = f"None of the files exists, for example {missing[0]}"
+            forms.message(self._inputs, "no_files", text, severity="error")
+        elif missing:
+            text = f"{forms.plural(len(missing), 'file')} will be skipped: missing, for example {missing[0]}"
+            forms.message(self._inputs, "missing", text, severity="warning")
 
     def _time(self, steps: int, preset: str) -> str:
-        """What the last run of this user says; without one, what was measured elsewhere."""
+        """An estimate from your last run, or from measurements on another machine."""
         own = [m for m in self._models.values() if m.path and m.path.parent == user_models_dir()]
         runs = {
             m.path.stat().st_mtime: m
@@ -193,45 +224,51 @@ class _Form:
         if runs:
             last = runs[max(runs)]
             time = forms.duration(steps * last.metadata["seconds_per_step"])
-            return f"About {time} for {steps:,} steps at the speed of the last run, {last.name}."
+            return f"{steps:,} steps take about {time}, at the speed of your last run, {last.name}."
         if preset == "paper":
-            return "The paper's batches are meant for a GPU; on a CPU a step may take minutes."
+            return "The batches of this preset are meant for a GPU. On a CPU, a step may take minutes."
         low, high = (forms.duration(steps * seconds) for seconds in SECONDS_PER_STEP)
-        return f"On two CPU cores {steps:,} steps take {low} to {high}; after some steps the bar knows more."
+        return f"On two CPU cores, {steps:,} steps take {low} to {high}."
 
     def _disk(self, name: str) -> None:
         forms.check_writable(self._inputs, home(), "FIFTYONE_COLORTRACK_HOME")
-        size = min(decoded_bytes(self._view) or BUDGET, BUDGET)
-        free = shutil.disk_usage(next(folder for folder in (home(), *home().parents) if folder.exists())).free
-        text = f"While it trains, {run_folder(name)} holds decoded frames: about {estimates.size(size)}."
-        if size > free:
-            forms.message(
-                self._inputs, "disk", f"{text} Only {estimates.size(free)} are free.", severity="warning"
-            )
+        budget = round(BUDGET * 2**30)
+        size = min(decoded_bytes(self._view) or budget, budget)
+        folder = run_folder(name) if name else home()
+        text = f"During training, {folder} holds decoded frames: about {estimates.size(size)}."
+        try:
+            check_space(folder, size)
+        except ColorTrackError as error:
+            forms.message(self._inputs, "disk", str(error), severity="error")
         else:
             forms.message(self._inputs, "disk", text)
 
 
 def _content(data: TrainingData) -> str:
-    videos, photographs = (
+    videos, images = (
         forms.plural(len(data.videos), "video"),
-        forms.plural(len(data.images), "photograph"),
+        forms.plural(len(data.images), "image"),
     )
     if not data.videos:
-        return f"{photographs}, no videos: it learns to match views, but not from colours that are copied"
-    return f"{videos}, {photographs}" if data.images else videos
+        return f"{images}, no videos: training works better with videos"
+    return f"{videos}, {images}" if data.images else videos
 
 
 class _LossCurve:
-    """The mean loss of the last steps, over the steps, as a chart."""
+    """The smoothed loss over the steps, as a chart."""
 
     def __init__(self) -> None:
-        self._points: list[tuple[int, float]] = []
+        self._steps: list[int] = []
+        self._losses: list[float] = []
 
-    def __call__(self, step: TrainProgress) -> Traces:
-        if step.numbers is None:
-            return []
-        self._points.append((step.done, step.loss))
-        shown = self._points[:: -(-len(self._points) // CURVE_POINTS)]
-        x, y = zip(*shown, strict=True)
-        return [{"x": x, "y": y, "type": "scatter", "mode": "lines", "name": "loss"}]
+    def add(self, step: int, numbers: dict[str, float]) -> None:
+        """Add a step."""
+        before = self._losses[-1] if self._losses else numbers["loss"]
+        self._losses.append(SMOOTHING * before + (1 - SMOOTHING) * numbers["loss"])
+        self._steps.append(step)
+
+    def traces(self) -> Traces:
+        """What to draw; nothing before the first step."""
+        every = -(-len(self._losses) // CURVE_POINTS) or 1
+        x, y = self._steps[::every], self._losses[::every]
+        return [{"x": x, "y": y, "type": "scatter", "mode": "lines", "name": "loss"}] if x else []
