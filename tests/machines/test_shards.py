@@ -14,7 +14,6 @@ import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
 from fiftyone.operators.executor import ExecutionContext, Executor
 from fiftyone.operators.registry import OperatorRegistry
-from typer.testing import CliRunner
 
 import fiftyone_colortrack as ct
 from fiftyone_colortrack.api.job import Job
@@ -48,9 +47,8 @@ class Run:
         options = {"model": "identity", "executor": "delegated", "shards": shards, **options}
         self.seen = []
         options["progress"] = lambda *step: self.seen.append(step)
-        with ThreadPoolExecutor(1) as thread:
-            self._report = thread.submit(ct.propagate, view, "frames.seed", "frames.tracks", **options)
-            thread.shutdown(wait=False)
+        run = ThreadPoolExecutor(1).submit
+        self._report = run(ct.propagate, view, "frames.seed", "frames.tracks", **options)
         self.wait(0)
 
     def wait(self, count):
@@ -237,10 +235,10 @@ def worker(videos):
     thread.join()
 
 
-def test_on_the_command_line(videos, worker):
+def test_on_the_command_line(videos, worker, capsys):
     options = ["--model", "identity", "--executor", "delegated", "--shards", "2"]
-    result = CliRunner().invoke(app, ["propagate", videos.name, "frames.seed", "frames.tracks", *options])
-    assert "6 videos (48 frames) tracked" in result.output
+    app(["propagate", videos.name, "frames.seed", "frames.tracks", *options], result_action="return_value")
+    assert "6 videos (48 frames) tracked" in capsys.readouterr().out
     assert states(videos) == ["completed", "completed"]
 
 
