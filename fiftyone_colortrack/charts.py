@@ -18,6 +18,7 @@ COLORS = ("#ff6d04", "#7a8ba6")  # of the evaluation, and of that which it is co
 SPREAD_COLOR = "#999999"  # seen on dark, on light, and on bars
 BAND_OPACITY = 0.15
 MAX_BARS = 40
+LEGEND = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
 
 STYLE = """
 body { font: 15px sans-serif; max-width: 1000px; margin: 2em auto }
@@ -56,7 +57,7 @@ def figure(breakdown: Breakdown, metric: str) -> Figure:
         "yaxis": {"title": {"text": metric}, "range": [min(lowest, 0), 1], "tickformat": ".0%"},
         "barmode": "group",
         "showlegend": True,
-        "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
+        "legend": LEGEND,
         "margin": {"t": 68, "l": 64, "r": 12, "b": 56},
     }
     return {"data": data, "layout": layout}
@@ -79,7 +80,7 @@ def confidence_figure(confidence: Mapping[str, Mapping[int, float]]) -> Figure:
         "xaxis": {"title": {"text": "frame"}},
         "yaxis": {"title": {"text": "confidence"}, "range": [0, 1.02], "tickformat": ".0%"},
         "showlegend": True,
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        "legend": LEGEND,
         "margin": {"t": 24, "l": 64, "r": 12, "b": 48},
     }
     return {"data": data, "layout": layout}

@@ -45,6 +45,9 @@ NO_EVALUATION = """
 Track labels through the videos, score the tracks against ground truth, and see here where they are good and
 where not.
 """
+BESIDE_VIDEO = """
+Click a point to go to its frame. To see the video at the same time, click **Split horizontally** beside the tab.
+"""
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,7 @@ class ColorTrackPanel(foo.Panel):
             height=PLOT_HEIGHT,
             on_click=self.go_to,
         )
+        panel.md(BESIDE_VIDEO, name="hint")
         row = panel.h_stack("doubtful", gap=2)
         row.btn("previous", "Previous doubtful frame", variant="outlined", on_click=self.previous_doubtful)
         row.btn("next", "Next doubtful frame", variant="outlined", on_click=self.next_doubtful)
@@ -187,9 +191,9 @@ class ColorTrackPanel(foo.Panel):
             row.enum(name, values, default=choice.chosen, label=choice.label, view=view, on_change=change)
 
     def _choose_tracks(self, ctx: ExecutionContext) -> _Choice | None:
-        """The fields of tracks; None if there is none."""
+        """The fields of tracks, the latest first; None if there is none."""
         videos = whole(ctx.dataset)
-        paths = [frame_path(name) for name in seed_fields(videos) if is_tracks(videos, name)]
+        paths = [frame_path(name) for name in reversed(seed_fields(videos)) if is_tracks(videos, name)]
         return self._choose(ctx, "tracks", "Tracks", {path: path for path in paths}) if paths else None
 
     def _choose(self, ctx: ExecutionContext, name: str, label: str, values: dict[str, str]) -> _Choice:

@@ -11,7 +11,7 @@ import pytest
 
 import fiftyone_colortrack as ct
 from colortrack_benchmarks.scenes import load_scenes
-from tests.browser.steps import open_video
+from tests.browser.steps import open_video, wait_until
 
 PLOT = ".js-plotly-plot"
 NUMBERS = count(1)
@@ -83,11 +83,14 @@ def test_beside_a_video_it_shows_confidence_and_goes_to_doubtful_frames(
     tracked.set_values("frames.flow_confidence", {first.id: {8: 0.05}}, key_field="id")
     open_dataset(tracked)
     open_video(page)
+    page.set_default_timeout(45_000)
     modal = page.locator("[data-cy=modal]")
-    modal.locator("[data-cy=new-panel-btn]").first.click()
-    page.locator("[data-cy=new-panel-option-colortrack_panel]").last.click()
+    modal.locator("[data-cy=panel-tab-colortrack_panel]").click()
     modal.locator(PLOT).wait_for()
-    screenshot("panel-beside-video")
+    modal.locator("[title='Split horizontally']").first.click()
+    modal.locator("[data-cy=looker]").wait_for()
+    modal.locator(PLOT).wait_for()
     modal.get_by_role("button", name="Next doubtful frame").click()
-    page.wait_for_timeout(3000)
-    screenshot("panel-doubtful-frame")
+    time = modal.locator("[data-cy=looker-video-time]")
+    wait_until(page, lambda: not time.inner_text().startswith("0:00.00"))
+    screenshot("panel-beside-video")
