@@ -16,7 +16,7 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone_colortrack.api.image_groups import images_as_videos, is_image_groups
 from fiftyone_colortrack.api.job import Job
 from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos, plan_video, video_length
-from fiftyone_colortrack.api.ray_workers import track_with_ray
+from fiftyone_colortrack.api.ray_workers import check_ray, track_with_ray
 from fiftyone_colortrack.api.report import PropagationReport, VideoResult, plural
 from fiftyone_colortrack.api.shards import track_shards
 from fiftyone_colortrack.errors import ColorTrackError, OnError
@@ -182,6 +182,8 @@ class Propagation:
             ColorTrackError: if not; the message says what to do
         """
         self._check_values()
+        if self.executor == "ray":
+            check_ray()
         seed_type = check_seed_field(self._videos, self.seed_field)
         label_type = tracks_type(seed_type, self.output)
         if self._job.in_place:

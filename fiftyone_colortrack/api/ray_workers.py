@@ -65,6 +65,16 @@ class Worker:
             return self._at
 
 
+def check_ray() -> None:
+    """Raise a ColorTrackError if Ray is not installed."""
+    try:
+        import ray  # noqa: F401
+    except ImportError as error:
+        raise ColorTrackError(
+            "executor 'ray' needs Ray, which is not installed: pip install 'fiftyone-colortrack[ray]'"
+        ) from error
+
+
 def track_with_ray(
     job: Job,
     videos: Sequence[PlannedVideo],
@@ -80,12 +90,9 @@ def track_with_ray(
     Raises:
         ColorTrackError: if Ray is not installed, or its cluster cannot be joined
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise ColorTrackError(
-            "executor 'ray' needs Ray, which is not installed: pip install 'fiftyone-colortrack[ray]'"
-        ) from error
+    check_ray()
+    import ray
+
     connected = ray.is_initialized()
     if not connected:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
