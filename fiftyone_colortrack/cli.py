@@ -152,6 +152,8 @@ def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspe
         kind = list[str]
     elif str | Path == kind or str | Path | None == kind:
         kind = Path if str | Path == kind else Path | None
+    if parameter.default is None:
+        kind = kind | None
     settings: dict[str, Any] = {}
     if parameter.default is not True:
         settings["negative_bool"] = ()

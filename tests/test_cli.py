@@ -310,3 +310,9 @@ def test_ctrl_c_while_a_dataset_is_loaded(davis_squares: Path, database: None) -
     assert process.returncode == 130, printed
     assert "No dataset was created" in printed
     assert fo.list_datasets() == before
+
+
+@pytest.mark.parametrize("command", ["demo", "benchmark davis --root DAVIS", "train --videos V", "models"])
+def test_commands_start_without_their_options(command: str) -> None:
+    function, bound, _ = cli.app.parse_args(command.split(), print_error=False, exit_on_error=False)
+    function.__signature__.bind(*bound.args, **bound.kwargs)
