@@ -22,7 +22,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(TEST_ARGS)
 soak: $(VENV)/.dev
-	COLORTRACK_SOAK=1 $(BIN)/python -m pytest tests/faults $(TEST_ARGS)
+	COLORTRACK_SOAK=1 $(BIN)/python -m pytest tests/faults tests/browser/test_flow.py tests/test_docs.py $(TEST_ARGS)
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -34,7 +34,7 @@ pictures: $(VENV)/.dev
 	COLORTRACK_SCREENSHOTS=$(VENV)/pictures $(BIN)/python -m pytest tests/browser
 	cd $(VENV)/pictures && for name in *.png; do \
 		if [ -f $(CURDIR)/docs/images/$$name ]; then cp $$name $(CURDIR)/docs/images/; fi; done
-	$(BIN)/python scripts/film_picture.py assets/films.jpg
+	$(BIN)/python scripts/readme_pictures.py assets
 
 $(VENV)/.%: pyproject.toml scripts/ensure_mongod.py | $(BIN)/pip
 	$(BIN)/python -m pip install -e '.[$*]'

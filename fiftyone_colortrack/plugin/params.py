@@ -26,7 +26,7 @@ WHOLE_NUMBERS: dict[str, tuple[int, int]] = {
 """Limits of whole numbers, those of the tracker's settings included."""
 SHARES = {"min_confidence"}
 SWITCHES = {"advanced", "clean_masks", "complete", "end_at_cuts", "only_selected", "overwrite", "replace"}
-SWITCHES |= {"cuts", "zero"}
+SWITCHES |= {"confidence", "cuts", "zero"}
 TEXTS = {"basis", "difficulty", "direction", "eval_key", "existing", "gt_field", "init", "label", "model"}
 TEXTS |= {"name", "objects", "on_error", "label_field", "output", "pred_field", "run", "seed_field", "seeds"}
 TEXTS |= {"format", "split", "span", "tracks", "unfinished", "view_target"}

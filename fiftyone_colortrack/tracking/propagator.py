@@ -26,6 +26,7 @@ from fiftyone_colortrack.tracking.affinity import (
 )
 from fiftyone_colortrack.tracking.config import TrackerConfig
 from fiftyone_colortrack.tracking.grid import Grid
+from fiftyone_colortrack.tracking.labels import LabelKind
 
 DIMENSIONS = 128
 """Channels that candidates are searched by, see `_Memory.searched`."""
@@ -93,13 +94,13 @@ class ColorPropagator(Propagator[Features]):
     Args:
         embedder: makes the features
         config: settings of the tracker
-        points: whether the labels are those of points. They are copied between coarse cells: one fine cell of a point
-            would soon be lost
+        kind: of the labels. Only masks have fine cells: one fine cell of a point would soon be lost, and boxes are no
+            better for them
     """
 
-    def __init__(self, embedder: Embedder, config: TrackerConfig, points: bool = False) -> None:
+    def __init__(self, embedder: Embedder, config: TrackerConfig, kind: LabelKind = "masks") -> None:
         self._fine = (
-            not points and config.detail == "standard" and embedder.has_fine and config.top_k is not None
+            kind == "masks" and config.detail == "standard" and embedder.has_fine and config.top_k is not None
         )
         self.stride = embedder.stride // 2 if self._fine else embedder.stride
         self.padding = 2 if self._fine else 1
@@ -108,7 +109,7 @@ class ColorPropagator(Propagator[Features]):
         self._embedder = embedder
         self._config = config
         self._temperature = config.temperature or embedder.temperature
-        reach = POINT_REACH if points else 1.0
+        reach = POINT_REACH if kind == "points" else 1.0
         self._radius = config.radius and reach * config.radius / embedder.stride  # in cells
         self._handicap = None if config.handicap is None else config.handicap * self._temperature
         self._memory: _Memory | None = None

@@ -59,7 +59,7 @@ def make_propagator(
         return RaftPropagator(config.input_size or 480, device)
     if not isinstance(model, Embedder):
         model = load_model(model, device)
-    return ColorPropagator(model.for_points() if kind == "points" else model, config, points=kind == "points")
+    return ColorPropagator(model.for_points() if kind == "points" else model, config, kind)
 
 
 class _Engine:

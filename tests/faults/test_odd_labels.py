@@ -107,7 +107,7 @@ def test_overlapping_objects_the_smallest_is_on_top(track: Track, square: Callab
 
 def test_hidden_masks_are_counted(track: Track, square: Callable) -> None:
     _, warnings = track(detections(square(), square(label="hidden")))
-    assert warnings == ("frame 1: 1 masks are wholly hidden under others",)
+    assert warnings == ("frame 1: 1 masks are completely hidden under others",)
 
 
 def test_duplicate_indices(track: Track, square: Callable) -> None:
@@ -165,5 +165,7 @@ def test_segmentations_with_large_numbers(track: Track, output: str | None) -> N
 
 
 def test_a_coloured_segmentation_is_named(track: Track) -> None:
-    with pytest.raises(ColorTrackError, match=r"video\.mp4, frame 1: the segmentation is coloured; store"):
+    with pytest.raises(
+        ColorTrackError, match=r"video\.mp4, frame 1: the segmentation is an RGB image; store"
+    ):
         track(fo.Segmentation(mask=np.zeros((8, 8, 3), np.uint8)))

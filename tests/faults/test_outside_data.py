@@ -210,7 +210,9 @@ def test_archives(new: Callable, content: bytes, magic: bytes) -> None:
 
 OPERATORS = {cls().config.name: cls for cls in CLASSES}
 FORMS = sorted({*OPERATORS} - {"colortrack_panel", "track_scores", "track_shard"})
-NAMES = sorted({*params.LIMITS, *params.SWITCHES, *params.TEXTS, "folder", "sequences"})
+NAMES = sorted(
+    {*params.WHOLE_NUMBERS, *params.SHARES, *params.SWITCHES, *params.TEXTS, "folder", "sequences"}
+)
 WORDS = st.sampled_from(
     ["frames.seed", "seed", "tracks", "all", "keyframes", "fast", "", "../..", "a b", "\0"]
 )
