@@ -14,6 +14,7 @@ import numpy as np
 from bson import ObjectId
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
+from scipy.signal import find_peaks
 from scipy.stats import rankdata, spearmanr
 
 from fiftyone_colortrack.api.evaluation import METRIC_URI
@@ -35,6 +36,8 @@ VIDEO = "filepath"
 """Groups videos by the names of their files."""
 TIME_BINS = 10
 QUANTILES = 5
+DIP = 0.05
+"""By how much confidence must fall and rise again, or end, for a frame to be doubtful."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +204,18 @@ def object_confidence(video: SampleCollection, label_field: str) -> dict[str, di
             if value not in (None, []):
                 confidence[f"{label} {index}"][number] = float(np.mean(value))
     return dict(confidence)
+
+
+def doubtful_frames(confidence: Mapping[str, Mapping[int, float]]) -> list[int]:
+    """The frames where the confidence in the least certain object dips, in order.
+
+    Args:
+        confidence: see `object_confidence`
+    """
+    numbers = sorted({number for values in confidence.values() for number in values})
+    lowest = [min(v[number] for v in confidence.values() if number in v) for number in numbers]
+    dips, _ = find_peaks(-np.pad(lowest, 1, constant_values=1), prominence=DIP)
+    return [numbers[dip - 1] for dip in dips]
 
 
 def track_evaluations(dataset: fo.Dataset) -> list[str]:

@@ -14,6 +14,7 @@ from fiftyone.operators.executor import ExecutionContext
 from fiftyone_colortrack.api.analysis import (
     Analysis,
     analyze,
+    doubtful_frames,
     group_fields,
     metrics,
     object_confidence,
@@ -21,7 +22,6 @@ from fiftyone_colortrack.api.analysis import (
     track_evaluations,
 )
 from fiftyone_colortrack.api.stop import request_stop, running
-from fiftyone_colortrack.api.suggestion import suggest
 from fiftyone_colortrack.charts import confidence_figure, figure, group_notes, point_rows
 from fiftyone_colortrack.fields import frame_path, is_tracks, seed_fields, whole
 from fiftyone_colortrack.plugin.forms import escape
@@ -31,8 +31,6 @@ NONE = "none"
 PLOT_HEIGHT = "360px"
 PLOT_CONFIG = {"scrollZoom": False, "displayModeBar": False}
 MILLISECONDS_BETWEEN_LOOKS = 2000
-DOUBTFUL_FRAMES = 10
-"""How many frames of a video the buttons step through."""
 OPERATORS = "@colortrack/fiftyone-colortrack"
 HELP = """
 In the grid: the scores of **Evaluate tracks**, over the whole dataset. Click a bar to see its videos, or a point
@@ -99,9 +97,8 @@ class ColorTrackPanel(foo.Panel):
         tracks = self._choose_tracks(ctx)
         if tracks is None:
             return
-        video = whole(ctx.dataset).select(ctx.current_sample)
-        (found,) = suggest(video, tracks.chosen, count=DOUBTFUL_FRAMES, progress=False).values()
-        numbers = sorted((suggestion.frame_number for suggestion in found), reverse=direction < 0)
+        confidence = object_confidence(whole(ctx.dataset).select(ctx.current_sample), tracks.chosen)
+        numbers = doubtful_frames(confidence)[::direction]
         if not numbers:
             ctx.ops.notify("The tracker doubts no frame of this video")
             return

@@ -146,22 +146,23 @@ def test_a_click_beside_a_video_goes_to_the_frame(panel, evaluated):
     assert [params for name, params in messages if name.endswith("go_to_frame")] == [{"frame_number": 6}]
 
 
-def test_buttons_step_through_the_doubtful_frames(panel, evaluated):
-    sample = evaluated.first()
-    evaluated.set_values("frames.still_confidence", {sample.id: {4: 0.1, 7: 0.2}}, key_field="id")
+def test_buttons_step_through_the_frames_where_confidence_dips(panel, evaluated):
+    video = evaluated.first()
+    for number, confidence in ((4, 0.1), (7, 0.4)):
+        video.frames[number]["still"].detections[1].confidence = confidence
+    video.save()
 
     def step(event, frame):
-        _, messages = panel(evaluated, event, current_sample=sample.id, frame=frame)
-        (number,) = [params["frame_number"] for name, params in messages if name.endswith("go_to_frame")]
-        return number
+        _, messages = panel(evaluated, event, current_sample=video.id, frame=frame)
+        return [params["frame_number"] for name, params in messages if name.endswith("go_to_frame")]
 
-    first = step("next_doubtful", None)
-    second = step("next_doubtful", first)
-    assert 1 < first < second
-    assert step("previous_doubtful", second) == first
-    last = step("previous_doubtful", None)
-    assert last >= second
-    assert step("next_doubtful", last) == first  # from the last one on to the first
+    assert [step("next_doubtful", frame) for frame in (None, 4, 7)] == [[4], [7], [4]]
+    assert [step("previous_doubtful", frame) for frame in (None, 7, 4)] == [[7], [4], [7]]
+
+
+def test_where_the_tracker_is_sure_there_is_no_frame_to_go_to(panel, evaluated):
+    _, messages = panel(evaluated, "next_doubtful", current_sample=evaluated.first().id)
+    assert [name for name, _ in messages] == ["notify"]
 
 
 def test_a_video_without_tracks_says_so(panel, videos):
