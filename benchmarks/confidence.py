@@ -16,11 +16,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from fiftyone_colortrack.datasets.scenes import render_scene
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import rankdata, spearmanr
 
+from colortrack_benchmarks.scenes import render_scene
 from fiftyone_colortrack.datasets.davis import DavisSequence, read_davis
 from fiftyone_colortrack.metrics import jaccard
 from fiftyone_colortrack.model import load_model

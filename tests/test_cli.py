@@ -229,8 +229,11 @@ def training_folder(squares_file: Path, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(RECIPES, "fast", RECIPES["fast"])
     exec(SMALL_BATCHES)
     monkeypatch.setenv("FIFTYONE_COLORTRACK_HOME", str(tmp_path / "home"))
-    (squares_file.parent / "broken.mp4").write_bytes(b"no video")
-    return squares_file.parent
+    folder = tmp_path / "to train on"  # images anywhere in the folder are trained on as well
+    folder.mkdir()
+    (folder / "broken.mp4").write_bytes(b"no video")
+    squares_file.rename(folder / squares_file.name)
+    return folder
 
 
 def test_train_names_a_model(training_folder: Path, davis_squares: Path, run: Run) -> None:
