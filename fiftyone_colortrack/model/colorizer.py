@@ -166,6 +166,10 @@ class Embedder(nn.Module):
         """This network with what tracks points best, where that differs from what tracks masks best."""
         return self
 
+    def at_half_stride(self) -> Embedder:
+        """The same weights at half the stride; itself if it cannot do that."""
+        return self
+
     def for_all_cells(self) -> Embedder:
         """This network for a softmax over all cells, if that needs other embeddings than a few matches do."""
         return self
@@ -281,6 +285,14 @@ class FastEmbedder(Embedder):
             lab_patches(lab, self.stride // 2)[0], self.lab_weight**0.5, out=fine[..., -self.lab_channels :]
         )
         return fine
+
+    def at_half_stride(self) -> Embedder:
+        if self.stride == 4:
+            return self
+        finer = FastEmbedder(self.project.out_channels, 4, self.lab_weight, self.lab_tolerance)
+        finer.load_state_dict(self.state_dict())
+        finer.name, finer.temperature = self.name, self.temperature
+        return finer.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
 
     def for_points(self) -> Embedder:
         if self.lab_weight <= self.POINTS_LAB_WEIGHT:

@@ -46,7 +46,8 @@ class TrackerConfig:
         temperature: of the softmax over the matches; None takes the model's own
         input_size: the short side that larger frames are scaled down to, in pixels, or exactly (height, width)
         detail: `coarse` has cells of 8 pixels; `standard` opens the matches of cells at the borders of objects into
-            cells of 4 pixels; `fine` also runs the network at 4 pixels, which takes several times as long
+            cells of 4 pixels; `fine` runs the network at 4 pixels, which takes several times as long. Models that
+            cannot do that are as with `standard`
         outlines: whether masks follow the edges between colors, see `Outlines`
         end_at_cuts: whether tracks end where the shot changes
         clean_masks: whether masks and boxes leave out specks

@@ -99,9 +99,12 @@ class ColorPropagator(Propagator[Features]):
     """
 
     def __init__(self, embedder: Embedder, config: TrackerConfig, kind: LabelKind = "masks") -> None:
-        self._fine = (
-            kind == "masks" and config.detail == "standard" and embedder.has_fine and config.top_k is not None
-        )
+        if config.top_k is None:
+            embedder = embedder.for_all_cells()
+        if config.detail == "fine":
+            embedder = embedder.at_half_stride()
+        opens = config.detail != "coarse" and config.top_k is not None
+        self._fine = kind == "masks" and opens and embedder.has_fine
         self.stride = embedder.stride // 2 if self._fine else embedder.stride
         self.padding = 2 if self._fine else 1
         self.input_size = config.input_size or embedder.input_size
