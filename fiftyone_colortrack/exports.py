@@ -106,7 +106,6 @@ class _Exporter(foud.LabeledVideoDatasetExporter):
     def __init__(self, export_dir: str) -> None:
         super().__init__(export_dir=export_dir)
         self._target = Path(export_dir).absolute()
-        self._tables: dict[str, Any] = {}
 
     def setup(self) -> None:
         if self._target.exists() and any(self._target.iterdir()):
@@ -347,8 +346,11 @@ class _DAVISExporter(_Exporter):
             )
         folder = self._folder / "Annotations" / "480p" / name
         folder.mkdir(parents=True)
+        by_frame: dict[int, list[tuple[int, fo.Detection]]] = defaultdict(list)
+        for number, track, label in tracks:
+            by_frame[number].append((track, label))
         for number in range(1, len(video) + 1):
-            found = [(track, label) for frame, track, label in tracks if frame == number]
+            found = by_frame[number]
             ids = paint([label for _, label in found], [track for track, _ in found], tracks.size)
             image = Image.fromarray(ids.astype(np.uint8), "P")
             image.putpalette([int(channel) for channel in PALETTE])

@@ -83,7 +83,7 @@ def evaluate_tracks(
     if eval_key in dataset.list_evaluations():
         dataset.delete_evaluation(eval_key)
     labeled = samples.match_frames(F(gt).exists(), omit_empty=False)
-    if beyond := _frames_beyond(samples, gt, scores):
+    if beyond := _frames_beyond(samples, scores):
         labeled = labeled.exclude_frames(beyond, omit_empty=False)
     try:
         results = labeled.evaluate_detections(
@@ -109,8 +109,8 @@ def untracked_videos(samples: SampleCollection, pred_field: str) -> list[str]:
     return [id for id, numbers in labelled_frames(samples, pred_field).items() if not numbers]
 
 
-def _frames_beyond(samples: SampleCollection, gt: str, scores: Mapping[str, VideoScores]) -> list[str]:
-    """The IDs of labeled frames beyond the end of their video."""
+def _frames_beyond(samples: SampleCollection, scores: Mapping[str, VideoScores]) -> list[str]:
+    """The IDs of frames beyond the end of their video."""
     columns = samples.values(["id", "frames.id", "frames.frame_number"])
     return [
         frame

@@ -161,11 +161,14 @@ class Job:
             return model
         return load_model(model, self.device) if isinstance(model, str) else model
 
+    @property
+    def scope(self) -> tuple[Any, ...]:
+        """What `find_videos` has to know beside the videos."""
+        return self.seed_field, self.label_field, self.rules, self.ranges, self.skip_existing
+
     def find(self, samples: SampleCollection) -> list[FoundVideo]:
         """What the database knows of some videos."""
-        return find_videos(
-            samples, self.seed_field, self.label_field, self.rules, self.ranges, self.skip_existing
-        )
+        return find_videos(samples, *self.scope)
 
     def finished(self, videos: Sequence[PlannedVideo], run_key: str) -> list[VideoResult]:
         """Results of those videos that a worker of this run has written, whether or not it could say so."""

@@ -208,15 +208,7 @@ class Propagation:
     def plan(self) -> list[PlannedVideo]:
         """What the run would do with each video."""
         job = self._job
-        found = self.read(
-            find_videos,
-            self._videos,
-            self.seed_field,
-            self.label_field,
-            job.rules,
-            job.ranges,
-            self.skip_existing,
-        )
+        found = self.read(find_videos, self._videos, *job.scope)
         return [plan_video(video, self.seed_field, self.label_field, job.settings) for video in found]
 
     def run(

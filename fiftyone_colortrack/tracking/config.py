@@ -44,7 +44,8 @@ class TrackerConfig:
             None does not search there
         top_k: how many of the best matches are copied from; None copies from all
         temperature: of the softmax over the matches; None takes the model's own
-        input_size: the short side that larger frames are scaled down to, in pixels, or exactly (height, width)
+        input_size: the short side that frames are scaled to, in pixels, or exactly (height, width); None takes the
+            model's own. Small frames are scaled up to twice their size at most
         detail: `coarse` has cells of 8 pixels; `standard` opens the matches of cells at the borders of objects into
             cells of 4 pixels; `fine` runs the network at 4 pixels, which takes several times as long. Models that
             cannot do that are as with `standard`

@@ -172,9 +172,8 @@ class ColorPropagator(Propagator[Features]):
         assert self._memory is not None
         memory, config = self._memory, self._config
         height, width, _ = query.shape
-        wanted = torch.ones(height, width, dtype=torch.bool, device=query.device)
         if self._radius is None or config.top_k is None or config.top_k > SURE:
-            return wanted
+            return torch.ones(height, width, dtype=torch.bool, device=query.device)
         reach = 2 * int(self._radius) + 1
         other = memory.other.any(0)[None, None].float()  # 1 x 1 x h x w
         wanted = F.max_pool2d(other, reach, 1, reach // 2)[0, 0] > 0
@@ -185,9 +184,8 @@ class ColorPropagator(Propagator[Features]):
         y, x = found[cells] // width, found[cells] % width
         dy, dx = torch.meshgrid(torch.arange(-1, 2), torch.arange(-1, 3), indexing="ij")
         dy, dx = dy.flatten().to(y.device), dx.flatten().to(y.device)
-        around = (y[:, None] + dy).clamp(0, height - 1) * width + (x[:, None] + dx).clamp(
-            0, width - 1
-        )  # [n, 12]
+        y, x = (y[:, None] + dy).clamp(0, height - 1), (x[:, None] + dx).clamp(0, width - 1)
+        around = y * width + x  # [n, 12]
         queries = query.flatten(0, 1)[cells]
         sure = torch.bmm(memory.recent.flatten(0, 1)[around], queries[:, :, None])[..., 0]  # [n, 12]
         sure = sure.float().topk(config.top_k, 1).values
@@ -229,8 +227,7 @@ class ColorPropagator(Propagator[Features]):
                 )
                 fine[y, :, x] = copied.unflatten(1, (2, 2))
 
-        if len(opened):
-            shared(work, opened.split(CELLS_AT_ONCE), labels.device)
+        shared(work, opened.split(CELLS_AT_ONCE), labels.device)
         return fine.view(2 * height, 2 * width, depth)
 
 
@@ -299,7 +296,9 @@ class _Memory:
         Matches that are opened into fine cells are compared again there, so candidates may be found with less
         precision: in bf16, along the axes in which the features differ most.
         """
-        return rounded(features) if self._axes is None else (features @ self._axes).bfloat16()
+        if not self._has_fine:
+            return rounded(features)
+        return (features if self._axes is None else features @ self._axes).bfloat16()
 
     @property
     def features(self) -> Tensor:
@@ -336,10 +335,10 @@ class _Memory:
         return self.labeled + min(self._added, self._recent)
 
 
-def _principal_axes(features: Tensor, count: int) -> Tensor:
-    """[C, count] axes in which features [N, C] keep most of their products; all C where there are no more."""
+def _principal_axes(features: Tensor, count: int) -> Tensor | None:
+    """[C, count] axes in which features [N, C] keep most of their products; None if they have no more channels."""
     if features.shape[1] <= count:
-        return torch.eye(features.shape[1], device=features.device)
+        return None
     return torch.linalg.eigh(features.T @ features).eigenvectors[:, -count:].contiguous()
 
 

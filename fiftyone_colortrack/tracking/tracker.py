@@ -19,6 +19,7 @@ from torch import Tensor
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model.colorizer import Embedder
 from fiftyone_colortrack.model.weights import load_model
+from fiftyone_colortrack.shots import find_cuts
 from fiftyone_colortrack.tracking.baselines import DisPropagator, IdentityPropagator, RaftPropagator
 from fiftyone_colortrack.tracking.codecs import CODECS, Codec
 from fiftyone_colortrack.tracking.config import DIRECTIONS, Direction, TrackerConfig
@@ -238,7 +239,7 @@ class Tracker:
         self.resume = _sorted_seeds(resume, length) if resume else []
         self._engine = _Engine(self.frames, self.seeds, kind, model, self.config, device)
         self._drawn = {seed.frame: self._engine.codec.ids_in(seed.labels) for seed in self.seeds}
-        self.cuts = _find_cuts(self.frames) if self.config.end_at_cuts else []
+        self.cuts = find_cuts(self.frames) if self.config.end_at_cuts else []
         self.segments = plan_segments(
             self._drawn,
             length,
@@ -546,12 +547,6 @@ def _sorted_seeds(seeds: Labels | Seed | Sequence[Seed], length: int) -> list[Se
     if len(set(frames)) < len(frames):
         raise ColorTrackError(f"a frame is labeled twice; the labeled frames are {frames}")
     return ordered
-
-
-def _find_cuts(frames: Frames) -> list[int]:
-    from fiftyone_colortrack.shots import find_cuts
-
-    return find_cuts(frames)
 
 
 def _ahead(items: Iterator[T], count: int = 2) -> Iterator[T]:
