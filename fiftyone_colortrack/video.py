@@ -617,6 +617,9 @@ def _shown_stream(path: Path, container: Any) -> Any:
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         raise ColorTrackError(f"{path} has no video stream")
+    streams = [s for s in streams if s.codec_context]  # FFmpeg knows no decoder for the others
+    if not streams:
+        raise ColorTrackError(f"{path} uses a codec that cannot be decoded; re-encode it, or leave it out")
     best = container.streams.best("video")
     videos = [s for s in streams if s.codec_context.name not in PICTURE_CODECS] or streams
     stream = max(videos, key=lambda s: (s.frames != 1, s == best))

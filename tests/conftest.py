@@ -14,11 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = Path(tempfile.mkdtemp(prefix="colortrack-tests-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+
+# The same examples in every run; `make soak` draws others each time.
+settings.register_profile("fixed", derandomize=True)
+if not os.environ.get("COLORTRACK_SOAK"):
+    settings.load_profile("fixed")
 
 
 def _free_port() -> int:

@@ -185,10 +185,13 @@ class LabEmbedder(Embedder):
     `samples` x `samples` Lab values per cell (averaged from the pixels), stacked and set to unit length.
     """
 
+    # Without it, a gray as bright as the middle has no direction, and white resembles any hue more than a darker gray.
+    OFFSET = 0.5
+
     stride = 8
     preset = "lab"
     name = "lab"
-    temperature = 0.01
+    temperature = 0.004
     has_fine = True
 
     anchor: Tensor
@@ -196,7 +199,7 @@ class LabEmbedder(Embedder):
     def __init__(self, samples: int = 6) -> None:
         super().__init__()
         self.samples = samples
-        self.dim = 3 * samples**2
+        self.dim = 3 * samples**2 + 1
         self.register_buffer("anchor", torch.zeros(0), persistent=False)  # carries the device
 
     @property
@@ -204,22 +207,23 @@ class LabEmbedder(Embedder):
         return self.anchor.device
 
     def forward(self, lab: Tensor) -> Tensor:
-        return lab_patches(lab, self.stride, self.samples).permute(0, 3, 1, 2)
+        return lab_patches(lab, self.stride, self.samples, self.OFFSET).permute(0, 3, 1, 2)
 
     def finer(self, lab: Tensor, coarse: Tensor) -> Tensor:
-        return lab_patches(lab, self.stride // 2, self.samples)[0]
+        return lab_patches(lab, self.stride // 2, self.samples, self.OFFSET)[0]
 
 
-def lab_patches(lab: Tensor, stride: int, samples: int = 6) -> Tensor:
+def lab_patches(lab: Tensor, stride: int, samples: int = 6, offset: float = 0.0) -> Tensor:
     """The Lab values around each cell as unit-length features.
 
     Args:
         lab: scaled Lab `[B, 3, H, W]`, H and W multiples of the stride.
         stride: 8, or 4 for patches of 8 x 8 pixels that overlap by half.
         samples: values per side of a patch, averaged from its pixels.
+        offset: a further value of each sample, the same for all, in one more channel; 0 for none.
 
     Returns:
-        float32 `[B, H / stride, W / stride, 3 samples samples]`.
+        float32 `[B, H / stride, W / stride, 3 samples samples]`, with an offset one more.
     """
     rows, columns = lab.shape[-2] // stride, lab.shape[-1] // stride
     step = samples * stride // 8
@@ -229,7 +233,10 @@ def lab_patches(lab: Tensor, stride: int, samples: int = 6) -> Tensor:
     padding = (margin // 2, margin - margin // 2)
     image = F.pad(sampled, 2 * padding, mode="replicate").permute(0, 2, 3, 1).contiguous()  # B x H x W x 3
     patches = image.unfold(1, samples, step).unfold(2, samples, step)  # B x h x w x 3 x samples x samples
-    return F.normalize(patches.permute(0, 1, 2, 4, 5, 3).flatten(3), dim=-1)  # copies whole rows of colors
+    values = patches.permute(0, 1, 2, 4, 5, 3).flatten(3)  # copies whole rows of colors
+    if offset:
+        values = F.pad(values, (0, 1), value=offset * samples)
+    return F.normalize(values, dim=-1)
 
 
 class FastEmbedder(Embedder):

@@ -98,7 +98,7 @@ def test_stopping_leaves_no_unfinished_video(videos: fo.Dataset, tmp_path: Path)
 def test_embeddings_of_a_dataset_share_a_basis(videos: fo.Dataset, tmp_path: Path) -> None:
     report = embed(videos[:1], basis="dataset", out_dir=tmp_path, **OPTIONS)
     (basis,) = report.dataset.info["bases"].values()
-    assert np.shape(basis["axes"]) == (108, 3)
+    assert np.shape(basis["axes"]) == (109, 3)
     embed(videos, basis="dataset", out_dir=tmp_path, **OPTIONS)
     embed(videos, out_dir=tmp_path, **OPTIONS)
     report.dataset.reload()
@@ -117,7 +117,7 @@ def test_another_model_renders_again(videos: fo.Dataset, tmp_path: Path) -> None
         report = embed(videos[:1], basis="dataset", out_dir=tmp_path, model=model, config=CONFIG)
     assert len(report.with_status("done")) == 1
     assert len(report.dataset) == 2
-    assert [np.shape(basis["axes"]) for basis in report.dataset.info["bases"].values()] == [(108, 3), (48, 3)]
+    assert [np.shape(basis["axes"]) for basis in report.dataset.info["bases"].values()] == [(109, 3), (49, 3)]
 
 
 def test_tracks_are_drawn(videos: fo.Dataset, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.model.colorizer import copy_colors, lab_patches, positions
+from fiftyone_colortrack.model.colorizer import copy_colors, frames_to_lab, lab_patches, positions
 from fiftyone_colortrack.model.presets import build
 
 
@@ -51,7 +51,7 @@ def test_fast_adds_raw_lab_by_its_weight() -> None:
     image = frames(32, 40)
     similarity = torch.einsum("chw,chw->hw", *fused.embed(image))
     learned = torch.einsum("chw,chw->hw", *network.embed(image))
-    raw = torch.einsum("chw,chw->hw", *build("lab").embed(image))
+    raw = torch.einsum("hwc,hwc->hw", *lab_patches(frames_to_lab(image), 8))
     torch.testing.assert_close(similarity, 0.25 * learned + 0.75 * raw, atol=1e-4, rtol=0)
     with pytest.raises(ColorTrackError, match="lab_weight"):
         build("fast", lab_weight=1)

@@ -38,7 +38,7 @@ def test_saved_weights_are_found_by_name_and_by_path(weights: Path) -> None:
 
 
 def test_lab_needs_no_weights_and_unknown_names_list_the_known() -> None:
-    assert load_model("lab", "cpu").embed(FRAMES).shape == (1, 108, 4, 5)
+    assert load_model("lab", "cpu").embed(FRAMES).shape == (1, 109, 4, 5)
     with pytest.raises(
         ColorTrackError, match=r"'nothing'; known models: .*lab, .* baselines identity, flow, raft"
     ):
