@@ -63,11 +63,11 @@ def official_scores(pred: np.ndarray, gt: np.ndarray) -> np.ndarray:
 def wobbling_blobs(frames: int, objects: int, seed: int) -> np.ndarray:
     """Object ids ``[T, 480, 854]``, each object an ellipse of about a tenth of the frame's width."""
     rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).uniform([100, 100], [754, 380], (objects, 2))
+    centers = np.random.default_rng(0).uniform([100, 100], [754, 380], (objects, 2))
     ids = np.zeros((frames, 480, 854), np.uint8)
     for t in range(frames):
         for i in range(objects):
-            x, y = centres[i] + rng.normal(0, 6, 2)
+            x, y = centers[i] + rng.normal(0, 6, 2)
             axes = (int(rng.integers(30, 60)), int(rng.integers(40, 90)))
             cv2.ellipse(ids[t], (int(x), int(y)), axes, rng.uniform(0, 180), 0, 360, i + 1, -1)
     return ids

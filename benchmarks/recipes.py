@@ -39,7 +39,7 @@ PAIRS = 8  # of both kinds together, in a batch of one step; a walk costs as muc
 VARIANTS: dict[str, dict[str, Any]] = {
     "mixture": {},
     "mixture with walks": {"frame_pairs": 2, "view_pairs": 2, "walks": 2},
-    "grey input": {"grey": True},
+    "gray input": {"gray": True},
     "reconstruction alone": {"frame_pairs": PAIRS, "view_pairs": 0},
     "correspondence alone": {"frame_pairs": 0, "view_pairs": PAIRS},
     "without images": {"images": 0.0},
@@ -53,8 +53,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-class GreyEmbedder(FastEmbedder):
-    """`fast` as it sees what it was trained on without colours."""
+class GrayEmbedder(FastEmbedder):
+    """`fast` as it sees what it was trained on without colors."""
 
     def forward(self, lab: Tensor) -> Tensor:
         return super().forward(lab * lab.new_tensor([1, 0, 0])[:, None, None])
@@ -128,10 +128,10 @@ def score(name: str, arguments: argparse.Namespace) -> None:
         return
     start = time.monotonic()
     network: Embedder = load_model(out / "fast.safetensors", lab_weight=0)
-    if VARIANTS[name].get("grey"):
-        grey = GreyEmbedder(lab_weight=0).to(network.device).eval()
-        grey.load_state_dict(network.state_dict())
-        network = grey
+    if VARIANTS[name].get("gray"):
+        gray = GrayEmbedder(lab_weight=0).to(network.device).eval()
+        gray.load_state_dict(network.state_dict())
+        network = gray
     config = TrackerConfig(temperature=0.07)
     result = davis(
         arguments.davis, sequences=HELD_OUT, model=network, max_frames=arguments.max_frames, config=config

@@ -52,7 +52,7 @@ from fiftyone_colortrack.tracking.propagator import (
     DIMENSIONS,
     UNIFORM,
     ColorPropagator,
-    Labelled,
+    Labeled,
 )
 from fiftyone_colortrack.video import VideoFile, write_video
 
@@ -188,7 +188,7 @@ def add_steps(
     soft = MaskCodec.create([Seed(0, ids)], grid, device).encode(ids)  # [2h, 2w, L]
     with bf16_products():
         plain_ms = add_matching(report, model, before, now, soft)
-    propagator.start([Labelled(before[0], soft)])
+    propagator.start([Labeled(before[0], soft)])
     for frame in before[1:]:
         propagator.step(frame)
     report.add("a whole step, for cells near objects", partial(propagator.step, now), plain_ms)

@@ -214,7 +214,7 @@ def colorize_frames(
 
     from fiftyone_colortrack.metrics import color_error
     from fiftyone_colortrack.model.color import AB_RANGE, fit_palette
-    from fiftyone_colortrack.tracking.propagator import Labelled
+    from fiftyone_colortrack.tracking.propagator import Labeled
     from fiftyone_colortrack.tracking.tracker import make_propagator
 
     video = open_frames(frames)
@@ -231,7 +231,7 @@ def colorize_frames(
             palette = fit_palette(samples, min(PALETTE_SIZE, len(samples))).numpy() * AB_RANGE
             first_ab, image = ab, true
             soft = torch.einsum("yh,hwc,xw->yxc", averaging[0], torch.from_numpy(ab), averaging[1])
-            propagator.start([Labelled(prepared, soft.to(propagator.device))])
+            propagator.start([Labeled(prepared, soft.to(propagator.device))])
         else:
             soft = propagator.step(prepared)
             image = _to_rgb(lightness, _enlarge(soft.cpu().numpy(), grid))

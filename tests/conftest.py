@@ -102,7 +102,7 @@ def dataset(database: None) -> Iterator:
 
 @pytest.fixture(scope="session")
 def squares() -> tuple[np.ndarray, np.ndarray]:
-    """A grey video [8, 64, 96, 3]: a red square (id 1) goes right, a blue one (2) up; and its id maps."""
+    """A gray video [8, 64, 96, 3]: a red square (id 1) goes right, a blue one (2) up; and its id maps."""
     rng = np.random.default_rng(0)
     background = rng.integers(90, 160, (64, 96, 1), np.uint8).repeat(3, 2)
     video = background[None].repeat(8, 0)

@@ -30,7 +30,7 @@ from fiftyone_colortrack.video import (
 
 
 def numbered_frames(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
-    """Frames whose grey level tells their number, with a dark left upper quarter."""
+    """Frames whose gray level tells their number, with a dark left upper quarter."""
     frames = [np.full((height, width, 3), 40 + 5 * i, np.uint8) for i in range(count)]
     for frame in frames:
         frame[: height // 2, : width // 2] = 10

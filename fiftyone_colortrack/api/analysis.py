@@ -362,10 +362,10 @@ def _by_time(frames: Mapping[str, _Frames]) -> Breakdown:
 def _by_color_error(view: SampleCollection, frames: Mapping[str, _Frames], missing: list[str]) -> Breakdown:
     errors = _color_errors(view._root_dataset)
     if not errors:
-        missing.append("No colour errors yet: run Colorize videos.")
+        missing.append("No color errors yet: run Colorize videos.")
     values = {key: of_run.look_up(errors) for key, of_run in frames.items()}
-    axis = "error of predicted colours (mean distance in the ab plane)"
-    return _by_quantity("color_error", "Score by colour error", axis, frames, values)
+    axis = "error of predicted colors (mean distance in the ab plane)"
+    return _by_quantity("color_error", "Score by color error", axis, frames, values)
 
 
 def _by_confidence(

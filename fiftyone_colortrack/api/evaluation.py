@@ -16,7 +16,7 @@ from fiftyone.utils.eval.detection import DetectionResults
 from fiftyone_colortrack.api.report import plural
 from fiftyone_colortrack.api.scores import BoxScorer, MaskScorer, PointScorer, Scorer, VideoScores
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import check_videos, field_name, labelled_frames, seed_fields, whole
+from fiftyone_colortrack.fields import check_videos, field_name, labeled_frames, seed_fields, whole
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def evaluate_tracks(
 
 def untracked_videos(samples: SampleCollection, pred_field: str) -> list[str]:
     """The IDs of the videos without any labels in a frame field."""
-    return [id for id, numbers in labelled_frames(samples, pred_field).items() if not numbers]
+    return [id for id, numbers in labeled_frames(samples, pred_field).items() if not numbers]
 
 
 def _frames_beyond(samples: SampleCollection, scores: Mapping[str, VideoScores]) -> list[str]:
@@ -162,7 +162,7 @@ def check_compared(samples: SampleCollection | str, pred_field: str, gt_field: s
         )
     if pred == gt:
         raise ColorTrackError("the tracks and the ground truth are the same field; choose two")
-    if not any(labelled_frames(view, pred).values()):
+    if not any(labeled_frames(view, pred).values()):
         raise ColorTrackError(
             f"frames.{pred} has no labels in these videos; propagate some, or choose another"
         )

@@ -16,7 +16,7 @@ from fiftyone_colortrack.fields import (
     check_videos,
     confidence_field,
     field_name,
-    labelled_frames,
+    labeled_frames,
     open_video,
     seed_fields,
 )
@@ -102,7 +102,7 @@ def _by_confidence(samples: SampleCollection, name: str, count: int) -> dict[str
             f"frames.{name} has no tracks with confidences; choose a field that propagate wrote (label_field)"
         )
     fields = ["id", "filepath", "metadata.total_frame_count", "frames.frame_number", f"frames.{score}"]
-    keyframes = labelled_frames(samples, name, "keyframes")
+    keyframes = labeled_frames(samples, name, "keyframes")
     found = {}
     for id, path, length, numbers, values in zip(*samples.values(fields), strict=True):
         pairs = zip(numbers or [], values or [], strict=True)

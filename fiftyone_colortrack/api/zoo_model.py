@@ -21,14 +21,14 @@ from fiftyone_colortrack.tracking.config import Direction, TrackerConfig
 
 
 class ColorTrackModel(fom.SamplesMixin, fom.Model):
-    """Tracks what some frames of a video are labelled with: called as FiftyOne's SAM 2 video models are.
+    """Tracks what some frames of a video are labeled with: called as FiftyOne's SAM 2 video models are.
 
         model = foz.load_zoo_model("colortrack-fast")
         dataset.apply_model(model, label_field="tracks", prompt_field="frames.seed")
 
     Args:
         model: name or file of a model
-        seeds: which labelled frames to start from, see `propagate`
+        seeds: which labeled frames to start from, see `propagate`
         direction: in time, see `propagate`
         output: `masks`, `boxes` or `segmentation`; by default as the prompts are
         config: the tracker's settings

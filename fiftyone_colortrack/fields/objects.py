@@ -45,7 +45,7 @@ class TrackedObject:
 
 
 class ObjectTable:
-    """The objects of a video, found by going through its labelled frames one by one.
+    """The objects of a video, found by going through its labeled frames one by one.
 
     A label shows the object that was seen in an earlier frame and has
 

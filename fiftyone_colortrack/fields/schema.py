@@ -305,7 +305,7 @@ def find_skeleton(dataset: fo.Dataset, field: str) -> fo.KeypointSkeleton | None
     return of_field or dataset.default_skeleton
 
 
-def labelled_frames(samples: SampleCollection, path: str, which: SeedFrames = "all") -> dict[str, list[int]]:
+def labeled_frames(samples: SampleCollection, path: str, which: SeedFrames = "all") -> dict[str, list[int]]:
     """Numbers (from 1) of the frames of each video that have labels in a frame field, without loading them.
 
     Args:

@@ -19,7 +19,7 @@ from fiftyone_colortrack.fields.schema import (
     field_name,
     frame_path,
     is_tracks,
-    labelled_frames,
+    labeled_frames,
     record_field,
     select_frames,
     whole,
@@ -255,7 +255,7 @@ def seed_frames(
     samples: SampleCollection, path: str, rules: SeedRules, corrections: Mapping[str, Corrections] = {}
 ) -> dict[str, list[int]]:
     """Numbers (from 1) of the frames of each video whose labels have to be read to find its seeds."""
-    numbers = labelled_frames(samples, path, "all" if rules.which == "first" else rules.which)
+    numbers = labeled_frames(samples, path, "all" if rules.which == "first" else rules.which)
     if rules.which == "first" and rules.objects is None:
         return {id: rules.in_order(of_video)[:1] for id, of_video in numbers.items()}
     return {

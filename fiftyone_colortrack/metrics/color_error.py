@@ -1,4 +1,4 @@
-"""How wrong predicted colours are, whatever the lightness: in the ab plane of CIE Lab."""
+"""How wrong predicted colors are, whatever the lightness: in the ab plane of CIE Lab."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fiftyone_colortrack.errors import ColorTrackError
 
 @dataclass(frozen=True)
 class ColorError:
-    """Colour errors of one frame.
+    """Color errors of one frame.
 
     Args:
-        top1: the share of pixels whose nearest palette colour is the true one, 0 to 1
-        distance: the mean distance from the true colour in the ab plane (one just visible is about 2)
+        top1: the share of pixels whose nearest palette color is the true one, 0 to 1
+        distance: the mean distance from the true color in the ab plane (one just visible is about 2)
     """
 
     top1: float
@@ -24,12 +24,12 @@ class ColorError:
 
 
 def color_error(pred: np.ndarray, gt: np.ndarray, palette: np.ndarray) -> ColorError:
-    """Compare the colours of two frames.
+    """Compare the colors of two frames.
 
     Args:
         pred: predicted frame, ``uint8`` RGB ``[H, W, 3]``
         gt: true frame, alike
-        palette: ``[K, 2]`` cluster centres in CIE units (sRGB's a and b lie within -108 to 99)
+        palette: ``[K, 2]`` cluster centers in CIE units (sRGB's a and b lie within -108 to 99)
 
     Raises:
         ColorTrackError: if sizes or types differ
@@ -50,5 +50,5 @@ def _ab(frame: np.ndarray) -> np.ndarray:
 
 
 def _nearest(ab: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    centres = palette.astype(np.float32)
-    return (ab @ centres.T - 0.5 * (centres**2).sum(1)).argmax(1)  # HW
+    centers = palette.astype(np.float32)
+    return (ab @ centers.T - 0.5 * (centers**2).sum(1)).argmax(1)  # HW

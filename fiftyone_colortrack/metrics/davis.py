@@ -136,7 +136,7 @@ def _boundary_f(pred: np.ndarray, gt: np.ndarray, radius: int) -> float:
 
 
 def _boundary(mask: np.ndarray) -> np.ndarray:
-    """One pixel wide boundary: where a pixel differs from its neighbour to the east, south or south-east."""
+    """One pixel wide boundary: where a pixel differs from its neighbor to the east, south or south-east."""
     m = mask.view(np.uint8)
     edge = np.zeros_like(m)
     edge[:, :-1] = m[:, :-1] ^ m[:, 1:]

@@ -61,7 +61,7 @@ class FastTrunk(nn.Module):
 
 
 class PaperTrunk(nn.Module):
-    """ResNet-18 of the paper: no pooling, strides instead, grey input, 32 x 32 x 256 for 256 x 256 pixels."""
+    """ResNet-18 of the paper: no pooling, strides instead, gray input, 32 x 32 x 256 for 256 x 256 pixels."""
 
     channels = 256
 
@@ -73,8 +73,8 @@ class PaperTrunk(nn.Module):
             _stage(64, 64, 2), _stage(64, 128, 2), _stage(128, 256, 1), _stage(256, 256, 1)
         )
 
-    def forward(self, grey: Tensor) -> Tensor:
-        return self.stages(self.stem(grey))  # B x 256 x H/8 x W/8
+    def forward(self, gray: Tensor) -> Tensor:
+        return self.stages(self.stem(gray))  # B x 256 x H/8 x W/8
 
 
 def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""Colours: RGB <-> CIE Lab, and the palette of ab clusters that the paper copies between frames."""
+"""Colors: RGB <-> CIE Lab, and the palette of ab clusters that the paper copies between frames."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """The inverse of `rgb_to_lab`; colours outside of sRGB are clipped to [0, 1]."""
+    """The inverse of `rgb_to_lab`; colors outside of sRGB are clipped to [0, 1]."""
     lightness, a, b = lab.unbind(-3)
     y = ((lightness + 1) * 50 + 16) / 116
     root = torch.stack([y + a * AB_RANGE / 500, y, y - b * AB_RANGE / 200], -3)
@@ -45,35 +45,35 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 
 
 def fit_palette(ab: Tensor, clusters: int = 16, iterations: int = 50, seed: int = 0) -> Tensor:
-    """Clusters colours by k-means (k-means++ start, Lloyd's iterations).
+    """Clusters colors by k-means (k-means++ start, Lloyd's iterations).
 
     Args:
         ab: float `[N, 2]` samples of scaled a and b, N >= clusters.
 
     Returns:
-        float `[clusters, 2]`: the centres.
+        float `[clusters, 2]`: the centers.
 
     Raises:
         ValueError: if there are fewer samples than clusters.
     """
     if len(ab) < clusters:
-        raise ValueError(f"a palette of {clusters} colours needs at least as many samples, not {len(ab)}")
+        raise ValueError(f"a palette of {clusters} colors needs at least as many samples, not {len(ab)}")
     generator = torch.Generator().manual_seed(seed)
     samples = ab.detach().float().cpu()
-    centres = samples[torch.randint(len(samples), (1,), generator=generator)]
+    centers = samples[torch.randint(len(samples), (1,), generator=generator)]
     for _ in range(clusters - 1):
-        distance = torch.cdist(samples, centres).amin(1).square() + 1e-12
-        centres = torch.cat([centres, samples[torch.multinomial(distance, 1, generator=generator)]])
+        distance = torch.cdist(samples, centers).amin(1).square() + 1e-12
+        centers = torch.cat([centers, samples[torch.multinomial(distance, 1, generator=generator)]])
     for _ in range(iterations):
-        nearest = torch.cdist(samples, centres).argmin(1)
+        nearest = torch.cdist(samples, centers).argmin(1)
         counts = torch.bincount(nearest, minlength=clusters).clamp(min=1)
-        sums = torch.zeros_like(centres).index_add_(0, nearest, samples)
+        sums = torch.zeros_like(centers).index_add_(0, nearest, samples)
         occupied = torch.bincount(nearest, minlength=clusters) > 0
-        centres = torch.where(occupied[:, None], sums / counts[:, None], centres)
-    return centres
+        centers = torch.where(occupied[:, None], sums / counts[:, None], centers)
+    return centers
 
 
-def quantise(ab: Tensor, palette: Tensor) -> Tensor:
-    """Index of the nearest palette colour: `[B, 2, H, W]` and `[K, 2]` -> int64 `[B, H, W]`."""
+def quantize(ab: Tensor, palette: Tensor) -> Tensor:
+    """Index of the nearest palette color: `[B, 2, H, W]` and `[K, 2]` -> int64 `[B, H, W]`."""
     flat = ab.movedim(1, -1).reshape(-1, 2)  # BHW x 2
     return torch.cdist(flat.float(), palette.to(flat.device)).argmin(1).view(ab.shape[0], *ab.shape[2:])

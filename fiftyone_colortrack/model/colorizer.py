@@ -1,4 +1,4 @@
-"""Pointer networks: frames to embeddings, and colours copied along their affinities."""
+"""Pointer networks: frames to embeddings, and colors copied along their affinities."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def copy_colors(affinity: Tensor, colors: Tensor) -> Tensor:
-    """Copies colours along a pointer: y_j = sum_i A_ij c_i (Vondrick et al. 2018, eq. 1).
+    """Copies colors along a pointer: y_j = sum_i A_ij c_i (Vondrick et al. 2018, eq. 1).
 
     Args:
         affinity: `[B, N, M]`, each of the N target cells' weights over the M reference cells, rows sum to 1.
@@ -88,9 +88,9 @@ class Embedder(nn.Module):
         name: name under which it was loaded.
         unit_length: whether `embed` sets the length of every embedding to one.
         temperature: of the softmax over matches that tracks best with these embeddings.
-        lab_channels: how many of the last channels are raw colours beside a network's; see `lab_tolerance`.
+        lab_channels: how many of the last channels are raw colors beside a network's; see `lab_tolerance`.
         lab_weight: the squared length of these channels.
-        lab_tolerance: the cosine distance to a cell's best match from which on raw colours count less.
+        lab_tolerance: the cosine distance to a cell's best match from which on raw colors count less.
         input_size: the short side of frames that it tracks best, in pixels.
         has_fine: whether it can tell cells of half the stride apart, see `finer`.
         loaded_as: its state when it was loaded, and what it was loaded from; see `weights.fingerprint`.
@@ -242,10 +242,10 @@ def lab_patches(lab: Tensor, stride: int, samples: int = 6, offset: float = 0.0)
 class FastEmbedder(Embedder):
     """ResNet-18 to its third stage on Lab input, projected to `channels`; tracking sees raw Lab beside it.
 
-    The network knows an object by its look at large, and follows what changes; raw colours are exact where
+    The network knows an object by its look at large, and follows what changes; raw colors are exact where
     the network is vague, at edges and on small and fast objects. `embed` puts both side by side, so that the
     similarity of two cells is (1 - lab_weight) network + lab_weight raw Lab; training sees the network alone.
-    Where raw colours find no good match, in blur, smoke and shadow, they mislead: there the tracker lowers
+    Where raw colors find no good match, in blur, smoke and shadow, they mislead: there the tracker lowers
     their weight (`lab_tolerance`).
 
     Args:
@@ -259,7 +259,7 @@ class FastEmbedder(Embedder):
     name = "fast"
     temperature = 0.0115
 
-    # A joint is known by the body around it more than by its colours (docs/recipes.md).
+    # A joint is known by the body around it more than by its colors (docs/recipes.md).
     POINTS_LAB_WEIGHT, POINTS_TEMPERATURE = 0.5, 0.02
 
     def __init__(
@@ -359,7 +359,7 @@ def positions(features: Tensor) -> Tensor:
 
 
 class PaperEmbedder(Embedder):
-    """The published network: grey input, ResNet-18 without pooling, position channels, 3-D head, 64 channels.
+    """The published network: gray input, ResNet-18 without pooling, position channels, 3-D head, 64 channels.
 
     The published affinity is a plain dot product over all cells, in which the lengths of embeddings count. Where
     labels are copied from a few matches, cosine similarity at a small temperature tracks better (docs/recipes.md).
@@ -389,6 +389,6 @@ class PaperEmbedder(Embedder):
         return published
 
     def forward(self, lab: Tensor, length: int = 1) -> Tensor:
-        """Clips of `length` frames `[B * length, 3, H, W]`, seen in grey -> `[B * length, dim, h, w]`."""
+        """Clips of `length` frames `[B * length, 3, H, W]`, seen in gray -> `[B * length, dim, h, w]`."""
         embeddings = self.head(self.trunk(lab[:, :1]), length).float()
         return embeddings * self.dim**-0.25  # larger products saturate the softmax

@@ -8,7 +8,7 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators.store import ExecutionStore
 
 from fiftyone_colortrack.api.report import duration
-from fiftyone_colortrack.fields import SeedFrames, labelled_frames, select_frames
+from fiftyone_colortrack.fields import SeedFrames, labeled_frames, select_frames
 
 UNITS = ["bytes", "KB", "MB", "GB", "TB"]
 
@@ -43,7 +43,7 @@ def time_needed(work: str, amount: float, seconds_each: float | None = None) -> 
 
 def label_bytes(view: SampleCollection, field: str, which: SeedFrames) -> float:
     """Mean size in the database of a frame's labels, measured on labeled frames."""
-    labeled = select_frames(view, field, labelled_frames(view, field, which))
+    labeled = select_frames(view, field, labeled_frames(view, field, which))
     count = labeled.count("frames")
     return labeled.stats()["frames_bytes"] / count if count else 0.0
 

@@ -20,7 +20,7 @@ from fiftyone_colortrack.api.report import duration as duration
 from fiftyone_colortrack.api.report import plural as plural
 from fiftyone_colortrack.api.stop import dataset_store
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import frame_path, labelled_frames, seed_fields
+from fiftyone_colortrack.fields import frame_path, labeled_frames, seed_fields
 from fiftyone_colortrack.plugin import params
 
 Choice = tuple[str, str, str]
@@ -113,15 +113,15 @@ def check_writable(inputs: types.Object, folder: Path, setting: str) -> None:
 
 def field_choices(view: SampleCollection, *kinds: type[fo.Label], empty: bool = True) -> list[Choice]:
     """Frame fields of labels, of all types where none is named; fewest labels first, `empty` last."""
-    labelled = {
-        name: [len(numbers) for numbers in labelled_frames(view, name).values()]
+    labeled = {
+        name: [len(numbers) for numbers in labeled_frames(view, name).values()]
         for name, kind in seed_fields(view).items()
         if not kinds or kind in kinds
     }
     types = seed_fields(view)
     return [
         (frame_path(name), frame_path(name), f"{NOUNS[types[name]]} in {frames_of_videos(counts)}")
-        for name, counts in sorted(labelled.items(), key=lambda item: sum(item[1]) or inf)
+        for name, counts in sorted(labeled.items(), key=lambda item: sum(item[1]) or inf)
         if empty or any(counts)
     ]
 

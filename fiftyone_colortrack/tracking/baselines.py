@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model.weights import best_device
 from fiftyone_colortrack.tracking.grid import Grid
-from fiftyone_colortrack.tracking.propagator import Labelled, Prepared, Propagator, resize
+from fiftyone_colortrack.tracking.propagator import Labeled, Prepared, Propagator, resize
 
 
 class IdentityPropagator(Propagator[None]):
@@ -27,7 +27,7 @@ class IdentityPropagator(Propagator[None]):
     def prepare(self, frame: np.ndarray, grid: Grid) -> None:
         return None
 
-    def start(self, labeled: Sequence[Labelled], recent: Sequence[Labelled] = ()) -> None:
+    def start(self, labeled: Sequence[Labeled], recent: Sequence[Labeled] = ()) -> None:
         self._labels = labeled[0].labels
 
     def step(self, prepared: None) -> Tensor:
@@ -47,7 +47,7 @@ class FlowPropagator(Propagator[Prepared]):
     def flow(self, frame: Prepared, last: Prepared) -> np.ndarray:
         """Backward flow, [H, W, (x, y)] in pixels: how far back each pixel of a frame was in the last one."""
 
-    def start(self, labeled: Sequence[Labelled], recent: Sequence[Labelled] = ()) -> None:
+    def start(self, labeled: Sequence[Labeled], recent: Sequence[Labeled] = ()) -> None:
         self._last, self._labels = recent[-1] if recent else labeled[0]
 
     def step(self, prepared: Prepared) -> Tensor:

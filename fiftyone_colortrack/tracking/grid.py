@@ -75,7 +75,7 @@ class Grid:
         return (overlap / overlap.sum(1, keepdim=True)).float()
 
     def interpolation(self, axis: int) -> Tensor:
-        """[pixels, cells] matrix that interpolates between cell centres, constant beyond the outer ones."""
+        """[pixels, cells] matrix that interpolates between cell centers, constant beyond the outer ones."""
         pixels, cells, per_cell = self.size[axis], self.cells[axis], self.pixels_per_cell[axis]
         position = ((torch.arange(pixels, dtype=torch.float64) + 0.5) / per_cell - 0.5).clamp(0, cells - 1)
         distance = (position[:, None] - torch.arange(cells, dtype=torch.float64)).abs()

@@ -1,4 +1,4 @@
-"""Outlines of masks: from cells to the edges between colours."""
+"""Outlines of masks: from cells to the edges between colors."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 from fiftyone_colortrack.tracking.grid import Grid
 
 STEP = 4  # the filter's coefficients are computed for every fourth pixel, and interpolated
-RADIUS = 3  # of the windows in which a label is a linear function of the colour, in steps
+RADIUS = 3  # of the windows in which a label is a linear function of the color, in steps
 WINDOW_AREA = (STEP * (2 * RADIUS + 1)) ** 2  # pixels of the input
 MARGIN = 8  # pixels of the input that windows need to see around what they draw
-NOISE = 3e-5  # variance of colours in [0, 1] that are no edge
+NOISE = 3e-5  # variance of colors in [0, 1] that are no edge
 
 
 class Outlines:
-    """Draws soft labels along the edges of one frame: a guided filter with the frame's colours as its guide.
+    """Draws soft labels along the edges of one frame: a guided filter with the frame's colors as its guide.
 
-    In every window a label is fitted by a linear function of the colour, and what all windows say of a pixel
+    In every window a label is fitted by a linear function of the color, and what all windows say of a pixel
     is averaged (He, Sun, Tang: Guided Image Filtering, 2013, equations 14 to 16), at reduced resolution (He,
     Sun: Fast Guided Filter, 2015). What depends on the frame alone is computed once for all objects.
 
@@ -40,7 +40,7 @@ class Outlines:
         covariance = _window_mean(products.flatten(1, 2)).unflatten(1, (3, 3))
         covariance -= self._mean[:, :, None] * self._mean[:, None]
         covariance += NOISE * torch.eye(3, device=device)[:, :, None, None]
-        # Grey frames' determinants lie below what float32 resolves; Apple's GPUs have nothing finer.
+        # Gray frames' determinants lie below what float32 resolves; Apple's GPUs have nothing finer.
         precise = covariance if device.type == "mps" else covariance.double()
         self._inverse = _inverse(precise).float()
 

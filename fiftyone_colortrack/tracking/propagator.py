@@ -44,7 +44,7 @@ CELLS_AT_ONCE = 64
 Prepared = TypeVar("Prepared")
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """A frame, as a propagator prepared it, with its soft labels [h, w, L]."""
 
     prepared: Any
@@ -75,11 +75,11 @@ class Propagator(ABC, Generic[Prepared]):
         """What the steps need of a frame (uint8 RGB [H, W, 3]): computed once for each frame."""
 
     @abstractmethod
-    def start(self, labelled: Sequence[Labelled], recent: Sequence[Labelled] = ()) -> None:
+    def start(self, labeled: Sequence[Labeled], recent: Sequence[Labeled] = ()) -> None:
         """Begin at the first of these frames; the others are looked at as well.
 
         Args:
-            labelled: the labeled frames
+            labeled: the labeled frames
             recent: the last frames of an interrupted run, in the order of tracking: go on after them
         """
 
@@ -123,8 +123,8 @@ class ColorPropagator(Propagator[Features]):
         batch = torch.from_numpy(resize(frame, grid.input_size)).to(self.device).permute(2, 0, 1)[None]
         return self._embedder.features(batch, self._fine)
 
-    def start(self, labelled: Sequence[Labelled], recent: Sequence[Labelled] = ()) -> None:
-        self._memory = _Memory(labelled, self._config.memory, keep=self._config.labeled > 0, fine=self._fine)
+    def start(self, labeled: Sequence[Labeled], recent: Sequence[Labeled] = ()) -> None:
+        self._memory = _Memory(labeled, self._config.memory, keep=self._config.labeled > 0, fine=self._fine)
         for frame in recent:
             self._memory.add(*frame)
 
@@ -243,7 +243,7 @@ class _Memory:
         fine: whether labels are those of fine cells
     """
 
-    def __init__(self, labeled: Sequence[Labelled], recent: int, keep: bool, fine: bool) -> None:
+    def __init__(self, labeled: Sequence[Labeled], recent: int, keep: bool, fine: bool) -> None:
         features, labels = labeled[0]
         self.labeled = len(labeled) if keep else 0
         self._recent, self._added, self._slot, self._has_fine = recent, 0, 0, fine

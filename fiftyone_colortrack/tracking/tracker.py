@@ -25,7 +25,7 @@ from fiftyone_colortrack.tracking.codecs import CODECS, Codec
 from fiftyone_colortrack.tracking.config import DIRECTIONS, Direction, TrackerConfig
 from fiftyone_colortrack.tracking.labels import LABEL_KINDS, LabelKind, Labels, Seed, TrackedFrame
 from fiftyone_colortrack.tracking.outlines import STEP, Outlines
-from fiftyone_colortrack.tracking.propagator import ColorPropagator, Labelled, Propagator, resize
+from fiftyone_colortrack.tracking.propagator import ColorPropagator, Labeled, Propagator, resize
 from fiftyone_colortrack.tracking.segments import Segment, overlap, plan_segments, shots
 from fiftyone_colortrack.video import Frames, open_frames
 
@@ -91,12 +91,12 @@ class _Engine:
     def prepare(self, image: np.ndarray) -> Any:
         return self.propagator.prepare(image, self.grid)
 
-    def labeled(self, frames: Frames, seed: Seed) -> Labelled:
+    def labeled(self, frames: Frames, seed: Seed) -> Labeled:
         """The frame of a seed, ready to track from."""
         (image,) = self.read(frames, range(seed.frame, seed.frame + 1))
-        return Labelled(self.prepare(image), self.codec.encode(seed.labels))
+        return Labeled(self.prepare(image), self.codec.encode(seed.labels))
 
-    def start(self, labeled: Sequence[Labelled], recent: Sequence[Labelled] = ()) -> None:
+    def start(self, labeled: Sequence[Labeled], recent: Sequence[Labeled] = ()) -> None:
         """Begin at the first of some labeled frames, or go on after the recent frames."""
         self.propagator.start(labeled, recent)
         self._last = recent[-1].labels if recent else labeled[0].labels
@@ -129,8 +129,8 @@ class _Anchor:
     active: frozenset[int]  # tracked from here on
 
     @property
-    def labeled(self) -> Labelled:
-        return Labelled(self.prepared, self.soft)
+    def labeled(self) -> Labeled:
+        return Labeled(self.prepared, self.soft)
 
 
 class _Step(NamedTuple):
@@ -399,7 +399,7 @@ class Tracker:
         for index in stretch.wanted:
             yield engine.decode(index, waiting[index], next(images), objects)
 
-    def _informed(self, anchors: Sequence[_Anchor]) -> list[Labelled]:
+    def _informed(self, anchors: Sequence[_Anchor]) -> list[Labeled]:
         """The last anchor and those before it that know all of its objects, the nearest first.
 
         One from before an object was labeled would tell that it is not there. Objects whose tracks have ended
@@ -407,12 +407,12 @@ class Tracker:
         """
         codec = self._engine.codec
         return [
-            Labelled(anchor.prepared, codec.without(anchor.soft, anchor.active - anchors[-1].active))
+            Labeled(anchor.prepared, codec.without(anchor.soft, anchor.active - anchors[-1].active))
             for anchor in reversed(anchors)
             if anchor.active >= anchors[-1].active
         ]
 
-    def _recent(self, frames: range) -> list[Labelled]:
+    def _recent(self, frames: range) -> list[Labeled]:
         """What an interrupted run labeled last within some frames."""
         seeds = [seed for seed in self.resume if seed.frame in frames][-self.config.memory :]
         return [self._engine.labeled(self.frames, seed) for seed in seeds]
@@ -420,9 +420,9 @@ class Tracker:
     def _run(
         self,
         indices: range,
-        sources: Sequence[Labelled],
+        sources: Sequence[Labeled],
         cache: dict[int, Any],
-        recent: Sequence[Labelled] = (),
+        recent: Sequence[Labeled] = (),
     ) -> Iterator[_Step]:
         """Propagate along the indices from the first of the sources, or the last of the recent frames."""
         if not indices:

@@ -28,8 +28,8 @@ def view_grid(views: list[View], crop: int, device: torch.device) -> Tensor:
     angle = _stack([view.angle for view in views], device)[:, None, None]
     dy, dx = offset.unbind(1)
     turned = torch.stack([angle.cos() * dx - angle.sin() * dy, angle.sin() * dx + angle.cos() * dy], -1)
-    centre = _stack([view.centre[::-1] for view in views], device)[:, None, None, :]
-    return turned + centre
+    center = _stack([view.center[::-1] for view in views], device)[:, None, None, :]
+    return turned + center
 
 
 def render_views(windows: Tensor, grid: Tensor, views: list[View]) -> Tensor:
@@ -65,7 +65,7 @@ def cutouts(grid: Tensor, views: list[View]) -> Tensor:
 
 
 def cell_positions(grid: Tensor, stride: int) -> Tensor:
-    """Where the centre of each cell lies in the window: `[N, crop, crop, 2]` -> `[N, cells, 2]`."""
+    """Where the center of each cell lies in the window: `[N, crop, crop, 2]` -> `[N, cells, 2]`."""
     return F.avg_pool2d(grid.permute(0, 3, 1, 2), stride).flatten(2).transpose(1, 2)
 
 

@@ -1,4 +1,4 @@
-"""The number to watch while a network trains: how wrong are the colours that it copies?"""
+"""The number to watch while a network trains: how wrong are the colors that it copies?"""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ WINDOW = 12  # cells, the tracker's radius
 
 
 class ColorCheck:
-    """Copies colours between frames of the material, half a second apart, as the tracker copies labels.
+    """Copies colors between frames of the material, half a second apart, as the tracker copies labels.
 
     The pairs are drawn once, so that what is measured at different times can be compared. Networks see both
-    frames in grey.
+    frames in gray.
     """
 
     def __init__(self, cache: FrameCache, seed: int = 0) -> None:
@@ -45,13 +45,13 @@ class ColorCheck:
     def _error(self, pair: np.ndarray, embedder: Embedder) -> float:
         corners = (self._cache.sizes[pair] - SHORT_SIDE) // 2
         lab = rgb_to_lab(self._cache.windows(pair, corners).to(embedder.device).float() / 255)
-        reference, target = embedder.embed(_grey(lab))[:, None]
+        reference, target = embedder.embed(_gray(lab))[:, None]
         true = F.avg_pool2d(lab[:, 1:], embedder.stride).flatten(2) * AB_RANGE  # 2 x 2 x cells
         copied = copy_colors(windowed_affinity(target, reference, WINDOW, embedder.temperature), true[:1])
         return float((copied[0] - true[1]).norm(dim=0).mean())
 
 
-def _grey(lab: Tensor) -> Tensor:
+def _gray(lab: Tensor) -> Tensor:
     """Lab `[B, 3, H, W]` -> its lightness alone, as uint8 RGB."""
     shown = lab * lab.new_tensor([1, 0, 0])[:, None, None]
     return (lab_to_rgb(shown).clamp(0, 1) * 255).round().byte()

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fiftyone_colortrack.model.color import quantise
+from fiftyone_colortrack.model.color import quantize
 from fiftyone_colortrack.model.colorizer import Embedder, PaperEmbedder, cpu_has
 from fiftyone_colortrack.training.augmentation import (
     cell_positions,
@@ -35,7 +35,7 @@ class TrackerTraining(L.LightningModule):
     """Trains an embedder by a recipe.
 
     Attributes:
-        network: the weights that are optimised.
+        network: the weights that are optimized.
         averaged: their moving average, which is what is kept.
         losses: numbers of a recent step, by name, see `read_losses`.
     """
@@ -91,7 +91,7 @@ class TrackerTraining(L.LightningModule):
         features = self.network(seen).float()
         losses: dict[str, Tensor] = {"loss": lab.new_zeros(())}
         if pairs:
-            dropped = torch.from_numpy(batch.dropped).to(self.device) | self.recipe.grey
+            dropped = torch.from_numpy(batch.dropped).to(self.device) | self.recipe.gray
             reference, target = features[:pairs].chunk(2)
             reference_ab, target_ab = lab[:pairs, 1:].chunk(2)
             losses["reconstruction"] = self.reconstruction(
@@ -113,7 +113,7 @@ class TrackerTraining(L.LightningModule):
     def _partners(self, grid: Tensor, walks: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Each first view's cells' partners in the second one, and the other way round.
 
-        In two views of one frame they are known; through a walk they are found by raw colours and the
+        In two views of one frame they are known; through a walk they are found by raw colors and the
         averaged network, which teaches the network what moves against its surroundings.
         """
         positions = cell_positions(grid, self.network.stride)
@@ -138,9 +138,9 @@ class TrackerTraining(L.LightningModule):
         return forth, back
 
     def _hide(self, lab: Tensor, batch: Batch) -> Tensor:
-        """What the network may see: without the dropped channels of frame pairs, or in grey altogether."""
+        """What the network may see: without the dropped channels of frame pairs, or in gray altogether."""
         shown = lab.new_ones(len(lab), 3, 1, 1)
-        if self.recipe.grey:
+        if self.recipe.gray:
             shown[:, 1:] = 0
         dropped = torch.from_numpy(batch.dropped).to(self.device)
         if batch.frame_pairs:
@@ -171,7 +171,7 @@ class TrackerTraining(L.LightningModule):
         stills = int((step + 1) * share) > int(step * share)
         embeddings = network(lab, 1 if stills else CLIP_LENGTH).float().unflatten(0, (-1, CLIP_LENGTH))
         ab = F.adaptive_avg_pool2d(lab[:, 1:], embeddings.shape[-2:])
-        labels = quantise(ab, network.palette).unflatten(0, (-1, CLIP_LENGTH))
+        labels = quantize(ab, network.palette).unflatten(0, (-1, CLIP_LENGTH))
         return {"loss": self.pointer(embeddings, labels)}
 
     def configure_optimizers(self) -> Any:
@@ -230,7 +230,7 @@ def _same_place(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cell_extent(positions: Tensor) -> Tensor:
-    """The distance between neighbouring cells of views: `[B, N, 2]` -> `[B]`, in pixels of the window."""
+    """The distance between neighboring cells of views: `[B, N, 2]` -> `[B]`, in pixels of the window."""
     side = math.isqrt(positions.shape[1])
     rows = positions.unflatten(1, (side, side))
     return (rows[:, :, 1:] - rows[:, :, :-1]).norm(dim=-1).mean((1, 2))

@@ -1,4 +1,4 @@
-"""Batch normalisation's statistics, taken anew from what the tracker will see."""
+"""Batch normalization's statistics, taken anew from what the tracker will see."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ TRACKED_SIDE = 480  # of the frames that the tracker sees, in pixels
 
 
 def settled(network: Embedder, cache: FrameCache, seed: int, batches: int = 8) -> Embedder:
-    """A copy of a network that normalises by the statistics of undistorted frames.
+    """A copy of a network that normalizes by the statistics of undistorted frames.
 
-    Those of training are of small crops with hidden colours and pasted parts. Frames in full colour
+    Those of training are of small crops with hidden colors and pasted parts. Frames in full color
     have others; to track them with the former costs points of J&F (docs/recipes.md).
 
     Args:

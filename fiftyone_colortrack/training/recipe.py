@@ -15,13 +15,13 @@ class Recipe:
         walks: walks of four frames in a batch, along which partners are found for the correspondence.
         clips: clips of four frames in a batch, for the paper's loss.
         stills: share of the steps in which each frame of these is embedded by itself, as the tracker sees it,
-            and not beside its neighbours.
+            and not beside its neighbors.
         crops: sizes of the network's input; each step takes one of them. A batch has the stated number of
             pairs at the first size, fewer at a larger one, so that every step costs the same.
         zoom: smallest and largest ratio between the crop and the square of the frame that it shows.
         rescale: largest ratio between the zooms of two views of one frame.
         gap: shortest and longest time between the frames of a pair.
-        walk_gap: shortest and longest time between neighbouring frames of a walk.
+        walk_gap: shortest and longest time between neighboring frames of a walk.
         walk_radius: how far things move between these, in cells.
         agreement: of the ways there and back, see `walk_partners`.
         images: share of the view pairs that comes from images, where there are any.
@@ -30,7 +30,7 @@ class Recipe:
         cutouts: share of the view pairs and walks of which a cut-out is pasted onto another pair, where it
             moves by itself, so that a cell is known by what it shows, not by what is around it.
         jitter: strength of the color jitter; at 1, contrast changes by up to 1.35, saturation by 1.65 times.
-        grey: whether the network sees lightness only.
+        gray: whether the network sees lightness only.
         window: reach of the reconstruction's affinity, in cells.
         temperature: of both affinities.
         reconstruction: weight of the reconstruction loss.
@@ -59,7 +59,7 @@ class Recipe:
     rotation: float = 10.0
     cutouts: float = 0.8
     jitter: float = 0.5
-    grey: bool = False
+    gray: bool = False
     window: int = 8
     temperature: float = 0.07
     reconstruction: float = 20.0
@@ -88,7 +88,7 @@ RECIPES = {
         rotation=0.0,
         cutouts=0.0,
         jitter=0.0,
-        grey=True,
+        gray=True,
         weight_decay=0.0,
         warm_up=0,
         decay_at=0.15,

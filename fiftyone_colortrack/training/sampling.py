@@ -34,7 +34,7 @@ class View:
 
     frame: int
     corner: tuple[int, int]  # (y, x) of the window in the frame
-    centre: tuple[float, float]  # (y, x) of the view in the window
+    center: tuple[float, float]  # (y, x) of the view in the window
     extent: tuple[float, float]  # height and width that the view covers
     flip: bool
     angle: float  # radians
@@ -158,8 +158,8 @@ class Sampler(IterableDataset):
 
     def _end(self, rng: np.random.Generator, frame: View, crop: int, cutout: np.ndarray) -> View:
         shift = rng.integers(-WALK_SHIFT, WALK_SHIFT, 2, endpoint=True) * CELL / crop * frame.extent
-        centre = (frame.centre[0] + float(shift[0]), frame.centre[1] + float(shift[1]))
-        return replace(frame, centre=centre, cutout=cutout, jitter=_draw_jitter(rng, self.recipe.jitter))
+        center = (frame.center[0] + float(shift[0]), frame.center[1] + float(shift[1]))
+        return replace(frame, center=center, cutout=cutout, jitter=_draw_jitter(rng, self.recipe.jitter))
 
     def _clip(self, rng: np.random.Generator, crop: int) -> list[View]:
         clip = self.long.draw(rng)
@@ -187,19 +187,19 @@ class Sampler(IterableDataset):
         extent = np.minimum(side * np.array([aspect**0.5, aspect**-0.5]), SHORT_SIDE)
         size = self.sizes[frame]
         if near is None:
-            centre = rng.uniform(extent / 2, size - extent / 2)
-            corner = np.clip(centre - SHORT_SIDE / 2, 0, size - SHORT_SIDE).round().astype(int)
-            centre = centre - corner
+            center = rng.uniform(extent / 2, size - extent / 2)
+            corner = np.clip(center - SHORT_SIDE / 2, 0, size - SHORT_SIDE).round().astype(int)
+            center = center - corner
         else:  # within the other view's window
             corner = np.array(near.corner)
             offset = rng.uniform(-reach, reach, 2) * near.extent
-            centre = np.clip(near.centre + offset, extent / 2, SHORT_SIDE - extent / 2)
+            center = np.clip(near.center + offset, extent / 2, SHORT_SIDE - extent / 2)
         strength = recipe.warp if distorted else 0.0
         angle = np.deg2rad(recipe.rotation) if distorted else 0.0
         return View(
             frame,
             (int(corner[0]), int(corner[1])),
-            (float(centre[0]), float(centre[1])),
+            (float(center[0]), float(center[1])),
             (float(extent[0]), float(extent[1])),
             flip=near.flip if near else bool(rng.random() < 0.5) and recipe.clips == 0,
             angle=float(rng.uniform(-angle, angle)),

@@ -9,7 +9,7 @@ from torch import Tensor
 def walk_partners(embeddings: Tensor, radius: float, temperature: float, agreement: float) -> Tensor:
     """For each cell of a walk's first frame the cell of its last one that shows the same thing.
 
-    Steps between neighbouring frames are softmax affinities, as when labels are copied; their products lead
+    Steps between neighboring frames are softmax affinities, as when labels are copied; their products lead
     from the first frame to the last (Jabri et al. 2020, eq. 3) and from the last to the first. Two cells are
     partners if the way there and the way back agree on them: each is the other's best, and the product of
     the two probabilities is at least `agreement`. Occluded and ambiguous cells so stay without a partner.

@@ -71,7 +71,7 @@ def scored(dataset: fo.Dataset) -> fo.Dataset:
 
 @pytest.fixture
 def films(scored: fo.Dataset) -> fo.Dataset:
-    """Films of predicted colours of the first video, in which each frame is worse than the last."""
+    """Films of predicted colors of the first video, in which each frame is worse than the last."""
     films = fo.Dataset()
     film = fo.Sample(filepath="/nowhere/film.mp4", source_id=scored.first().id, film="colors")
     for number in range(2, FRAMES + 1):
@@ -147,7 +147,7 @@ def test_frames_of_one_confidence_stay_together(scored):
     assert (score.x, score.count) == (1, 3 * (FRAMES - 1))
 
 
-def test_by_colour_error(scored, films):
+def test_by_color_error(scored, films):
     analysis = analyze(scored, "good")
     error = breakdown(analysis, "color_error")
     assert error.correlation == {"good": pytest.approx(-1)}

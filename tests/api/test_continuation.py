@@ -88,7 +88,7 @@ def changed(before: dict[int, list[str]], after: dict[int, list[str]]) -> list[i
 
 @pytest.fixture
 def videos(dataset, squares, squares_file, tmp_path):
-    """Two videos, of which frame 1 is labelled."""
+    """Two videos, of which frame 1 is labeled."""
     for i in range(2):
         path = tmp_path / f"video{i}.mp4"
         path.symlink_to(squares_file)

@@ -45,7 +45,7 @@ def propagate(view, out="tracks", **options):
     return ct.propagate(view, "frames.seed", f"frames.{out}", **{"model": "lab", "config": SMALL, **options})
 
 
-def test_every_frame_is_labelled(videos, squares):
+def test_every_frame_is_labeled(videos, squares):
     report = propagate(videos)
     assert [video.status for video in report.videos] == ["done", "done", "skipped"]
     assert report.frames == 16

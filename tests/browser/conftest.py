@@ -95,7 +95,7 @@ def screenshot(page, tmp_path: Path) -> Callable[..., None]:
 
 
 def _save(picture: bytes, tmp_path: Path, name: str) -> None:
-    """In 256 colours, as small as the documentation's; an octree also keeps colours that are rare."""
+    """In 256 colors, as small as the documentation's; an octree also keeps colors that are rare."""
     folder = Path(os.environ.get("COLORTRACK_SCREENSHOTS", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
     few = Image.open(io.BytesIO(picture)).convert("RGB").quantize(method=Image.Quantize.FASTOCTREE)

@@ -37,7 +37,7 @@ def done(page) -> None:
 
 
 def colors_on_screen(page, selector: str) -> dict[tuple[int, ...], int]:
-    """The colours of a part of the page, and the number of its pixels that have them."""
+    """The colors of a part of the page, and the number of its pixels that have them."""
     picture = Image.open(io.BytesIO(page.locator(selector).first.screenshot())).convert("RGB")
     colors, counts = np.unique(np.array(picture).reshape(-1, 3), axis=0, return_counts=True)
     return dict(zip(map(tuple, colors.tolist()), counts.tolist(), strict=True))

@@ -55,7 +55,7 @@ LIMBS = [[0, 1], [1, 2, 3, 4], [1, 5, 6, 7], [1, 8, 9, 10], [1, 11, 12, 13]]
 
 @pytest.fixture
 def street(dataset: fo.Dataset, tmp_path: Path) -> fo.Dataset:
-    """One real video of ten frames, in the first of which somebody labelled three things.
+    """One real video of ten frames, in the first of which somebody labeled three things.
 
     Each test names it for its picture, as no other does: the App's server knows a dataset by its name.
     """
@@ -145,7 +145,7 @@ def test_key_points_have_their_skeleton_on_every_frame(page, open_dataset, stree
     sample.save()
     street.skeletons = {"frames.joints": fo.KeypointSkeleton(labels=list(JOINTS), edges=LIMBS)}
     ct.propagate(street, "frames.joints", "frames.skeleton")
-    # For joints and limbs; nothing else in the video has that colour.
+    # For joints and limbs; nothing else in the video has that color.
     street.app_config.color_scheme = fo.ColorScheme(color_pool=["#00ff00"])
     street.save()
 

@@ -132,7 +132,7 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
 
 @pytest.fixture
 def films(database: None, tmp_path: Path) -> Iterator[fo.Dataset]:
-    """The film of predicted colours of a rendered video, and that of its embeddings."""
+    """The film of predicted colors of a rendered video, and that of its embeddings."""
     videos = load_scenes(tmp_path, "browser-films", 1, frames=12, overwrite=True)
     for make in (ct.colorize, ct.embed):
         report = make(videos, model="lab")

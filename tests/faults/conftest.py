@@ -25,13 +25,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="takes minutes: `make soak` runs it"))
 
 
-def draw_scene(height: int = 64, width: int = 96, length: int = 6, *, grey: bool = False) -> np.ndarray:
+def draw_scene(height: int = 64, width: int = 96, length: int = 6, *, gray: bool = False) -> np.ndarray:
     """[T, H, W, 3]: a square (a quarter of either side, from a quarter on) goes right by a pixel a frame."""
     rng = np.random.default_rng(0)
     background = rng.integers(90, 160, (height, width, 1), np.uint8).repeat(3, 2)
     video = background[None].repeat(length, 0)
     for t in range(length):
-        color = 230 if grey else (220, 40, 40)
+        color = 230 if gray else (220, 40, 40)
         video[t, height // 4 : height // 2, width // 4 + t : width // 2 + t] = color
     return video
 
@@ -85,7 +85,7 @@ def square() -> Callable[..., fo.Detection]:
 
 
 @pytest.fixture(scope="session")
-def labelled() -> Callable[..., fo.Sample]:
+def labeled() -> Callable[..., fo.Sample]:
     """A sample with labels of some frames in `seed`; by default the square in frame 1."""
 
     def make(path: Path, labels: fo.Label | Mapping[int, fo.Label] | None = None) -> fo.Sample:

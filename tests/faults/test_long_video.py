@@ -29,7 +29,7 @@ def test_memory_does_not_grow(
     dataset: fo.Dataset,
     scene: Callable[..., np.ndarray],
     square: Callable[..., fo.Detection],
-    labelled: Callable[..., fo.Sample],
+    labeled: Callable[..., fo.Sample],
     propagate: Callable,
     tmp_path: Path,
     length: int,
@@ -41,7 +41,7 @@ def test_memory_does_not_grow(
             writer.write(frames[i % 24 if i % 48 < 24 else 23 - i % 24])  # it goes right and left
     two = [square(label=str(i), bounding_box=[0.25, i / 2, 0.25, 0.4]) for i in range(2)]
     middle = fo.Detections(detections=two)
-    dataset.add_sample(labelled(tmp_path / "long.mp4", {length // 2 // 48 * 48 + 1: middle}))
+    dataset.add_sample(labeled(tmp_path / "long.mp4", {length // 2 // 48 * 48 + 1: middle}))
     memory: dict[int, int] = {}
 
     def measure(done: int, total: int, message: str) -> None:

@@ -23,11 +23,11 @@ def video(scene: Callable[..., np.ndarray], film: Callable[..., Path], tmp_path:
 
 
 @pytest.fixture
-def track(dataset: fo.Dataset, video: Path, labelled: Callable, propagate: Callable) -> Track:
+def track(dataset: fo.Dataset, video: Path, labeled: Callable, propagate: Callable) -> Track:
     """Tracks labels of frame 1; returns the labels of frame 3, and the warnings."""
 
     def run(labels: fo.Label, **options: object) -> tuple[fo.Label, tuple[str, ...]]:
-        dataset.add_sample(labelled(video, labels))
+        dataset.add_sample(labeled(video, labels))
         report = propagate(dataset, on_error="raise", **options)
         return dataset.first().frames[3].tracks, report.videos[0].warnings
 
@@ -157,14 +157,14 @@ def test_labels_that_show_nothing_are_named(track: Track, label: fo.Label) -> No
 @pytest.mark.parametrize("output", [None, "segmentation"])
 def test_segmentations_with_large_numbers(track: Track, output: str | None) -> None:
     mask = np.zeros((8, 12), np.int64)
-    mask[2:4, 3:6] = 2**31 + 5  # as of colours, or of panoptic ids
+    mask[2:4, 3:6] = 2**31 + 5  # as of colors, or of panoptic ids
     mask[6:, 9:] = 70_000
     tracks, _ = track(fo.Segmentation(mask=mask), output=output)
     numbers = [i for i, _ in regions(tracks.mask)] if output else [d.index for d in tracks.detections]
     assert sorted(numbers) == [70_000, 2**31 + 5]
 
 
-def test_a_coloured_segmentation_is_named(track: Track) -> None:
+def test_a_colored_segmentation_is_named(track: Track) -> None:
     with pytest.raises(
         ColorTrackError, match=r"video\.mp4, frame 1: the segmentation is an RGB image; store"
     ):

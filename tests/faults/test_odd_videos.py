@@ -25,7 +25,7 @@ NOT_TRACKED = {
     "text.mp4": ["text.mp4 cannot be decoded as a video"],
 }
 LENGTHS = {
-    "grey.mp4": 6,
+    "gray.mp4": 6,
     "latin.avi": 6,
     "odd.mkv": 6,
     "one_frame.mp4": 1,
@@ -37,10 +37,10 @@ LENGTHS = {
 
 
 @pytest.fixture
-def odd(dataset: fo.Dataset, scene: Scene, film: Film, labelled: Callable, tmp_path: Path) -> fo.Dataset:
+def odd(dataset: fo.Dataset, scene: Scene, film: Film, labeled: Callable, tmp_path: Path) -> fo.Dataset:
     """One dataset of all of them."""
     good = film(tmp_path / "portrait.mp4", scene(96, 54))
-    film(tmp_path / "grey.mp4", scene(grey=True))
+    film(tmp_path / "gray.mp4", scene(gray=True))
     film(tmp_path / "odd.mkv", scene(33, 47), pixels="yuv444p")
     film(tmp_path / "one_frame.mp4", scene(length=1))
     film(tmp_path / "sparse.mp4", scene())
@@ -59,10 +59,10 @@ def odd(dataset: fo.Dataset, scene: Scene, film: Film, labelled: Callable, tmp_p
     for name in ("cut.mp4", "cut_before.mp4"):
         (tmp_path / name).write_bytes(_with_index_first(tmp_path / "whole.mp4", whole))
 
-    first = labelled(good).frames[1].seed
+    first = labeled(good).frames[1].seed
     frames = {"sparse.mp4": 4, "cut_before.mp4": 39, "not_there_yet.mp4": 99}
     for name in sorted([*NOT_TRACKED, *LENGTHS, "cut.mp4"]):
-        dataset.add_sample(labelled(tmp_path / name, {frames.get(name, 1): first.copy()}))
+        dataset.add_sample(labeled(tmp_path / name, {frames.get(name, 1): first.copy()}))
     return dataset
 
 
@@ -99,7 +99,7 @@ def test_each_is_tracked_or_says_why_not(odd: fo.Dataset, propagate: Callable) -
     assert f"{cut.frames} can be decoded" in warning
     assert {name: results[name].frames for name in LENGTHS} == LENGTHS
     assert {name for name in LENGTHS if results[name].warnings} == {"variable.mp4"}
-    for name in ("grey.mp4", "latin.avi", "odd.mkv", "portrait.mp4", "variable.mp4"):
+    for name in ("gray.mp4", "latin.avi", "odd.mkv", "portrait.mp4", "variable.mp4"):
         frames = odd.match(fo.ViewField("filepath").ends_with(name)).first().frames
         width, height = {"portrait.mp4": (54, 96), "odd.mkv": (47, 33)}.get(name, (96, 64))
         (label,) = frames[6].tracks.detections
@@ -128,13 +128,13 @@ def test_labels_refer_to_the_picture_as_it_is_shown(
     scene: Scene,
     film: Film,
     square: Callable,
-    labelled: Callable,
+    labeled: Callable,
     propagate: Callable,
     tmp_path: Path,
 ) -> None:
     shown = scene(96, 64)  # the sensor lay on its side: the file has 96 x 64, and the player turns it
     path = film(tmp_path / "turned.mp4", np.rot90(shown, -1, (1, 2)).copy(), turned=90)
-    dataset.add_sample(labelled(path))
+    dataset.add_sample(labeled(path))
     propagate(dataset, on_error="raise")
     (label,) = dataset.first().frames[6].tracks.detections
     np.testing.assert_allclose(box_in_pixels(label, (96, 64)), [21, 24, 37, 48], atol=6)
@@ -142,9 +142,9 @@ def test_labels_refer_to_the_picture_as_it_is_shown(
 
 @pytest.mark.soak
 def test_4k(
-    dataset: fo.Dataset, scene: Scene, film: Film, labelled: Callable, propagate: Callable, tmp_path: Path
+    dataset: fo.Dataset, scene: Scene, film: Film, labeled: Callable, propagate: Callable, tmp_path: Path
 ) -> None:
-    dataset.add_sample(labelled(film(tmp_path / "4k.mp4", scene(2160, 3840, 4))))
+    dataset.add_sample(labeled(film(tmp_path / "4k.mp4", scene(2160, 3840, 4))))
     propagate(dataset, on_error="raise", model="fast", config=None)
     (label,) = dataset.first().frames[4].tracks.detections
     np.testing.assert_allclose(box_in_pixels(label, (2160, 3840)), [960, 540, 1920, 1080], atol=40)

@@ -25,7 +25,7 @@ def test_within_two_seconds_of_work(
     scene: Callable[..., np.ndarray],
     square: Callable[..., fo.Detection],
     film: Callable[..., Path],
-    labelled: Callable[..., fo.Sample],
+    labeled: Callable[..., fo.Sample],
     propagate: Callable,
     tmp_path: Path,
     frames: list[int],
@@ -33,9 +33,9 @@ def test_within_two_seconds_of_work(
 ) -> None:
     short = film(tmp_path / "short.mp4", scene(240, 320, 2))
     long = film(tmp_path / "long.mp4", scene(240, 320, LAST))
-    dataset.add_sample(labelled(short))
-    dataset.add_sample(labelled(long, {n: fo.Detections(detections=[square()]) for n in frames}))
-    dataset.add_sample(labelled(short))
+    dataset.add_sample(labeled(short))
+    dataset.add_sample(labeled(long, {n: fo.Detections(detections=[square()]) for n in frames}))
+    dataset.add_sample(labeled(short))
     asked: list[float] = []  # in seconds of this process's work: others may have the processor
 
     def stop() -> bool:

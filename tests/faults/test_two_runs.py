@@ -27,13 +27,13 @@ def videos(
     dataset: fo.Dataset,
     scene: Callable[..., np.ndarray],
     film: Callable[..., Path],
-    labelled: Callable[..., fo.Sample],
+    labeled: Callable[..., fo.Sample],
     tmp_path: Path,
 ) -> fo.Dataset:
     path = film(tmp_path / "video.mp4", scene(length=LENGTH))
     for i in range(3):
         (tmp_path / f"video{i}.mp4").symlink_to(path)
-        dataset.add_sample(labelled(tmp_path / f"video{i}.mp4"))
+        dataset.add_sample(labeled(tmp_path / f"video{i}.mp4"))
     return dataset
 
 

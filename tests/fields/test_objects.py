@@ -82,9 +82,9 @@ def test_masks_with_the_same_index_are_parts_of_one_object():
 
 
 def test_attributes_of_the_object_are_kept_and_those_of_the_frame_left_out():
-    label = detection(index=1, colour="red", keyframe=True, confidence=0.5, eval="tp", eval_iou=0.9)
+    label = detection(index=1, color="red", keyframe=True, confidence=0.5, eval="tp", eval_iou=0.9)
     _, table = match([label], ignore=frozenset({"eval", "eval_iou"}))
-    assert table.objects[1].attributes == {"colour": "red"}
+    assert table.objects[1].attributes == {"color": "red"}
 
 
 def test_per_point_attributes_of_key_points_are_left_out():

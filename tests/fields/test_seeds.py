@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import SeedRules, check_seed_field, labelled_frames, open_video, seed_fields
+from fiftyone_colortrack.fields import SeedRules, check_seed_field, labeled_frames, open_video, seed_fields
 from fiftyone_colortrack.fields import read_seeds as read
 from fiftyone_colortrack.fields.shapes import regions, relative_box
 from fiftyone_colortrack.video import ImageSequence, VideoFile, write_video
@@ -58,7 +58,7 @@ def test_masks(sample, squares):
     assert not video.warnings
 
 
-def test_all_labelled_frames_and_keyframes(sample, squares):
+def test_all_labeled_frames_and_keyframes(sample, squares):
     label_frames(
         sample,
         "seed",
@@ -68,16 +68,16 @@ def test_all_labelled_frames_and_keyframes(sample, squares):
     assert [seed.frame for seed in read_seeds(sample, "seed", "keyframes").seeds] == [5]
 
 
-def test_labelled_frames_are_counted_without_loading_them(dataset, sample, squares):
+def test_labeled_frames_are_counted_without_loading_them(dataset, sample, squares):
     label_frames(sample, "seed", {2: masks(squares[1][1]), 4: fo.Detections()})
     label_frames(sample, "seed", {6: masks(squares[1][5], keyframe=True)})
     label_frames(sample, "classes", {3: fo.Segmentation(mask=squares[1][2])})
     dataset.add_sample(fo.Sample(filepath="nothing.mp4"))
-    unlabelled = dataset.last().id
-    assert labelled_frames(dataset, "seed") == {sample.id: [2, 6], unlabelled: []}
-    assert labelled_frames(dataset, "seed", "first") == {sample.id: [2], unlabelled: []}
-    assert labelled_frames(dataset, "seed", "keyframes") == {sample.id: [6], unlabelled: []}
-    assert labelled_frames(dataset, "frames.classes") == {sample.id: [3], unlabelled: []}
+    unlabeled = dataset.last().id
+    assert labeled_frames(dataset, "seed") == {sample.id: [2, 6], unlabeled: []}
+    assert labeled_frames(dataset, "seed", "first") == {sample.id: [2], unlabeled: []}
+    assert labeled_frames(dataset, "seed", "keyframes") == {sample.id: [6], unlabeled: []}
+    assert labeled_frames(dataset, "frames.classes") == {sample.id: [3], unlabeled: []}
 
 
 def test_only_labels_of_objects_can_be_seeds(dataset, sample, squares):

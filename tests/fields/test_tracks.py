@@ -40,7 +40,7 @@ def square_masks(id_map):
                 index=id + 3,
                 instance=fo.Instance(),
                 tags=["checked"],
-                colour="red" if id == 1 else "blue",
+                color="red" if id == 1 else "blue",
                 bounding_box=relative_box(region, id_map.shape),
                 mask=region.mask,
             )
@@ -86,7 +86,7 @@ def test_masks(sample, squares):
                 drawn.index,
                 drawn.instance.id,
             )
-            assert (label.tags, label.colour) == (["checked"], drawn.colour)
+            assert (label.tags, label.color) == (["checked"], drawn.color)
 
 
 def test_seeds_are_copied_as_drawn_and_their_field_is_left_alone(sample, squares):
@@ -101,7 +101,7 @@ def test_seeds_are_copied_as_drawn_and_their_field_is_left_alone(sample, squares
         np.testing.assert_array_equal(copy.mask, drawn.mask)
 
 
-def test_an_object_that_a_labelled_frame_leaves_out_stays_tracked_there(sample, squares):
+def test_an_object_that_a_labeled_frame_leaves_out_stays_tracked_there(sample, squares):
     only_first = square_masks(squares[1][4])
     del only_first.detections[1]
     seed(sample, {1: square_masks(squares[1][0]), 5: only_first})

@@ -7,7 +7,7 @@ from fiftyone_colortrack.model.color import (
     AB_RANGE,
     fit_palette,
     lab_to_rgb,
-    quantise,
+    quantize,
     rgb_to_lab,
 )
 
@@ -29,9 +29,9 @@ def test_lab_and_back(rgb: torch.Tensor) -> None:
     torch.testing.assert_close(lab_to_rgb(rgb_to_lab(rgb)), rgb, atol=1e-4, rtol=0)
 
 
-def test_grey_has_no_colour_and_range_is_one() -> None:
-    grey = torch.linspace(0, 1, 5)[None, :, None].expand(3, 5, 1)
-    lab = rgb_to_lab(grey)
+def test_gray_has_no_color_and_range_is_one() -> None:
+    gray = torch.linspace(0, 1, 5)[None, :, None].expand(3, 5, 1)
+    lab = rgb_to_lab(gray)
     torch.testing.assert_close(lab[1:], torch.zeros(2, 5, 1), atol=2e-4, rtol=0)
     torch.testing.assert_close(lab[0, [0, -1], 0], torch.tensor([-1.0, 1.0]), atol=1e-4, rtol=0)
 
@@ -51,7 +51,7 @@ def test_palette_round_trip() -> None:
     assert torch.cdist(truth, palette).amin(1).max() < 0.02
 
     image = palette[torch.randint(4, (2, 5, 6), generator=generator)].permute(0, 3, 1, 2)
-    clusters = quantise(image, palette)
+    clusters = quantize(image, palette)
     assert clusters.shape == (2, 5, 6)
     torch.testing.assert_close(palette[clusters].permute(0, 3, 1, 2), image)
 
@@ -59,7 +59,7 @@ def test_palette_round_trip() -> None:
 def test_palette_is_deterministic_and_needs_samples() -> None:
     samples = torch.rand(100, 2, generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(fit_palette(samples, 8, seed=3), fit_palette(samples, 8, seed=3))
-    with pytest.raises(ValueError, match="16 colours"):
+    with pytest.raises(ValueError, match="16 colors"):
         fit_palette(samples[:15], 16)
 
 

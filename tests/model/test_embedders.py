@@ -88,18 +88,18 @@ def test_lab_is_invariant_to_nothing_but_its_cell() -> None:
     assert difference.max() == 0
 
 
-def test_paper_sees_grey_and_the_still_video() -> None:
+def test_paper_sees_gray_and_the_still_video() -> None:
     model = build("paper").eval()
     lab = torch.randn(1, 3, 64, 64)
-    grey = lab * torch.tensor([1.0, 0, 0])[:, None, None]
+    gray = lab * torch.tensor([1.0, 0, 0])[:, None, None]
     with torch.no_grad():
         single = model(lab)
-        torch.testing.assert_close(model(grey), single)
+        torch.testing.assert_close(model(gray), single)
         still = model(lab.expand(4, -1, -1, -1), 4)
     torch.testing.assert_close(still, single.expand(4, -1, -1, -1), atol=1e-4, rtol=1e-4)
 
 
-def test_copied_colours_are_the_weighted_mean() -> None:
+def test_copied_colors_are_the_weighted_mean() -> None:
     affinity = torch.tensor([[[0.25, 0.75, 0.0], [0.0, 0.0, 1.0]]])
     colors = torch.tensor([[[4.0, 8.0, 1.0]]])
     torch.testing.assert_close(copy_colors(affinity, colors), torch.tensor([[[7.0, 1.0]]]))

@@ -83,9 +83,9 @@ def test_the_name_that_is_proposed_is_free(form, tracked):
 
 def test_the_form_reads_the_labels_once(form, tracked, monkeypatch):
     calls = []
-    read = evaluate.labelled_frames
+    read = evaluate.labeled_frames
     for module in (evaluate, forms):
-        monkeypatch.setattr(module, "labelled_frames", lambda *args: calls.append(args) or read(*args))
+        monkeypatch.setattr(module, "labeled_frames", lambda *args: calls.append(args) or read(*args))
     form("evaluate_tracks", tracked, PARAMS)
     assert calls
     calls.clear()

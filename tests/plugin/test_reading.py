@@ -1,4 +1,4 @@
-from fiftyone_colortrack.fields import labelled_frames
+from fiftyone_colortrack.fields import labeled_frames
 from fiftyone_colortrack.plugin.reading import reader
 
 
@@ -7,7 +7,7 @@ def test_it_reads_again_when_something_has_changed_and_only_then(videos):
 
     def read(view, field):
         calls.append(field)
-        return labelled_frames(view, field)
+        return labeled_frames(view, field)
 
     first, last = videos.values("id")
     assert reader(videos)(read, "seed") == {first: [1], last: []}

@@ -36,7 +36,7 @@ def test_it_goes_to_a_frame_and_names_it(tracked, suggest) -> None:
     sample.save()
     messages = suggest(tracked, sample)
     number = messages["go_to_frame"]["frame_number"]
-    assert 2 <= number <= 8  # frame 1 is labelled
+    assert 2 <= number <= 8  # frame 1 is labeled
     assert f"frame {number}, at {(number - 1) / 10:.2f} s" in messages["notify"]["message"]
 
 

@@ -25,10 +25,10 @@ def test_matrices_of_the_grid(grid):
             torch.testing.assert_close(matrix.sum(1), torch.ones(len(matrix)))
             assert matrix.min() >= 0
         ramp = (torch.arange(SIZE[axis]) + 0.5).float()
-        centres = grid.averaging(axis) @ ramp
+        centers = grid.averaging(axis) @ ramp
         inner = slice(int(grid.pixels_per_cell[axis]), -2 * int(grid.pixels_per_cell[axis]))
         torch.testing.assert_close(
-            (grid.interpolation(axis) @ centres)[inner], ramp[inner], atol=0.05, rtol=0
+            (grid.interpolation(axis) @ centers)[inner], ramp[inner], atol=0.05, rtol=0
         )  # pixels that two cells share count as flat
 
 

@@ -1,4 +1,4 @@
-"""Labels that follow the edges between colours."""
+"""Labels that follow the edges between colors."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def picture(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     frame, ids = np.full((height, width, 3), (70, 110, 60), np.uint8), np.zeros((height, width), np.uint8)
     for i, color in ((1, (200, 60, 50)), (2, (60, 80, 210))):
-        centre = (width * i // 3, height * (3 - i) // 3)
-        cv2.ellipse(ids, centre, (width // 9, height // 5), 30, 0, 360, i, -1)
+        center = (width * i // 3, height * (3 - i) // 3)
+        cv2.ellipse(ids, center, (width // 9, height // 5), 30, 0, 360, i, -1)
         frame[ids == i] = color
     return np.clip(frame + rng.normal(0, 6, frame.shape), 0, 255).astype(np.uint8), ids
 
@@ -93,7 +93,7 @@ def test_without_edges_labels_stay_as_they_are() -> None:
     torch.testing.assert_close(ones, torch.ones(64, 64), atol=1e-4, rtol=0)
 
 
-def test_grey_frames_are_no_less_exact() -> None:
+def test_gray_frames_are_no_less_exact() -> None:
     ids = cv2.circle(np.zeros((96, 96), np.uint8), (48, 48), 26, 1, -1)
     frame = np.where(ids[..., None] > 0, 240, 10).astype(np.uint8).repeat(3, 2)
     grid = Grid.fit((96, 96), 96, 8)

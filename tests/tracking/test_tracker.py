@@ -115,7 +115,7 @@ def test_several_labeled_frames_are_better_than_one():
         assert np.array_equal(three[t].labels, masks[t])
 
 
-def test_an_object_joins_where_it_is_first_labelled():
+def test_an_object_joins_where_it_is_first_labeled():
     video, masks = scene(12)
     only_one, only_two = (np.where(masks == i, i, 0).astype(np.uint8) for i in (1, 2))
     for direction in ("both", "forward"):
@@ -130,17 +130,17 @@ def test_an_object_joins_where_it_is_first_labelled():
 
 def test_boxes_and_points():
     video, masks = scene()
-    centres = {
+    centers = {
         i: np.array([[x.mean() + 0.5, y.mean() + 0.5] for y, x in [np.nonzero(masks[0] == i)]])
         for i in (1, 2)
     }
-    boxes = {i: np.concatenate([c[0] - 26, c[0] + 26]) for i, c in centres.items()}
+    boxes = {i: np.concatenate([c[0] - 26, c[0] + 26]) for i, c in centers.items()}
     tracked = track(video, boxes, kind="boxes")[9].labels
     np.testing.assert_allclose(tracked[1], boxes[1] + [36, 0, 36, 0], atol=8)
     np.testing.assert_allclose(tracked[2], boxes[2] - [27, 0, 27, 0], atol=8)
 
     lost = np.array([[np.nan, np.nan]])
-    points = {i: np.concatenate([c, lost, c + 10]) for i, c in centres.items()}
+    points = {i: np.concatenate([c, lost, c + 10]) for i, c in centers.items()}
     last = track(video, points, kind="points")[9]
     moved = last.labels[1] - points[1]
     np.testing.assert_allclose(moved[[0, 2]], [[36, 0], [36, 0]], atol=8)  # a cell

@@ -1,4 +1,4 @@
-"""Small rendered videos: coloured discs that move over a textured ground."""
+"""Small rendered videos: colored discs that move over a textured ground."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,11 +24,11 @@ def render(seed: int, frames: int = 14, size: int = 256) -> tuple[list[np.ndarra
     for t in range(frames):
         image, mask = ground.copy(), np.zeros((size, size), np.uint8)
         for i in (2, 1, 0):
-            centre = tuple(int(v) for v in start[i] + t * speed[i])
-            cv2.circle(image, centre, int(radius[i]), COLORS[colors[i]], -1)
-            cv2.circle(image, centre, int(radius[i]) // 2, tuple(v // 2 for v in COLORS[colors[i]]), 4)
+            center = tuple(int(v) for v in start[i] + t * speed[i])
+            cv2.circle(image, center, int(radius[i]), COLORS[colors[i]], -1)
+            cv2.circle(image, center, int(radius[i]) // 2, tuple(v // 2 for v in COLORS[colors[i]]), 4)
             if i == 0:
-                cv2.circle(mask, centre, int(radius[i]), 1, -1)
+                cv2.circle(mask, center, int(radius[i]), 1, -1)
         images.append(image)
         masks.append(mask)
     return images, np.stack(masks)

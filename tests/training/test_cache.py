@@ -93,13 +93,13 @@ def test_videos_are_split_at_shot_changes(scene: Callable, tmp_path: Path) -> No
     assert [(clip.first, clip.length) for clip in cache.clips] == [(0, 10), (10, 8)]
 
 
-def test_grey_and_static_clips_weigh_little() -> None:
+def test_gray_and_static_clips_weigh_little() -> None:
     rng = np.random.default_rng(0)
     lively = rng.integers(256, size=(8, 32, 32, 3), dtype=np.uint8)
     static = lively[:1].repeat(8, 0)
-    grey = lively[..., :1].repeat(3, 3)
+    gray = lively[..., :1].repeat(3, 3)
     assert clip_weight(lively, 12) == 1
-    assert clip_weight(static, 12) == clip_weight(grey, 12) == pytest.approx(0.1)
+    assert clip_weight(static, 12) == clip_weight(gray, 12) == pytest.approx(0.1)
     assert clip_weight(lively[:1], 12) == 1
 
 

@@ -15,7 +15,7 @@ from fiftyone_colortrack.training.color_check import ColorCheck
 
 
 class Constant(Embedder):
-    """All cells look alike, so that the mean colour around them is copied."""
+    """All cells look alike, so that the mean color around them is copied."""
 
     stride, dim = 8, 2
 

@@ -118,7 +118,7 @@ def test_pointer_equals_plain_loops() -> None:
     torch.testing.assert_close(loss, torch.stack(terms).mean())
 
 
-def test_pointer_survives_a_colour_that_no_reference_has() -> None:
+def test_pointer_survives_a_color_that_no_reference_has() -> None:
     labels = torch.zeros(1, 4, 3, 3, dtype=torch.long)
     labels[:, 3] = 1
     loss = PointerLoss(clusters=2)(torch.randn(1, 4, 6, 3, 3, generator=GENERATOR), labels)

@@ -8,7 +8,7 @@ from fiftyone_colortrack.training.cache import Clip, FrameCache
 from fiftyone_colortrack.training.normalization import settled
 
 
-def test_a_settled_network_normalises_whole_frames() -> None:
+def test_a_settled_network_normalizes_whole_frames() -> None:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (3 * 256 * 256 * 3,), dtype=torch.uint8, generator=generator)
     offsets = np.arange(3) * 256 * 256 * 3

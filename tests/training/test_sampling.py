@@ -48,8 +48,8 @@ def test_a_batch_depends_on_seed_and_step_alone(cache: FrameCache) -> None:
         assert one.extent == other.extent
         np.testing.assert_array_equal(one.warp, other.warp)
     assert [v.frame for v in batch.views] != [v.frame for v in sampler.batch(6).views]
-    assert [v.centre for v in batch.views] != [
-        v.centre for v in Sampler(cache, RECIPE, seed=4).batch(5).views
+    assert [v.center for v in batch.views] != [
+        v.center for v in Sampler(cache, RECIPE, seed=4).batch(5).views
     ]
 
 
@@ -60,8 +60,8 @@ def test_two_processes_draw_what_one_would_for_the_doubled_batch(cache: FrameCac
     whole = Sampler(
         cache, replace(RECIPE, crops=(crop,), frame_pairs=2 * count, view_pairs=2 * count), 0
     ).batch(2)
-    shared = [v.centre for half in halves for v in half.views[:count]]
-    assert shared == [v.centre for v in whole.views[: 2 * count]]
+    shared = [v.center for half in halves for v in half.views[:count]]
+    assert shared == [v.center for v in whole.views[: 2 * count]]
 
 
 def test_frame_pairs_show_one_place_of_one_clip_at_two_times(cache: FrameCache) -> None:
@@ -73,9 +73,9 @@ def test_frame_pairs_show_one_place_of_one_clip_at_two_times(cache: FrameCache) 
         ):
             assert one.frame // 10 == other.frame // 10 < 2
             assert (one.corner, one.flip) == (other.corner, other.flip)
-            offset = np.abs(np.subtract(one.centre, other.centre))
+            offset = np.abs(np.subtract(one.center, other.center))
             assert (offset <= np.array(one.extent) / 6 + 1e-6).all()
-            places.add(one.centre == other.centre)
+            places.add(one.center == other.center)
             gaps.append(one.frame - other.frame)
         assert batch.dropped.any(1).all()
     assert places == {False}  # of one place, the borders would tell where a cell is
@@ -105,7 +105,7 @@ def test_partners_show_the_same_place(cache: FrameCache) -> None:
     where = second.gather(1, partner.clamp(min=0)[..., None].expand(-1, -1, 2))
     assert (first - where).norm(dim=2)[matched].max() < 0.71 * extent.max() + 1e-3
 
-    cells = torch.nn.functional.avg_pool2d(lab, 8).flatten(2)  # the image's colours are its coordinates
+    cells = torch.nn.functional.avg_pool2d(lab, 8).flatten(2)  # the image's colors are its coordinates
     one, other = cells.chunk(2)
     found = other.gather(2, partner.clamp(min=0)[:, None].expand(-1, 3, -1))
     assert (one - found).abs().mean(1)[matched].mean() < 0.3 * (one - other).abs().mean()
@@ -116,8 +116,8 @@ def test_an_undistorted_view_is_its_part_of_the_frame(cache: FrameCache) -> None
     view = Sampler(cache, recipe, 0).batch(0).views[0]
     view.flip = False
     grid = view_grid([view], 64, torch.device("cpu"))[0]
-    top = view.centre[0] - 32
-    left = view.centre[1] - 32
+    top = view.center[0] - 32
+    left = view.center[1] - 32
     torch.testing.assert_close(grid[0, 0], torch.tensor([left + 0.5, top + 0.5], dtype=torch.float32))
     torch.testing.assert_close(grid[-1, -1] - grid[0, 0], torch.tensor([63.0, 63.0]))
 
@@ -173,9 +173,9 @@ def test_walks_follow_one_place_through_a_clip(cache: FrameCache) -> None:
     for first, last, walk in zip(*ends, walks, strict=True):
         assert (first.frame, last.frame) == (walk[0].frame, walk[-1].frame)
         assert [b.frame - a.frame for a, b in pairwise(walk)] == [1, 1, 1]
-        assert len({view.centre for view in walk}) == 1
+        assert len({view.center for view in walk}) == 1
         cell = walk[0].extent[0] / 8  # of a crop of 64 pixels
-        shift = np.subtract([first.centre, last.centre], walk[0].centre) / cell
+        shift = np.subtract([first.center, last.center], walk[0].center) / cell
         np.testing.assert_allclose(shift, shift.round(), atol=1e-6)
         assert np.abs(shift.round()).max() <= WALK_SHIFT
         assert first.cutout is last.cutout

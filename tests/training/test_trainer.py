@@ -57,8 +57,8 @@ def run(mode: str, videos: Path, out: Path, *arguments: str, processes: int = 1)
 def color_error(model: Embedder, frames: list) -> float:
     """Mean error of ab copied from the first frame to the last, by the reconstruction's own affinity."""
     pair = torch.stack([torch.from_numpy(frames[i]).permute(2, 0, 1) for i in (0, -1)])
-    grey = pair.float().mean(1, keepdim=True).round().byte().expand(-1, 3, -1, -1)
-    first, last = model.embed(grey)[:, None]
+    gray = pair.float().mean(1, keepdim=True).round().byte().expand(-1, 3, -1, -1)
+    first, last = model.embed(gray)[:, None]
     ab = torch.nn.functional.avg_pool2d(rgb_to_lab(pair.float() / 255)[:, 1:], 8).flatten(2)
     copied = copy_colors(windowed_affinity(last, first, 12, 0.07), ab[:1])
     return float((copied - ab[1:]).abs().mean())
@@ -75,7 +75,7 @@ def noisy(frames: list, masks: np.ndarray) -> tuple[list, np.ndarray]:
     return [np.clip(f + rng.normal(0, 60, f.shape), 0, 255).astype(np.uint8) for f in frames], masks
 
 
-def test_a_short_run_lowers_colour_error_and_raises_j(videos: Path, scene: Callable, tmp_path: Path) -> None:
+def test_a_short_run_lowers_color_error_and_raises_j(videos: Path, scene: Callable, tmp_path: Path) -> None:
     steps: list[int] = []
     result = fit(
         TrainingData.collect(videos),

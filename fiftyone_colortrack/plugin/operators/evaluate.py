@@ -18,7 +18,7 @@ from fiftyone_colortrack.api.evaluation import (
     score_fields,
     untracked_videos,
 )
-from fiftyone_colortrack.fields import check_videos, field_name, is_tracks, labelled_frames, seed_fields
+from fiftyone_colortrack.fields import check_videos, field_name, is_tracks, labeled_frames, seed_fields
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.reading import reader
 from fiftyone_colortrack.plugin.work import (
@@ -90,14 +90,14 @@ class EvaluateTracks(WorkOperator):
                 label = f"Score the {forms.plural(without, 'video')} without tracks as zero"
                 text = "Off: they are left out"
                 inputs.bool("zero", default=False, label=label, description=text, view=types.SwitchView())
-            self._estimate(inputs, gt_prop, gt, read(labelled_frames, gt))
+            self._estimate(inputs, gt_prop, gt, read(labeled_frames, gt))
         return forms.form(self, inputs)
 
     def _estimate(
-        self, inputs: types.Object, gt_prop: types.Property, gt: str, labelled: dict[str, list[int]]
+        self, inputs: types.Object, gt_prop: types.Property, gt: str, labeled: dict[str, list[int]]
     ) -> None:
         """Say what will be scored."""
-        counts = [sum(number > 1 for number in numbers) for numbers in labelled.values()]
+        counts = [sum(number > 1 for number in numbers) for numbers in labeled.values()]
         if any(counts):
             text = (
                 f"{forms.frames_of_videos(counts)} will be scored: all that are labeled in {gt}, except the "
@@ -131,7 +131,7 @@ class EvaluateTracks(WorkOperator):
                 progress=progress,
             ),
         )
-        frames = sum(map(len, labelled_frames(view, params["gt_field"]).values()))
+        frames = sum(map(len, labeled_frames(view, params["gt_field"]).values()))
         estimates.remember_speed(WORK, frames, time.monotonic() - started)
         scores = {row["label"]: row["value"] for row in results.custom_metrics.values()}
         main = main_scores(results).items()

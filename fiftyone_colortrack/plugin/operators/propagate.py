@@ -26,7 +26,7 @@ from fiftyone_colortrack.fields import (
     find_corrections,
     frame_path,
     is_tracks,
-    labelled_frames,
+    labeled_frames,
     run_field,
     seed_fields,
     select_frames,
@@ -345,7 +345,7 @@ class _Form:
         if field not in [name for name, _, _ in choices]:
             field = choices[0][0]
         corrections = self._read(find_corrections, field)
-        keyframes = any(self._read(labelled_frames, field, "keyframes").values()) or bool(corrections)
+        keyframes = any(self._read(labeled_frames, field, "keyframes").values()) or bool(corrections)
         seeds = self._value("seeds", "first")
         if seeds == "keyframes" and not keyframes:
             seeds = "first"
@@ -354,7 +354,7 @@ class _Form:
         )
         options = SEEDS if keyframes else SEEDS[:2]
         forms.choose(self._inputs, "seeds", options, default=seeds, radio=True, label="Frames to start from")
-        if not corrections and not any(self._read(labelled_frames, field, seeds).values()):
+        if not corrections and not any(self._read(labeled_frames, field, seeds).values()):
             prop.invalid = True
             prop.error_message = f"No frame has labels in {field}: label one, or choose another field"
         self._seed_field, self._seed_frames = field, seeds

@@ -1,4 +1,4 @@
-"""The paper's loss: which cluster of colours a cell has, copied from reference frames."""
+"""The paper's loss: which cluster of colors a cell has, copied from reference frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fiftyone_colortrack.model.colorizer import copy_colors
 
 
 class PointerLoss(nn.Module):
-    """Cross-entropy of copied colour clusters (Vondrick et al. 2018, eq. 1-3).
+    """Cross-entropy of copied color clusters (Vondrick et al. 2018, eq. 1-3).
 
     A = softmax(f_i . f_j) over all cells of all reference frames, y_j = sum_i A_ij c_i, loss = -log y_j[c_j].
     y_j is a distribution already and goes through no second softmax.

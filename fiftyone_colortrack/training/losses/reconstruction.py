@@ -1,4 +1,4 @@
-"""Reconstruction of colours through an affinity: the signal that names the method."""
+"""Reconstruction of colors through an affinity: the signal that names the method."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from fiftyone_colortrack.model.colorizer import copy_colors
 
 
 class ReconstructionLoss(nn.Module):
-    """Huber loss of colours copied from a reference frame along a windowed affinity.
+    """Huber loss of colors copied from a reference frame along a windowed affinity.
 
     Lai, Lu, Xie: MAST: A Memory-Augmented Self-Supervised Tracker (2020), section 3: the network does not see
-    the colour that is to be copied. The affinity is a softmax of cosine similarities over the cells within
-    `window` rows and columns. Colours are compared at twice the resolution of the cells, so that an embedding
+    the color that is to be copied. The affinity is a softmax of cosine similarities over the cells within
+    `window` rows and columns. Colors are compared at twice the resolution of the cells, so that an embedding
     must tell what its cell looks like, not only its mean.
 
     Args:
@@ -68,6 +68,6 @@ def windowed_affinity(target: Tensor, reference: Tensor, window: int, temperatur
 
 
 def _subcells(ab: Tensor, cells: torch.Size) -> Tensor:
-    """Colours of the four quarters of each cell: `[B, 2, H, W]` -> `[B, 2, 4, h w]`."""
+    """Colors of the four quarters of each cell: `[B, 2, H, W]` -> `[B, 2, 4, h w]`."""
     quarters = F.adaptive_avg_pool2d(ab, (2 * cells[0], 2 * cells[1]))
     return F.pixel_unshuffle(quarters, 2).unflatten(1, (2, 4)).flatten(3)

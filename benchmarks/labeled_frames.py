@@ -1,11 +1,11 @@
-"""J&F on DAVIS by how many frames of each sequence are labelled: suggested, evenly spaced, or random ones.
+"""J&F on DAVIS by how many frames of each sequence are labeled: suggested, evenly spaced, or random ones.
 
-    python benchmarks/labelled_frames.py --root DAVIS [--counts 1 2 3 5] [--json FILE] [--chart FILE.png]
+    python benchmarks/labeled_frames.py --root DAVIS [--counts 1 2 3 5] [--json FILE] [--chart FILE.png]
 
-The first frame is always labelled, and the truth takes the place of the person. Frames are suggested by
+The first frame is always labeled, and the truth takes the place of the person. Frames are suggested by
 `suggest_frames`: all at once, from the confidences of the tracks from the first frame, or one by one, from
 those of the tracks so far. All frames but the first and the
-last are scored, as in DAVIS, those that are labelled included. Only what another labelled frame changes is
+last are scored, as in DAVIS, those that are labeled included. Only what another labeled frame changes is
 tracked again.
 """
 
@@ -45,7 +45,7 @@ class Result(NamedTuple):
     confidence: float
 
 
-class LabelledSequence:
+class LabeledSequence:
     """A sequence whose labels are given frame by frame."""
 
     def __init__(
@@ -66,9 +66,9 @@ class LabelledSequence:
     def __len__(self) -> int:
         return len(self._frames)
 
-    def score(self, labelled: Sequence[int]) -> float:
-        """Mean J&F over frames and objects, in percent, with these frames labelled."""
-        return float(np.mean([result.jf for result in self._track(labelled)[1:-1]]))
+    def score(self, labeled: Sequence[int]) -> float:
+        """Mean J&F over frames and objects, in percent, with these frames labeled."""
+        return float(np.mean([result.jf for result in self._track(labeled)[1:-1]]))
 
     def suggested(self, count: int) -> list[int]:
         """The first frame, and those that are suggested after it, all at once."""
@@ -76,18 +76,18 @@ class LabelledSequence:
 
     def suggested_one_by_one(self, count: int) -> list[int]:
         """The first frame, and those that are suggested after it, each after tracking again."""
-        labelled = [0]
-        while len(labelled) < count:
-            labelled += self._suggest(labelled, 1)
-        return labelled
+        labeled = [0]
+        while len(labeled) < count:
+            labeled += self._suggest(labeled, 1)
+        return labeled
 
-    def _suggest(self, labelled: Sequence[int], count: int) -> list[int]:
-        confidence = np.array([result.confidence for result in self._track(labelled)])
-        return suggest_frames(confidence, labelled, count)
+    def _suggest(self, labeled: Sequence[int], count: int) -> list[int]:
+        confidence = np.array([result.confidence for result in self._track(labeled)])
+        return suggest_frames(confidence, labeled, count)
 
-    def _track(self, labelled: Sequence[int]) -> list[Result]:
+    def _track(self, labeled: Sequence[int]) -> list[Result]:
         """The results in all frames."""
-        seeds = [Seed(frame, self._truth[frame]) for frame in labelled]
+        seeds = [Seed(frame, self._truth[frame]) for frame in labeled]
         tracker = Tracker(self._frames, seeds, model=self._embedder, config=self._config)
         new = [segment for segment in tracker.segments if segment not in self._tracked]
         results = {tracked.frame: self._result(tracked) for tracked in tracker.only(new)}
@@ -121,8 +121,8 @@ def random_frames(length: int, count: int, seed: int) -> list[int]:
     return [0, *(1 + rng.permutation(length - 1)[: count - 1]).tolist()]
 
 
-def compare(sequence: LabelledSequence, counts: Sequence[int], seeds: int) -> Scores:
-    """J&F by way of choosing and by number of labelled frames."""
+def compare(sequence: LabeledSequence, counts: Sequence[int], seeds: int) -> Scores:
+    """J&F by way of choosing and by number of labeled frames."""
     one_by_one = sequence.suggested_one_by_one(max(counts))
     length = len(sequence)
     return {
@@ -150,8 +150,8 @@ def run(
     embedder = load_model(model)
     results: dict[str, Scores] = {}
     for sequence in read_davis(root, None, sequences):
-        labelled = LabelledSequence(sequence, embedder, config or TrackerConfig(), max_frames)
-        results[sequence.name] = compare(labelled, counts, seeds)
+        labeled = LabeledSequence(sequence, embedder, config or TrackerConfig(), max_frames)
+        results[sequence.name] = compare(labeled, counts, seeds)
         scores = results[sequence.name].items()
         rows = {way: {str(n): jf for n, jf in by_count.items()} for way, by_count in scores}
         console.print(score_table(sequence.name, rows))
@@ -165,18 +165,18 @@ def run(
 def markdown(scores: Scores) -> str:
     """A table with a row for each way of choosing."""
     counts = list(next(iter(scores.values())))
-    rows = [["labelled frames", *map(str, counts)], ["---", *["---:"] * len(counts)]]
+    rows = [["labeled frames", *map(str, counts)], ["---", *["---:"] * len(counts)]]
     rows += [[way, *(f"{jf:.1f}" for jf in by_count.values())] for way, by_count in scores.items()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def draw(scores: Scores, path: Path) -> None:
-    """J&F by number of labelled frames, a line for each way of choosing."""
+    """J&F by number of labeled frames, a line for each way of choosing."""
     figure = Figure(figsize=(6, 3.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for way, by_count in scores.items():
         axes.plot(list(by_count), list(by_count.values()), "o-", color=COLORS[way], label=way)
-    axes.set(xlabel="labelled frames", ylabel="J&F, %", xticks=list(next(iter(scores.values()))))
+    axes.set(xlabel="labeled frames", ylabel="J&F, %", xticks=list(next(iter(scores.values()))))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
     axes.legend(frameon=False, loc="lower right")
