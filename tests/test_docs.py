@@ -18,6 +18,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -169,10 +170,22 @@ def test_type_checkers_see_the_signatures(tmp_path: Path, monkeypatch: pytest.Mo
     assert "overwrit" in errors[0]
 
 
-def test_every_operator_is_described() -> None:
-    page = (ROOT / "docs" / "operators.md").read_text()
-    names = yaml.safe_load((ROOT / "fiftyone.yml").read_text())["operators"]
-    assert [name for name in names if f"`{name}`" not in page] == []
+@pytest.fixture
+def hooks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The script that makes the references from the code."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    return import_module("docs_hooks")
+
+
+def test_every_operator_and_command_is_described(hooks: Any) -> None:
+    pages = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("operators", "cli")}
+    made = {name: hooks.on_page_markdown(page) for name, page in pages.items()}
+    names = yaml.safe_load((ROOT / "fiftyone.yml").read_text())
+    assert [n for n in names["operators"] + names["panels"] if f"`{n}`" not in made["operators"]] == []
+    commands = [name for name in app if not name.startswith("-")]
+    assert [name for name in commands if f"## colortrack {name}\n" not in made["cli"]] == []
+    for page in made.values():
+        assert not re.search(r"\|[ \t]*\|", page)  # a cell without text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

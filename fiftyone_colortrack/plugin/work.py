@@ -178,8 +178,8 @@ def show(
             try:
                 return result.result(timeout=SECONDS_BETWEEN_MESSAGES / 5)
             except FutureTimeoutError:
-                if result.done():
-                    raise
+                if result.done():  # by now; or the work itself raised this error
+                    return result.result()
             done, total, message = latest
             if not total or time.monotonic() - shown < SECONDS_BETWEEN_MESSAGES:
                 continue

@@ -7,6 +7,7 @@ from fiftyone.operators.executor import ExecutionContext
 from fiftyone.operators.registry import OperatorRegistry
 
 from fiftyone_colortrack.fields.shapes import regions, relative_box
+from fiftyone_colortrack.plugin.params import PARAMETERS
 
 PLUGIN = "@colortrack/fiftyone-colortrack"
 
@@ -20,6 +21,8 @@ class Form:
         context = ExecutionContext(request_params=request, operator_uri=uri)
         resolved = OperatorRegistry().get_operator(uri).resolve_type(context, "inputs")
         self.inputs = resolved.to_json()["type"]["properties"]
+        named = {name for name, prop in self.inputs.items() if prop["type"]["name"] != "Void"}
+        assert named <= {*PARAMETERS[operator], "advanced"}, "the reference has every parameter"
 
     def default(self, name: str):
         return self.inputs[name]["default"]

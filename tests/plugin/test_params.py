@@ -63,3 +63,28 @@ def test_through_fiftyone(form, execute, videos):
     with pytest.raises(ExecutionError, match="memory"):
         execute("propagate_labels", videos, values)
     assert "found" not in videos.get_frame_field_schema()
+
+
+@pytest.mark.parametrize(
+    ("operator", "values"),
+    [
+        ("propagate_labels", {"advanced": True, "span": "next", "label_field": "gt"}),
+        ("propagate_labels", {"span": "range"}),
+        ("export_tracks", {}),
+        ("load_scenes", {}),
+        ("embed_videos", {}),
+        ("film_videos", {}),
+        ("train_tracker", {}),
+    ],
+)
+def test_the_reference_has_the_defaults_of_the_forms(form, videos, operator, values):
+    inputs = form(operator, videos, values).inputs
+    for name, (default, _) in params.PARAMETERS[operator].items():
+        if default.startswith("`") and name in inputs and name not in values and name != "name":
+            assert default in (f"`{inputs[name].get('default')}`", "`first_frame`"), name
+
+
+def test_the_reference_says_what_each_parameter_is():
+    for rows in params.PARAMETERS.values():
+        for name, (default, meaning) in rows.items():
+            assert all((params.kind(name), default, meaning)), name

@@ -1,0 +1,61 @@
+"""MkDocs hook: makes the references of operators and of the command line from the code.
+
+A page that contains `<!-- reference: operators -->` or `<!-- reference: cli -->` gets the reference in that place.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Read the Docs may not install the package
+MARK = re.compile(r"<!-- reference: (\w+) -->")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace the marks of a page (an event of MkDocs)."""
+    return MARK.sub(lambda match: {"operators": operators, "cli": cli}[match[1]](), markdown)
+
+
+def operators() -> str:
+    """The operators and the panel, with their parameters, in Markdown."""
+    os.environ.setdefault("FIFTYONE_DISABLE_SERVICES", "1")  # no database for documentation
+    from fiftyone.operators import PanelConfig
+
+    from fiftyone_colortrack.plugin import CLASSES
+    from fiftyone_colortrack.plugin.params import PARAMETERS
+
+    parts = []
+    for config in (cls().config for cls in CLASSES):
+        panel = isinstance(config, PanelConfig)
+        text = config.help_markdown.strip() if panel else f"{config.description}."
+        parts += [f"## {config.label}", f"`{config.name}`{' (panel)' if panel else ''}", text]
+        rows = PARAMETERS.get(config.name, {})
+        if config.name == "propagate_labels_in_video":
+            parts.append("Takes the parameters of `propagate_labels`, except `view_target`.")
+        elif rows:
+            parts.append("\n".join(_table(rows)))
+        elif not panel:
+            parts.append("Other operators run it for you.")
+    return "\n\n".join(parts)
+
+
+def _table(rows: dict[str, tuple[str, str]]) -> list[str]:
+    from fiftyone_colortrack.plugin.params import kind
+
+    head = ["| Parameter | Type | Default | Meaning |", "|---|---|---|---|"]
+    return head + [
+        f"| `{name}` | {kind(name)} | {default} | {text} |" for name, (default, text) in rows.items()
+    ]
+
+
+def cli() -> str:
+    """The commands and their options, in Markdown."""
+    os.environ.setdefault("FIFTYONE_DISABLE_SERVICES", "1")
+    from fiftyone_colortrack.cli import app
+
+    _, *commands = re.split(r"^(?=## )", app.generate_docs(), flags=re.MULTILINE)
+    return re.sub(r", --empty-[\w-]+", "", "".join(commands))  # flags that the commands do not have
