@@ -55,8 +55,8 @@ def read_badja(
 
     Args:
         annotations: the folder with ``<sequence>.json`` (``joint_annotations`` of the official repository)
-        davis_root: see `datasets.davis.read_davis`
-        sequences: names of sequences; all that both folders have if not given
+        davis_root: DAVIS folder with the videos
+        sequences: names of sequences. Default: all that both folders have
 
     Raises:
         ColorTrackError: if there is no such sequence, or a file is missing or cannot be read

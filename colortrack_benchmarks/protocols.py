@@ -119,16 +119,16 @@ def davis(
     """Track each object of DAVIS sequences from its first mask, and score J and F as DAVIS 2017 does.
 
     Args:
-        root: a DAVIS 2016 or 2017 folder
-        split: the name of a list in `ImageSets`, such as "val"; all sequences if not given
-        sequences: names of sequences; all if not given
-        model: a model's name or file, a loaded model, or a baseline: "identity", "flow", or "raft"
-        max_frames: cut sequences after this many frames, at least 3; the first and last are not scored
-        protocol: "field" tracks at full size, as label-free trackers do today; "paper" as Vondrick et al. 2018 did,
-            at 256 x 256 pixels with a softmax over all cells of the last three frames
-        config: settings of the tracker, in place of the protocol's
-        device: a torch device, such as "cpu" or "cuda"
-        progress: a callback, or whether to show a bar; the message has the last sequence's scores
+        root: DAVIS 2016 or 2017 folder
+        split: name of a list in `ImageSets`, such as `val`. Default: all sequences
+        sequences: names of sequences. Default: all
+        model: name of a model, a weights file, a loaded model, or a baseline: `identity`, `flow`, or `raft`
+        max_frames: cut sequences after this many frames, at least 3. The first and last frame are not scored
+        protocol: `field` tracks at full size, as label-free trackers do today; `paper` tracks like Vondrick et al.
+            2018: at 256 x 256 pixels, with a softmax over all cells of the last three frames
+        config: settings of the tracker, which override the protocol's
+        device: PyTorch device, such as `cpu` or `cuda`. Default: the best one
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
 
     Raises:
         ColorTrackError: if the folder is not DAVIS, or a sequence is missing or not fully annotated
@@ -168,13 +168,13 @@ def jhmdb(
     `evaluate_tracks` calls it "PCK@a (strict)".
 
     Args:
-        root: a JHMDB folder
-        split: such as "split1-test"; all clips if not given
-        clips: names of clips; all if not given
-        model: see `davis`
-        config: see `davis`
-        device: see `davis`
-        progress: see `davis`
+        root: JHMDB folder
+        split: a split, such as `split1-test`. Default: all clips
+        clips: names of clips. Default: all
+        model: name of a model, a weights file, a loaded model, or a baseline: `identity`, `flow`, or `raft`
+        config: settings of the tracker
+        device: PyTorch device, such as `cpu` or `cuda`. Default: the best one
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
 
     Raises:
         ColorTrackError: if the folder is not JHMDB, or a clip is missing
@@ -206,13 +206,13 @@ def badja(
     visible joints count, and lost joints are wrong, so "PCK@a" is strict here.
 
     Args:
-        root: the DAVIS folder with the videos
-        annotations: the folder with `<sequence>.json`
-        sequences: names of sequences; all if not given
-        model: see `davis`
-        config: see `davis`
-        device: see `davis`
-        progress: see `davis`
+        root: DAVIS folder with the videos
+        annotations: folder with `<sequence>.json`
+        sequences: names of sequences. Default: all
+        model: name of a model, a weights file, a loaded model, or a baseline: `identity`, `flow`, or `raft`
+        config: settings of the tracker
+        device: PyTorch device, such as `cpu` or `cuda`. Default: the best one
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
 
     Raises:
         ColorTrackError: if annotations are missing or cannot be read

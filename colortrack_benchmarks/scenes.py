@@ -83,9 +83,9 @@ def render_scene(
         size: height and width, at least 32 pixels
         frames: number of frames
         objects: number of objects, at most 255
-        difficulty: ``easy`` (slow objects in different colors that never overlap) or ``hard`` (fast, similar,
-            rotating, deforming objects that occlude each other in changing light)
-        late: how many of the objects enter the frame after a third of the video
+        difficulty: ``easy``: slow objects in different colors that never overlap; ``hard``: fast, similar, rotating,
+            deforming objects that occlude each other in changing light
+        late: number of objects that enter after a third of the video
         seed: the same seed gives the same scene
 
     Raises:
@@ -281,21 +281,22 @@ def load_scenes(
     persistent: bool = False,
     progress: bool | ProgressCallback | None = None,
 ) -> fo.Dataset:
-    """Render videos into a FiftyOne dataset; for its fields see `scene_sample`.
+    """Render videos into a FiftyOne dataset. `scene_sample` describes its fields.
 
     Args:
-        video_dir: the folder for the videos
-        name: the dataset's name
-        count: number of videos; each one's seed is one higher than the last one's
-        size: see `render_scene`
-        frames: see `render_scene`
-        objects: see `render_scene`
-        difficulty: see `render_scene`
-        late: see `render_scene`
-        seed: see `render_scene`
-        overwrite: replace a dataset of this name when the new one is complete
+        video_dir: folder for the videos
+        name: name of the dataset
+        count: number of videos
+        size: height and width, at least 32 pixels
+        frames: number of frames
+        objects: number of objects, at most 255
+        difficulty: ``easy``: slow objects in different colors that never overlap; ``hard``: fast, similar, rotating,
+            deforming objects that occlude each other in changing light
+        late: number of objects that enter after a third of the video
+        seed: seed of the first video; each further video adds 1
+        overwrite: replace the dataset with this name once the new one is complete
         persistent: keep the dataset when the database shuts down
-        progress: a callback, or whether to show a bar; FiftyOne's setting if not given
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
 
     Returns:
         The dataset

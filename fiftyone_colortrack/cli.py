@@ -1,4 +1,4 @@
-"""The command `colortrack`: each command has the parameters of one function, and prints what it returns."""
+"""The command `colortrack`: each command has the parameters of one function and prints its result."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ app.command(benchmark_app)
 
 _HIDDEN = {"progress", "stop", "persistent", "recipe", "on_numbers"}
 _TYPES: dict[str, Any] = {"samples": str, "model": str, "device": str | None}
-"""Types of options whose parameters also take objects, which have no place on a command line."""
+"""Types of options for parameters that also take objects in Python."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _interrupts(advice: str, stoppable: bool) -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if not stoppable:
             raise KeyboardInterrupt
-        warn("Stopping after the step in hand. Press Ctrl-C again to stop at once.")
+        warn("Stopping after the current step. Press Ctrl-C again to stop at once.")
 
     before = signal.signal(signal.SIGINT, ask)
     try:
@@ -216,18 +216,14 @@ def _interrupts(advice: str, stoppable: bool) -> Iterator[Callable[[], bool]]:
 
 def _training_videos(
     *,
-    videos: Annotated[
-        Path | None, Parameter(help="A folder of videos; its subfolders are searched as well.")
-    ] = None,
+    videos: Annotated[Path | None, Parameter(help="folder of videos, including its subfolders")] = None,
 ) -> Path | tuple[()]:
     return videos or ()
 
 
 def _training_images(
     *,
-    images: Annotated[
-        Path | None, Parameter(help="A folder of images; its subfolders are searched as well.")
-    ] = None,
+    images: Annotated[Path | None, Parameter(help="folder of images, including its subfolders")] = None,
 ) -> Path | tuple[()]:
     return images or ()
 
@@ -235,7 +231,7 @@ def _training_images(
 def _davis_scores(
     *,
     davis: Annotated[
-        Path | None, Parameter(help="A DAVIS folder to score the model on while it trains.")
+        Path | None, Parameter(help="DAVIS folder to score the model on during training")
     ] = None,
 ) -> Callable[[Embedder], dict[str, float]] | None:
     if davis is None:
@@ -251,13 +247,13 @@ def _davis_scores(
 
 @command(app, "demo", "colortrack_benchmarks.demo:run", "Run the same command again.")
 def demo(dataset: fo.Dataset) -> None:
-    """Track example videos from their first frame, score the tracks, and show them in the App."""
+    """Track example videos from their first frame, score the tracks, and open the App."""
 
 
 def _show_dataset(dataset: fo.Dataset) -> None:
     videos = "1 video" if len(dataset) == 1 else f"{len(dataset)} videos"
     folders = {os.path.dirname(path) for path in dataset.values("filepath")}
-    console.print(f"{dataset.name}: {videos}; open it with: fiftyone app launch {dataset.name}")
+    console.print(f"{dataset.name}: {videos}. Open it: fiftyone app launch {dataset.name}")
     if len(folders) == 1:
         console.print(f"The videos are in {folders.pop()}", soft_wrap=True)
     for name, reason in dataset.info.get("skipped", {}).items():
@@ -278,7 +274,7 @@ def load_jhmdb(dataset: fo.Dataset) -> None:
 
 @command(load_app, "kinetics", "fiftyone_colortrack.datasets.kinetics:load_kinetics", ENCODED)
 def load_kinetics(dataset: fo.Dataset) -> None:
-    """Load Kinetics, or a folder of videos, for training."""
+    """Load Kinetics or any folder of videos, for training."""
     _show_dataset(dataset)
 
 
@@ -295,14 +291,14 @@ def load_scenes(dataset: fo.Dataset) -> None:
     "Run the same command again to continue the download.",
 )
 def download(root: Path) -> None:
-    """Download a dataset's official archives, verify them, and unpack them."""
+    """Download, verify, and unpack the official archives of a dataset."""
     kind = "davis" if (root / "JPEGImages").is_dir() else "jhmdb"
-    console.print(f"Create a dataset from it with: colortrack load {kind} {root}", soft_wrap=True)
+    console.print(f"Next: colortrack load {kind} {root}", soft_wrap=True)
 
 
 @command(app, "propagate", "fiftyone_colortrack.api.propagation:propagate", SKIP_EXISTING)
 def propagate(report: PropagationReport) -> None:
-    """Propagate labels from labeled frames to all frames of videos."""
+    """Propagate labels from some frames of each video to all frames."""
     for text in report.warnings:
         warn(text)
     for video in report.with_status("failed"):
@@ -312,7 +308,7 @@ def propagate(report: PropagationReport) -> None:
 
 @command(app, "suggest", "fiftyone_colortrack.api.suggestion:suggest")
 def suggest(suggestions: Mapping[str, Sequence[Suggestion]]) -> None:
-    """Suggest which frames of videos to label next."""
+    """Suggest which frames to label next."""
     table = Table("video", "frame", "why", box=None)
     for found in suggestions.values():
         for suggestion in found:
@@ -322,7 +318,7 @@ def suggest(suggestions: Mapping[str, Sequence[Suggestion]]) -> None:
 
 @command(app, "evaluate", "fiftyone_colortrack.api.evaluation:evaluate_tracks")
 def evaluate(results: Any) -> None:
-    """Score tracks against ground truth. The App shows the scores in its Model Evaluation panel."""
+    """Score tracks against ground truth. The Model Evaluation panel of the App shows the scores."""
     from fiftyone_colortrack.api.evaluation import main_scores
 
     values = main_scores(results)
@@ -334,9 +330,9 @@ def evaluate(results: Any) -> None:
 def report(
     analysis: Analysis,
     *,
-    out: Annotated[Path, Parameter(help="The HTML file to write.")] = Path("report.html"),
+    out: Annotated[Path, Parameter(help="HTML file to write")] = Path("report.html"),
 ) -> None:
-    """Chart where tracks are good and where they are not: by attribute, time, color error, and confidence."""
+    """Chart where tracks succeed and fail: by attribute, time, color error, and confidence."""
     from fiftyone_colortrack.charts import write_report
 
     for text in analysis.missing:
@@ -346,7 +342,7 @@ def report(
 
 @command(app, "export", "fiftyone_colortrack.exports:export_tracks")
 def export(folder: Path) -> None:
-    """Export tracks and their videos for other programs: MOT Challenge, YouTube-VIS, or DAVIS."""
+    """Export tracks and their videos as MOT Challenge, YouTube-VIS, or DAVIS."""
     console.print(str(folder), highlight=False, soft_wrap=True)
 
 
@@ -357,7 +353,7 @@ def export(folder: Path) -> None:
     "Run the same command again to finish.",
 )
 def delete_tracks(result: None) -> None:
-    """Delete a field of tracks, and all that belongs to it."""
+    """Delete a field of tracks and everything that belongs to it."""
 
 
 @command(
@@ -385,7 +381,7 @@ def _show_videos(report: FilmReport) -> None:
     for video in failed:
         warn(f"Skipped {video.filepath}: {video.reason}")
     if failed and len(failed) == len(report.videos):
-        raise ColorTrackError("no video could be rendered")
+        raise ColorTrackError("no video could be rendered; see the reasons above")
     rows = {
         os.path.basename(video.filepath): {
             header: factor * video.measures[name] for name, (header, factor) in COLOR_COLUMNS.items()
@@ -418,13 +414,13 @@ def embed(report: FilmReport) -> None:
 
 @command(app, "film", "fiftyone_colortrack.api.films:film", FINISHED)
 def film(report: FilmReport) -> None:
-    """Show videos, their tracks, predicted colors, and embeddings side by side."""
+    """Show videos, tracks, predicted colors, and embeddings side by side."""
     _show_videos(report)
 
 
 @command(app, "models", "fiftyone_colortrack.model:list_models")
 def models(infos: Sequence[ModelInfo]) -> None:
-    """List the models that you can name."""
+    """List the shipped models and your own."""
     table = Table("name", "preset", "description", "scores", "file", box=None)
     for info in infos:
         scores = ", ".join(f"{measure} {value:.1f}" for measure, value in info.scores.items())
@@ -434,10 +430,10 @@ def models(infos: Sequence[ModelInfo]) -> None:
 
 def _json_path(kind: Any, path: Path | None) -> None:
     if path and not path.parent.is_dir():  # before hours of work, not after them
-        raise ColorTrackError(f"there is no folder {path.parent} for --json; create it first")
+        raise ColorTrackError(f"the folder {path.parent} of --json does not exist; create it first")
 
 
-Json = Annotated[Path | None, Parameter(help="Write the scores to this file as well.", validator=_json_path)]
+Json = Annotated[Path | None, Parameter(help="also write the scores to this file", validator=_json_path)]
 
 
 def _show_scores(result: Result, json: Path | None) -> None:
@@ -465,13 +461,13 @@ def benchmark_badja(result: Result, *, json: Json = None) -> None:
 
 
 def main() -> None:
-    """Run the command line. Bad input gives one line on standard error, and exit status 2."""
+    """Run the command line. On bad input, print one line to standard error and exit with status 2."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # cleans up on the way
     try:
         app(print_error=False, exit_on_error=False, result_action="return_value")
     except (CycloptsError, ColorTrackError) as error:
         if isinstance(error, UnknownCommandError):  # whose text would import every command
-            text = f'there is no command "{(error.unused_tokens or [""])[0]}"; see colortrack --help'
+            text = f'unknown command "{(error.unused_tokens or [""])[0]}"; see colortrack --help'
         else:
             text = " ".join(str(error).split()).replace("TrackerConfig.", "--")
         warn(f"colortrack: {text}")

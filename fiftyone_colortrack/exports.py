@@ -48,11 +48,11 @@ def export_tracks(
         export_tracks(dataset, "frames.tracks", "exported", format="youtube-vis")
 
     Args:
-        samples: videos: a dataset, a view, or the name of a dataset
-        label_field: frame field of detections
-        export_dir: a folder that does not exist yet, or is empty
+        samples: dataset or view of videos, or a dataset's name
+        label_field: frame field with detections
+        export_dir: folder to write to; it must be new or empty
         format: `mot` for boxes, `youtube-vis` for masks and boxes, or `davis` for masks
-        progress: a callback `progress(done, total, message)`; or whether to show a progress bar
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
 
     Returns:
         the folder

@@ -70,11 +70,11 @@ class Breakdown:
 
     Attributes:
         name: `videos`, `time`, `color_error` or `confidence`
-        title: as people read it
-        axis: what `Score.x` is
-        unit: what was averaged, each counting once: `videos` or `frames`
-        scores: by evaluation
-        correlation: Spearman's, of the quantity and the score of each frame, by evaluation
+        title: heading of the chart
+        axis: meaning of `Score.x`
+        unit: what is averaged: `videos` or `frames`
+        scores: scores by evaluation
+        correlation: Spearman's correlation of the quantity and the score of each frame, by evaluation
     """
 
     name: str
@@ -90,14 +90,14 @@ class Analysis:
     """What `analyze` found.
 
     Attributes:
-        dataset: its name
+        dataset: name of the dataset
         metric: name of the score
         fields: frame field with the tracks, by evaluation
-        totals: score of all videos of the evaluation, by evaluation; None where nothing was scored
-        breakdowns: those that there are data for
-        points: of key points, PCK by evaluation, name of the point and threshold, strict or legacy as the
-            metric is; over all videos of the evaluation
-        missing: what there are no data for, and how to get them
+        totals: score over all videos of the evaluation, by evaluation; None if nothing was scored
+        breakdowns: the breakdowns for which there are data
+        points: PCK of keypoints over all videos, by evaluation, name of the point, and threshold; strict or
+            legacy like the metric
+        missing: which data are missing, and how to get them
     """
 
     dataset: str
@@ -117,21 +117,21 @@ def analyze(
     metric: str | None = None,
     group_by: str | None = None,
 ) -> Analysis:
-    """Sort the scores of an evaluation by what may explain them, beside those of another, such as a baseline.
+    """Break down the scores of an evaluation by what may explain them, and compare with another evaluation.
 
         analysis = analyze(dataset, "fast_eval", against="flow_eval")
         analysis.breakdowns[0].scores["fast_eval"]
 
     Args:
-        samples: videos: a dataset, a view, or the name of a dataset. Videos that were not scored are left out
+        samples: dataset or view of videos, or a dataset's name. Videos that were not scored are skipped
         eval_key: an evaluation made by `evaluate_tracks`
-        against: another evaluation, to compare with
-        metric: key of one of `metrics`; by default the first, which is J&F, J of boxes, or strict PCK@0.1
-        group_by: sample field whose values group the videos, one of `group_fields`; by default the first
+        against: another evaluation to compare with, such as that of a baseline
+        metric: key of a score of the evaluation. Default: J&F for masks, J for boxes, strict PCK@0.1 for keypoints
+        group_by: sample field whose values group the videos, such as `tags`. Default: the first that fits
 
     Returns:
-        Scores by groups of videos, by time in the video, by the error of predicted colors (for videos that
-        `colorize` has seen), and by the tracker's confidence; for keypoints, PCK by point
+        scores by group of videos, by time in the video, by the error of predicted colors (after `colorize`), and
+        by the tracker's confidence; for keypoints, PCK of each point
 
     Raises:
         ColorTrackError: if there is no such evaluation, metric, or field
@@ -149,7 +149,7 @@ def analyze(
     missing: list[str] = []
     frames = {run.key: _Frames.read(view, f"{run.key}_{metric}") for run in runs}
     if not any(view.has_frame_field(f"{run.key}_{metric}") for run in runs):
-        missing.append(f"{metric} is a score of whole videos: there are no charts by frame.")
+        missing.append(f"{metric} is a score of whole videos, so there are no charts by frame.")
     found = [
         _by_group(view, runs, metric, group_by or groups[0]),
         _by_time(frames),
@@ -168,7 +168,7 @@ def analyze(
 
 
 def scored_view(dataset: fo.Dataset, score: Score) -> fo.DatasetView:
-    """The videos of a score; where it is one of frames, a clip for each run of successive frames."""
+    """The videos of a score; for a score of frames, a clip for each run of successive frames."""
     runs: dict[str, list[list[int]]] = {}
     for video, number in sorted(score.members, key=lambda member: (member[0], member[1] or 0)):
         of_video = runs.setdefault(video, [])
@@ -207,7 +207,7 @@ def object_confidence(video: SampleCollection, label_field: str) -> dict[str, di
 
 
 def doubtful_frames(confidence: Mapping[str, Mapping[int, float]]) -> list[int]:
-    """The frames where the confidence in the least certain object dips, in order.
+    """The frames at which the confidence in the least certain object dips, in order.
 
     Args:
         confidence: see `object_confidence`

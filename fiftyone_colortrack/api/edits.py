@@ -1,4 +1,4 @@
-"""Edits of tracks: where they end, what they are called, which of them are one."""
+"""Edits of whole tracks: end, split, merge, rename, and delete them."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def end_track(
 
         end_track(dataset, "frames.tracks", object=3, frame=120)
 
-    Later runs leave these frames free of the object, unless they overwrite the tracks.
+    Later runs do not label the object in these frames unless they overwrite the tracks.
 
     Args:
-        samples: one video: a view, or a dataset or its name; several videos if they share the object
-        label_field: the frame field of the tracks
-        object: the track: id of its instance or of one of its labels, its index, or its class if unique
+        samples: view of one video, or a dataset or its name; several videos if they share the object
+        label_field: frame field of the tracks
+        object: the track: ID of its instance or of one of its labels, its index, or its class if unique
         frame: number (from 1) of the last frame that keeps its label; with `before`, of the first one
-        before: delete the labels before the frame, instead of those after it
+        before: delete the labels before the frame instead of those after it
 
     Returns:
         number of labels that were deleted
@@ -60,19 +60,19 @@ def end_track(
 
 
 def split_track(samples: SampleCollection | str, label_field: str, object: str | int, frame: int) -> int:
-    """Make two tracks of one: the labels from a frame on become a track of their own.
+    """Split a track in two: the labels from a frame on become a new track.
 
     Args:
-        samples: see `end_track`
-        label_field: see `end_track`
-        object: see `end_track`
+        samples: as in `end_track`
+        label_field: frame field of the tracks
+        object: the track, as in `end_track`
         frame: number (from 1) of the first frame of the new track
 
     Returns:
         number of labels of the new track
 
     Raises:
-        ColorTrackError: see `end_track`
+        ColorTrackError: if there is no such track, or if the name fits several tracks
     """
     instance = fo.Instance()
     index = _largest_index(check_videos(samples), label_field) + 1
@@ -89,19 +89,19 @@ def split_track(samples: SampleCollection | str, label_field: str, object: str |
 def merge_tracks(
     samples: SampleCollection | str, label_field: str, object: str | int, into: str | int
 ) -> int:
-    """Make one track of two. In frames that show both, the label of the track that stays is kept.
+    """Merge two tracks. Where both have a label in a frame, that of `into` stays.
 
     Args:
-        samples: see `end_track`
-        label_field: see `end_track`
-        object: the track that ends to exist, see `end_track`
-        into: the track that gets its labels
+        samples: as in `end_track`
+        label_field: frame field of the tracks
+        object: the track to dissolve, as in `end_track`
+        into: the track that gets its labels, as in `end_track`
 
     Returns:
         number of labels that changed or were deleted
 
     Raises:
-        ColorTrackError: see `end_track`
+        ColorTrackError: if there is no such track, or if the name fits several tracks
     """
     target = _find(check_videos(samples), label_field, into)
     shared = {name: target[name] for name in ("label", "index", "instance")}
@@ -116,22 +116,22 @@ def merge_tracks(
 
 
 def rename_track(samples: SampleCollection | str, label_field: str, object: str | int, label: str) -> int:
-    """Give all labels of a track another class.
+    """Change the class of all labels of a track.
 
     Args:
-        samples: see `end_track`
-        label_field: see `end_track`
-        object: see `end_track`
+        samples: as in `end_track`
+        label_field: frame field of the tracks
+        object: the track, as in `end_track`
         label: the new class
 
     Returns:
         number of labels that changed
 
     Raises:
-        ColorTrackError: see `end_track`
+        ColorTrackError: if there is no such track, or if the name fits several tracks
     """
     if not isinstance(label, str) or not label.strip():
-        raise ColorTrackError(f"label is {label!r}; give the name of a class")
+        raise ColorTrackError(f"label is {label!r}; pass the name of a class")
 
     def rename(number: int, labels: Labels, own: Callable[[fo.Label], bool]) -> Labels:
         return [_with(one, label=label) if own(one) else one for one in labels]
@@ -140,16 +140,16 @@ def rename_track(samples: SampleCollection | str, label_field: str, object: str 
 
 
 def delete_tracks(samples: SampleCollection | str, label_field: str) -> None:
-    """Delete tracks, and everything that was made with them.
+    """Delete a field of tracks and everything that belongs to it.
 
         delete_tracks(dataset, "frames.tracks")
 
-    These are the field itself, its fields of confidence, records and runs, the tag of failed videos, and the
-    evaluations of these tracks with their fields.
+    This deletes the field, its confidence, its records and runs, the tag of failed videos, and all evaluations
+    of these tracks with their fields.
 
     Args:
-        samples: the dataset, any view of it, or its name
-        label_field: the frame field that `propagate` wrote
+        samples: dataset, any view of it, or its name
+        label_field: frame field that `propagate` wrote
 
     Raises:
         ColorTrackError: if the field does not hold tracks
@@ -161,7 +161,7 @@ def delete_tracks(samples: SampleCollection | str, label_field: str) -> None:
         dataset.reload()
         if not is_tracks(dataset, name):
             raise ColorTrackError(
-                f"{frame_path(name)} does not hold tracks of this program; nothing was deleted"
+                f"{frame_path(name)} does not hold tracks from ColorTrack; nothing was deleted"
             )
         for key in dataset.list_evaluations():
             if getattr(dataset.get_evaluation_info(key).config, "pred_field", None) == frame_path(name):
@@ -184,7 +184,7 @@ def _edit(
     object: str | int,
     change: Callable[[int, Labels, Callable[[fo.Label], bool]], Labels],
 ) -> int:
-    """Change the labels of all frames that show a track; returns how many labels changed or are gone."""
+    """Change the labels of all frames that show a track; return how many changed or were deleted."""
     videos, name = check_videos(samples), field_name(label_field)
     track = track_name(_find(videos, name, object))
     dataset: fo.Dataset = videos._root_dataset
@@ -209,7 +209,7 @@ def _edit(
 
 
 def _find(videos: SampleCollection, label_field: str, object: str | int) -> fo.Label:
-    """A label of the track that a name means."""
+    """Find a label of the named track."""
     name = field_name(label_field)
     container = getattr(videos.get_frame_field_schema().get(name), "document_type", None)
     if container not in LABEL_LISTS:
@@ -224,7 +224,7 @@ def _find(videos: SampleCollection, label_field: str, object: str | int) -> fo.L
     if len(tracks) != 1:
         count = f"{len(tracks)} tracks in" if tracks else "no track in"
         raise ColorTrackError(
-            f"{object!r} names {count} {frame_path(name)}; name one by the id of its instance or of a label"
+            f"{object!r} fits {count} {frame_path(name)}; pass the ID of an instance or of a label"
         )
     return next(iter(tracks.values()))
 
@@ -237,7 +237,7 @@ def _largest_index(videos: SampleCollection, label_field: str) -> int:
 
 
 def _with(one: fo.Label, **values: Any) -> fo.Label:
-    """A changed copy of a label, with the same id."""
+    """A changed copy of a label, with the same ID."""
     copy = type(one).from_dict(one.to_dict())
     for name, value in values.items():
         copy[name] = value

@@ -25,7 +25,7 @@ Untracked = Literal["skip", "zero"]
 METRIC_URI = "@colortrack/fiftyone-colortrack/track_scores"
 """Of the plugin's metric, which names and removes the fields of an evaluation."""
 MAIN = ("JF", "J", "F", "HOTA", "MOTA", "IDF1", "PCK10", "PCK20")
-"""The scores that matter most, see `Scorer.metrics`."""
+"""The main scores, see `Scorer.metrics`."""
 
 
 def evaluate_tracks(
@@ -43,25 +43,25 @@ def evaluate_tracks(
         results = evaluate_tracks(dataset, "frames.tracks", "frames.ground_truth", "eval")
         results.custom_metrics
 
-    Masks are scored by J, F, and J&F as in DAVIS, boxes by J (and by HOTA, MOTA, and IDF1 where TrackEval is
-    installed: `pip install 'fiftyone-colortrack[mot]'`), keypoints by PCK. Objects are paired by instance or
-    index, wherever they are in the picture. Each video and frame gets its scores in fields such as `{eval_key}_J`. The
-    figures and matches of `evaluate_detections` are there, too.
+    Masks get J, F, and J&F as in DAVIS. Boxes get J, and also HOTA, MOTA, and IDF1 if TrackEval is installed:
+    `pip install 'fiftyone-colortrack[mot]'`. Keypoints get PCK. Objects are paired by instance or index, no matter
+    where they are in the frame. Each video and frame gets its scores in fields such as `{eval_key}_J`. The results
+    also contain the figures and matches of `evaluate_detections`.
 
-    The first frame of a video is not scored, nor are frames in which a person labeled the prediction, frames without
-    ground truth, and frames beyond the end of the video.
+    Not scored: the first frame of a video, frames in which a person labeled the prediction, frames without ground
+    truth, and frames beyond the end of the video.
 
     Args:
-        samples: videos: a dataset, a view, or the name of a dataset. Videos without a frame to score are left out
-        pred_field: frame field of detections or keypoints
-        gt_field: frame field of the same type
+        samples: dataset or view of videos, or a dataset's name. Videos without a frame to score are skipped
+        pred_field: frame field of the tracks: detections or keypoints
+        gt_field: frame field of the ground truth, of the same type
         eval_key: name of the evaluation
-        untracked: `skip` leaves out videos without any labels in `pred_field`; `zero` scores them as lost
-        overwrite: replace an evaluation of that name
-        progress: a callback `progress(done, total, message)`; or whether to show a progress bar
+        untracked: what to do with videos without labels in `pred_field`: `skip` them, or score them as `zero`
+        overwrite: replace an evaluation with this name
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
 
     Returns:
-        FiftyOne's results; `custom_metrics` holds the scores
+        FiftyOne's results; the scores are in `custom_metrics`
 
     Raises:
         ColorTrackError: if the fields cannot be compared, or nothing can be scored
@@ -74,7 +74,7 @@ def evaluate_tracks(
     pred, gt = field_name(pred_field), field_name(gt_field)
     left_out = untracked_videos(samples, pred) if untracked == "skip" else []
     if left_out:
-        logger.warning("%s without labels in frames.%s left out", plural(len(left_out), "video"), pred)
+        logger.warning("Skipped %s without labels in frames.%s", plural(len(left_out), "video"), pred)
         samples = samples.exclude(left_out)
     scorer = _make_scorer(samples, pred, gt)
     with progress_bar(progress, "Scoring") as update:
@@ -122,7 +122,7 @@ def _frames_beyond(samples: SampleCollection, scores: Mapping[str, VideoScores])
 
 
 def main_scores(results: DetectionResults) -> dict[str, float | None]:
-    """The scores of an evaluation that matter most, by their labels; None where nothing was scored."""
+    """The main scores of an evaluation, by label; None if nothing was scored."""
     rows = results.custom_metrics.values()
     return {row["label"]: row["value"] for row in rows if row["key"] in MAIN}
 
@@ -136,7 +136,7 @@ def add_scores(view: SampleCollection, results: DetectionResults) -> None:
 
 
 def score_fields(samples: SampleCollection, eval_key: str) -> list[str]:
-    """The sample and frame fields that an evaluation's scores are in."""
+    """The sample and frame fields with the scores of an evaluation."""
     scorers = (MaskScorer, BoxScorer, PointScorer)
     names = dict.fromkeys(f"{eval_key}_{metric}" for scorer in scorers for metric in scorer.metrics)
     fields = [name for name in names if samples.has_sample_field(name)]

@@ -1,6 +1,6 @@
-"""Videos of what the network sees: predicted colors, embeddings, and a grid of everything.
+"""Videos that show what the network sees: predicted colors, embeddings, and both beside the tracks.
 
-Videos of a dataset become a dataset of their own. Importing this module does not import torch.
+The rendered videos of a dataset become a dataset of their own. Importing this module does not import PyTorch.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ IMAGE_FRAME_RATE = 24.0  # of folders of images
 
 @dataclass(frozen=True)
 class FilmResult:
-    """What became of one video.
+    """What happened to one video.
 
     Attributes:
         sample_id: of the source video, None for a file
         filepath: of the source video
         status: "done", "skipped" (rendered earlier), or "failed"
         path: the rendered video, None if it failed
-        frames: number of frames rendered
-        seconds: that took
+        frames: number of rendered frames
+        seconds: rendering time
         reason: why it failed
-        measures: of predicted colors, the mean over the video, see `colorize`
+        measures: mean color errors of the video, see `colorize`
     """
 
     sample_id: str | None
@@ -88,9 +88,9 @@ class FilmReport:
     """What a run did.
 
     Attributes:
-        dataset: the dataset of rendered videos; `source_id` is the id of a sample's source. None for files
+        dataset: the dataset of rendered videos, in which `source_id` is the ID of the source. None for files
         videos: one result per video, in order
-        seconds: of the whole run
+        seconds: time of the whole run
         stopped: whether the run stopped before its last video
     """
 
@@ -107,7 +107,7 @@ class FilmReport:
         done, skipped, failed = (len(self.with_status(status)) for status in ("done", "skipped", "failed"))
         text = f"{plural(done, 'video')} rendered in {self.seconds:.0f} s"
         text += f", in the dataset {self.dataset.name}" if self.dataset is not None else ""
-        text += f"; {skipped} were there already" if skipped else ""
+        text += f"; {skipped} already rendered" if skipped else ""
         text += f"; {failed} failed" if failed else ""
         return text + ("; stopped early" if self.stopped else "")
 
@@ -130,25 +130,25 @@ def colorize(
         report = colorize(dataset)
         report.dataset.first().color_distance
 
-    Frames of the rendered videos, except the first, have the fields `color_top1` and `color_distance`, see
-    `metrics.ColorError`; and, for the first frame's colors left in place, `still_top1` and `still_distance`.
-    Samples have their means. A rendered video appears when all its frames are written.
+    Every frame of a rendered video except the first has the fields `color_top1` and `color_distance` (see
+    `metrics.ColorError`). `still_top1` and `still_distance` are the same errors if the first frame's colors stay
+    in place. Samples have the means. A rendered video appears in the dataset once it is complete.
 
     Args:
-        samples: a dataset or view of videos, a dataset's name, or video files (or folders of images)
-        model: name or file of a model, a loaded model, or a baseline
+        samples: dataset or view of videos, a dataset's name, or video files (or folders of images)
+        model: name of a model, a weights file, a loaded model, or a baseline
         config: settings of the tracker
-        device: torch device, such as "cpu" or "cuda:1"; by default the best available
-        out_dir: folder of the rendered videos; by default `colortrack-videos` beside each video
-        name: of the dataset of rendered videos; by default that of the last run, or the source's name with
-            `-films` appended
-        overwrite: render videos again that an earlier run finished with the same settings
-        on_error: "skip" a video that fails and go on with the next one, or "raise" its error
-        progress: whether to show a progress bar, or a function to call with (done, total, message)
-        stop: called between frames; the run stops when it returns True, without the video in hand
+        device: PyTorch device, such as `cpu` or `cuda:1`. Default: the best one
+        out_dir: folder of the rendered videos. Default: `colortrack-videos` next to each video
+        name: name of the dataset of rendered videos. Default: that of the last run, or the source's name plus
+            `-films`
+        overwrite: render videos again even if an earlier run finished them with the same settings
+        on_error: `skip` a video that fails and go on, or `raise` the error
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
+        stop: called between frames; return True to stop. The unfinished video is discarded
 
     Returns:
-        The rendered videos, and the source videos that were skipped or failed
+        the rendered videos, and the source videos that were skipped or failed
 
     Raises:
         ColorTrackError: if the samples are not videos, the model does not exist, or the name is taken
@@ -174,21 +174,22 @@ def embed(
     """Show the embeddings of each video in false colors: three principal components as red, green, and blue.
 
     Args:
-        samples: a dataset or view of videos, a dataset's name, or video files (or folders of images)
-        basis: "video": each video has its own principal components, which shows most of it; "dataset": all
-            share those of the first run, so that a color means the same in all videos
-        model: name or file of a model, or a loaded model
-        config: settings of the tracker: `input_size` counts
-        device: torch device, such as "cpu" or "cuda:1"; by default the best available
-        out_dir: folder of the rendered videos; by default `colortrack-videos` beside each video
-        name: of the dataset of rendered videos, see `colorize`
-        overwrite: render videos again that an earlier run finished with the same settings
-        on_error: "skip" a video that fails and go on with the next one, or "raise" its error
-        progress: whether to show a progress bar, or a function to call with (done, total, message)
-        stop: called between frames; the run stops when it returns True, without the video in hand
+        samples: dataset or view of videos, a dataset's name, or video files (or folders of images)
+        basis: principal components: `video` computes them for each video and shows the most detail; `dataset`
+            shares those of the first run, so that a color means the same in every video
+        model: name of a model, a weights file, or a loaded model
+        config: settings of the tracker; only `input_size` has an effect
+        device: PyTorch device, such as `cpu` or `cuda:1`. Default: the best one
+        out_dir: folder of the rendered videos. Default: `colortrack-videos` next to each video
+        name: name of the dataset of rendered videos. Default: that of the last run, or the source's name plus
+            `-films`
+        overwrite: render videos again even if an earlier run finished them with the same settings
+        on_error: `skip` a video that fails and go on, or `raise` the error
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
+        stop: called between frames; return True to stop. The unfinished video is discarded
 
     Returns:
-        The rendered videos, and the source videos that were skipped or failed
+        the rendered videos, and the source videos that were skipped or failed
 
     Raises:
         ColorTrackError: see `colorize`
@@ -218,22 +219,23 @@ def film(
     """Show each video, its tracks, its predicted colors, and its embeddings in a 2 x 2 grid.
 
     Args:
-        samples: a dataset or view of videos, a dataset's name, or video files (or folders of images)
+        samples: dataset or view of videos, a dataset's name, or video files (or folders of images)
         label_field: frame field of the tracks to draw: detections, keypoints, or segmentations
-        mask: of a video file: a PNG with the objects' ids in the first frame, which are tracked
-        confidence: write the tracker's confidence into each frame
-        model: name or file of a model, or a loaded model
+        mask: for a video file: a PNG with the object IDs of the first frame. The objects are tracked
+        confidence: show the tracker's confidence in each frame
+        model: name of a model, a weights file, or a loaded model
         config: settings of the tracker
-        device: torch device, such as "cpu" or "cuda:1"; by default the best available
-        out_dir: folder of the rendered videos; by default `colortrack-videos` beside each video
-        name: of the dataset of rendered videos, see `colorize`
-        overwrite: render videos again that an earlier run finished with the same settings
-        on_error: "skip" a video that fails and go on with the next one, or "raise" its error
-        progress: whether to show a progress bar, or a function to call with (done, total, message)
-        stop: called between frames; the run stops when it returns True, without the video in hand
+        device: PyTorch device, such as `cpu` or `cuda:1`. Default: the best one
+        out_dir: folder of the rendered videos. Default: `colortrack-videos` next to each video
+        name: name of the dataset of rendered videos. Default: that of the last run, or the source's name plus
+            `-films`
+        overwrite: render videos again even if an earlier run finished them with the same settings
+        on_error: `skip` a video that fails and go on, or `raise` the error
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
+        stop: called between frames; return True to stop. The unfinished video is discarded
 
     Returns:
-        The rendered videos, and the source videos that were skipped or failed
+        the rendered videos, and the source videos that were skipped or failed
 
     Raises:
         ColorTrackError: see `colorize`; also if the field has no tracks
@@ -482,7 +484,7 @@ def draw_tracks(
         label_field: the frame field: detections, keypoints with their skeleton, or segmentations
         frames: of the video, see `fields.open_video`
         canvas: what the labels refer to, see `fields.open_video`
-        confidence: write the tracker's confidence into each frame
+        confidence: show the tracker's confidence in each frame
 
     Returns:
         `uint8` RGB `[H, W, 3]`, one per frame

@@ -1,4 +1,4 @@
-"""The main job: labels of some frames of each video become labels of all its frames."""
+"""The main job: propagate labels from some frames of each video to all of its frames."""
 
 from __future__ import annotations
 
@@ -80,54 +80,53 @@ def propagate(
     stop: Callable[[], bool] | None = None,
     progress: bool | ProgressCallback | None = None,
 ) -> PropagationReport:
-    """Label every frame of videos that have some labeled frames.
+    """Label every frame of videos in which some frames are labeled.
 
         import fiftyone_colortrack as ct
 
         report = ct.propagate(dataset, "frames.ground_truth", "frames.tracks")
         print(report)
 
-    Labels are written in portions while a video is tracked. A run that was stopped or killed goes on from
-    there with `skip_existing=True`.
+    Labels are saved in portions while a video is tracked. If a run was stopped or killed, `skip_existing=True`
+    continues it.
 
-    Labels that a person drew, changed, or deleted in `label_field` stay as they are, unless `overwrite` is
-    set; the report counts them.
+    Labels that a person drew, changed, or deleted in `label_field` stay as they are unless you set `overwrite`.
+    The report counts them.
 
     Args:
-        samples: videos: a dataset, a view, or the name of a dataset. Videos without labels in the seed field
-            are skipped. Of a grouped dataset, all slices of videos are tracked; of a view of clips, only the
-            frames of the clips. Images that `dataset.group_by("sequence", order_by="frame_number")` orders
-            are read as videos; both fields are then fields of the images. Save samples that you changed
-            before: the dataset is reloaded
+        samples: dataset or view of videos, or a dataset's name. Videos without labels in the seed field are
+            skipped. All video slices of a grouped dataset are tracked. In a clips view, only the frames of the
+            clips are tracked. Images that `dataset.group_by("sequence", order_by="frame_number")` orders are
+            read as videos; both fields are then fields of the images. Save your changes to samples first: the
+            dataset is reloaded
         seed_field: frame field with detections (masks or boxes), keypoints, polylines, or segmentations
-        label_field: frame field for the tracks, new or made by an earlier run. It may be the seed field if
-            you continue tracks from their keyframes: `seeds="keyframes", skip_existing=True`
-        model: `fast`, `lab`, another name that `list_models` knows, a weights file, a loaded model, or one of
-            the baselines `identity` (repeats the labels in place), `flow`, and `raft` (optical flow)
-        seeds: the labels to start from: those of the `first` labeled frame, those of `all` labeled frames, or
-            the `keyframes`: labels with `keyframe=True`, and those that a person changed
-        direction: `forward` in time from the seeds, `backward`, or `both`
-        output: write `masks`, `boxes`, `polylines`, or a `segmentation`; None writes what the seeds are
-        objects: track only these: ids of labels or instances, classes, or indexes; None for all
-        frames: track only frames from the first to the last one, counted from 1, both included; None for all
-        complete: labeled frames show all objects: the track of an object that one leaves out ends there
+        label_field: frame field for the tracks, new or from an earlier run. It may be the seed field if you
+            continue tracks from their keyframes: `seeds="keyframes", skip_existing=True`
+        model: name of a model, such as `fast` or `lab` (see `list_models`), a weights file, a loaded model, or a
+            baseline: `identity` repeats the labels in place; `flow` and `raft` move them with optical flow
+        seeds: labels to start from: those of the `first` labeled frame, those of `all` labeled frames, or the
+            `keyframes`: labels with `keyframe=True` and labels that a person changed
+        direction: direction in time, from the seeds: `forward`, `backward`, or `both`
+        output: labels to write: `masks`, `boxes`, `polylines`, or a `segmentation`. Default: the seeds' own type
+        objects: track only these: IDs of labels or instances, classes, or indexes. Default: all
+        frames: first and last frame to track, counted from 1, both included. Default: all
+        complete: labeled frames show every object: a track ends at a labeled frame that omits its object
         config: settings of the tracker, see `TrackerConfig`
-        overwrite: replace earlier labels in `label_field`, of the videos in this view, whoever made them
-        skip_existing: continue an earlier run: leave videos alone that it finished, unless their seeds have
-            changed since. Of those, only the frames that depend on the changed seeds are tracked again, if
-            the settings are the same
-        cuts_field: sample field for the shots that were found, as `TemporalDetections`; None writes none
-        device: torch device; None for the best one
-        on_error: `skip` a video that fails, tag it with `<label_field>_failed`, and go on; or `raise`
-        executor: who tracks the videos: this process (`local`), workers that were started with `fiftyone
-            delegated launch` (`delegated`), or Ray's workers (`ray`), one for each GPU, or for each CPU
-            where there is none
-        shards: how many delegated operations the videos are shared among
-        stop: asked between frames whether to stop
-        progress: a callback `progress(done, total, message)`; or whether to show a progress bar
+        overwrite: replace existing labels in `label_field`, in these videos, no matter who made them
+        skip_existing: continue an earlier run: skip the videos that it finished, unless their seeds changed. In
+            videos with changed seeds, only the frames that depend on the change are re-tracked, if the settings
+            are the same
+        cuts_field: sample field in which to save the detected shots as `TemporalDetections`. Default: not saved
+        device: PyTorch device, such as `cpu` or `cuda:1`. Default: the best one
+        on_error: `skip` a video that fails, tag it `<label_field>_failed`, and go on; or `raise` the error
+        executor: where to track: in this process (`local`), in workers started with `fiftyone delegated launch`
+            (`delegated`), or in Ray workers (`ray`), one for each GPU, or for each CPU if there is no GPU
+        shards: number of delegated operations that share the videos
+        stop: called between frames; return True to stop
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
 
     Returns:
-        What was done, skipped, and failed
+        what was tracked, what was skipped, and what failed
 
     Raises:
         ColorTrackError: if the run cannot start, see `Propagation.check`; with `on_error="raise"`, also if a
@@ -139,7 +138,7 @@ def propagate(
 
 @dataclass
 class Propagation:
-    """A run of `propagate`, for whoever wants to check and plan it first: the form in FiftyOne's App does.
+    """A run of `propagate` that you can check and plan first, as the form in the App does.
 
         run = Propagation(dataset, "frames.ground_truth", "frames.tracks")
         run.check()
@@ -176,10 +175,10 @@ class Propagation:
         self.seed_field, self.label_field = field_name(self.seed_field), field_name(self.label_field)
 
     def check(self) -> None:
-        """Make sure that the run can start.
+        """Check that the run can start.
 
         Raises:
-            ColorTrackError: if not; the message says what to do
+            ColorTrackError: if it cannot; the message says what to do
         """
         self._check_values()
         if self.executor == "ray":
@@ -200,13 +199,13 @@ class Propagation:
             present = self._videos.get_field_schema().get(self.cuts_field)
             if present is not None and getattr(present, "document_type", None) is not fo.TemporalDetections:
                 raise ColorTrackError(
-                    f"{self.cuts_field} exists and does not hold temporal detections; choose another name"
+                    f"{self.cuts_field} exists but is not a field of temporal detections; choose another name"
                 )
         if isinstance(self.model, str) and self.model not in BASELINES:
             find_model(self.model)
 
     def plan(self) -> list[PlannedVideo]:
-        """What the run would do with each video."""
+        """Say what the run would do with each video."""
         job = self._job
         found = self.read(find_videos, self._videos, *job.scope)
         return [plan_video(video, self.seed_field, self.label_field, job.settings) for video in found]
@@ -223,7 +222,7 @@ class Propagation:
             stop: see `propagate`
 
         Returns:
-            What was done, skipped, and failed
+            what was tracked, what was skipped, and what failed
 
         Raises:
             ColorTrackError: see `propagate`
@@ -276,7 +275,7 @@ class Propagation:
 
     @cached_property
     def _renamed(self) -> str | None:
-        """The name that the tracks had before somebody renamed their field."""
+        """The name of the tracks before somebody renamed their field."""
         return find_renamed(self._dataset, self.label_field)
 
     @property
@@ -331,9 +330,7 @@ class Propagation:
                 )
         self.tracker  # noqa: B018  # checks the settings
         if self.overwrite and self.skip_existing:
-            raise ColorTrackError(
-                "choose either overwrite or skip_existing: replace tracks, or continue them"
-            )
+            raise ColorTrackError("overwrite replaces tracks and skip_existing continues them; choose one")
         if (
             type(self.shards) is not int
             or self.shards < 1
@@ -344,11 +341,11 @@ class Propagation:
             )
         if self.executor == "delegated" and not isinstance(self.model, str):
             raise ColorTrackError(
-                "a loaded model stays in this process; give delegated workers a model's name or weights file"
+                "delegated workers cannot use a loaded model; pass a model's name or weights file"
             )
 
     def _check_in_place(self) -> None:
-        """Tracks may be written over their seeds only where nobody's work is lost."""
+        """Refuse to write tracks over their seeds if that would lose a person's work."""
         path = frame_path(self.label_field)
         tracks = is_tracks(self._videos, self.label_field)
         if not tracks or self.seeds != "keyframes" or not self.skip_existing:
@@ -357,7 +354,9 @@ class Propagation:
                 f"{path} holds the labels to start from; write the tracks to another field{way_on}"
             )
         if self.output is not None:
-            raise ColorTrackError(f"{path} stays of the kind that it is; leave the output as labeled")
+            raise ColorTrackError(
+                f"{path} keeps its type when you continue its tracks; remove the setting output"
+            )
 
     def _adopt_renamed(self, report: PropagationReport) -> None:
         if self._renamed is None:
@@ -367,11 +366,11 @@ class Propagation:
             rename_companions(self._dataset, self._renamed, self.label_field)
         report.notes.append(
             f"{frame_path(self._renamed)} was renamed to {frame_path(self.label_field)}; "
-            "its record was renamed with it"
+            "its records were renamed too"
         )
 
     def _prepare(self, report: PropagationReport, todo: Sequence[PlannedVideo]) -> None:
-        """Make the fields, and record what is run, and how."""
+        """Create the fields, and record the run and its settings."""
         with Lock(self._dataset, "fields"):
             self._dataset.reload()  # else it takes away what others have added meanwhile
             report.run_key = f"{self.label_field}_{secrets.token_hex(3)}"
@@ -395,7 +394,7 @@ class Propagation:
             if self._dataset.app_config.color_scheme is None:
                 color_by_instance(self._dataset)
         if computed := _compute_metadata(self._dataset, todo):
-            report.notes.append(f"metadata of {plural(computed, 'video')} was missing and has been computed")
+            report.notes.append(f"computed the missing metadata of {plural(computed, 'video')}")
 
     def _track(
         self,
@@ -411,15 +410,15 @@ class Propagation:
         return self._job.track_all(videos, run_key, update, stop)
 
     def _other_settings(self, videos: Sequence[PlannedVideo]) -> str:
-        """What is said of videos whose earlier tracks were made with another model or other settings."""
+        """The note about videos whose earlier tracks have a different model or different settings."""
         texts = []
         if again := sum(not video.reason for video in videos):
             texts.append(
                 f"{plural(again, 'video')} will be tracked from scratch, not only where labels changed"
             )
         if kept := len(videos) - again:
-            texts.append(f"{plural(kept, 'finished video')} left alone (overwrite tracks them again)")
-        text = f"{'; '.join(texts)}: another model or other settings made the earlier tracks"
+            texts.append(f"{plural(kept, 'finished video')} skipped (overwrite re-tracks them)")
+        text = f"{'; '.join(texts)}: the earlier tracks have a different model or different settings"
         runs = {video.other for video in videos}
         known = [self._dataset.get_run_info(run).config for run in runs if self._dataset.has_run(run)]
         earlier = [_flat(vars(config)) for config in known]
@@ -430,7 +429,7 @@ class Propagation:
         return f"{text} ({'; '.join(differences)})" if differences else text
 
     def _how(self) -> dict[str, Any]:
-        """What tracks are made with, as runs record it."""
+        """The model and settings, as runs record them."""
         model = self.model if isinstance(self.model, str) else self.model.name
         return {
             "version": __version__,
@@ -444,7 +443,7 @@ class Propagation:
 
 
 def _compute_metadata(dataset: fo.Dataset, videos: Sequence[PlannedVideo]) -> int:
-    """Store what FiftyOne's App needs to know of videos, where it is missing; the number of those videos."""
+    """Save the missing metadata of videos, which the App needs; return how many were missing."""
     view = whole(dataset)
     found = view.select([video.id for video in videos]).values(
         ["id", "filepath", "metadata.total_frame_count"]
@@ -469,7 +468,7 @@ def _compute_metadata(dataset: fo.Dataset, videos: Sequence[PlannedVideo]) -> in
 
 
 def _flat(how: Mapping[str, Any]) -> dict[str, str]:
-    """`Propagation._how` in words, the tracker's settings one by one."""
+    """`Propagation._how` as texts, with the tracker's settings one by one."""
     values = {**{name: how[name] for name in ("version", "model", "direction", "output")}, **how["tracker"]}
     texts = {name: str(list(v) if isinstance(v, tuple) else v) for name, v in values.items()}
     return {**texts, "output": how["output"] or "as labeled"}

@@ -33,9 +33,9 @@ class Suggestion:
     """A frame to label.
 
     Attributes:
-        filepath: of the video
-        frame_number: of the frame, from 1
-        confidence: of the tracker in this frame, 0 to 1; None where nothing is tracked yet
+        filepath: path of the video
+        frame_number: number of the frame, from 1
+        confidence: the tracker's confidence in this frame, 0 to 1; None if nothing is tracked yet
     """
 
     filepath: str
@@ -44,9 +44,9 @@ class Suggestion:
 
     @property
     def reason(self) -> str:
-        """Why this frame."""
+        """Why this frame was chosen."""
         if self.confidence is None:
-            return "the other frames are most like it"
+            return "most of the other frames look like it"
         return f"the tracker's confidence here is {self.confidence:.0%}"
 
 
@@ -58,25 +58,24 @@ def suggest(
     model: str | Embedder = "fast",
     progress: bool | ProgressCallback | None = None,
 ) -> dict[str, list[Suggestion]]:
-    """Choose the frames of each video whose labels should help the tracker most.
+    """Suggest the frames of each video whose labels should help the tracker most.
 
-    In a video with tracks, these are frames beside those that the tracker doubts, see
-    `tracking.suggest.suggest_frames`. In a video without tracks, they are the frames that show most of the
-    others, see `tracking.suggest.rank_first_frames`.
+    In a video with tracks, these are near the frames with low confidence (see
+    `tracking.suggest.suggest_frames`). In a video without tracks, these are the frames that the rest of the video
+    resembles most (see `tracking.suggest.rank_first_frames`).
 
         suggestions = suggest(dataset)
         suggestions = suggest(dataset, "frames.tracks", count=3)
 
     Args:
-        samples: a dataset or view of videos, or a dataset's name
-        label_field: frame field that `propagate` wrote. Its labels with `keyframe=True` are yours, and the
-            frame field `<label_field>_confidence` has the tracker's confidence. None: there are no tracks yet
+        samples: dataset or view of videos, or a dataset's name
+        label_field: frame field that `propagate` wrote. Default: there are no tracks yet
         count: number of frames to suggest per video
-        model: name or file of a model, or a loaded model, for videos without tracks
-        progress: whether to show a progress bar, or a function to call with (done, total, message)
+        model: for videos without tracks: name of a model, a weights file, or a loaded model
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
 
     Returns:
-        {sample id: suggestions}, the most useful frame first; fewer than `count` where all frames are labeled
+        {sample ID: suggestions}, the most useful frame first; fewer than `count` if all frames are labeled
 
     Raises:
         ColorTrackError: if `propagate` did not write the field
@@ -99,7 +98,7 @@ def _by_confidence(samples: SampleCollection, name: str, count: int) -> dict[str
     score = confidence_field(name)
     if name not in seed_fields(samples) or not samples.has_frame_field(score):
         raise ColorTrackError(
-            f"frames.{name} has no tracks with confidences; choose a field that propagate wrote (label_field)"
+            f"frames.{name} has no tracks with confidence; choose a field that propagate wrote (label_field)"
         )
     fields = ["id", "filepath", "metadata.total_frame_count", "frames.frame_number", f"frames.{score}"]
     keyframes = labeled_frames(samples, name, "keyframes")

@@ -65,54 +65,53 @@ def train(
     on_numbers: Callable[[int, dict[str, float]], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> TrainResult:
-    """Train a tracker on videos and images, without labels, and give it a name.
+    """Train a tracker on videos and images, without labels.
 
         train("my-videos", name="mine", steps=500)
         propagate("my-videos", "frames.seed", "frames.tracks", model="mine")
 
-    Afterward, `list_models`, the `colortrack` command, and the forms in the App offer the model. Files that
-    cannot be read are skipped and listed in the result. Videos that this package made are ignored.
+    Then `list_models`, the command line, and the forms in the App offer the model by its name. Files that cannot be
+    read are skipped and listed in the result. Videos that ColorTrack rendered are ignored.
 
     Args:
-        samples: what to train on: a dataset or view of videos or images, the name of a dataset, a folder that
-            is searched to any depth, a list of files (a list within it is a video of images), or
-            `TrainingData`. In grouped datasets all slices count; a dynamic group of images is a video
-        images: a folder of more images, or a list of image files
-        name: of the model: letters, digits, - and _. Without a name, the weights stay in `out_dir`
-        out_dir: folder of the run, for checkpoint, logs, and weights. By default a folder in
-            `~/.fiftyone-colortrack/runs`, of which only the logs are kept after the last step
-        preset: `fast` or `paper`. Default: that of `init`, or `fast`
-        steps: number of steps, including those of a run that is resumed
-        init: the model to start from: a name, a weights file, or `random` for random weights, which take many
-            videos and hours. Default: the shipped model of the preset. A resumed run keeps its own
-        resume: continue the run of this name, or in this folder, if it was stopped. The files must be the
-            same
-        overwrite: replace the model of this name, and its run if it was stopped
-        exclude: names of files to leave out, with or without suffix
-        seed: of everything that is drawn at random
-        device: `cpu`, `cuda`, or one of several GPUs such as `cuda:1`. Default: the GPU, if there is one
-        recipe: all other numbers of the training, see `Recipe`. Default: that of the preset
-        evaluate: called with the network before the first step, every `evaluate_every` steps, and after the
-            last one. Returns scores by name
-        evaluate_every: steps between two evaluations
-        cache_dir: where decoded frames are kept. Default: in the folder of the run. Runs may share it
-        cache_budget: maximum size of the decoded frames, in GiB
-        progress: a callback, or whether to show a bar. None follows `fiftyone.config.show_progress_bars`
-        on_numbers: called after each step with the number of steps done, and its losses and new scores
-        stop: asked after each file and each step whether to stop. A stopped run can be resumed
+        samples: what to train on: a dataset or view of videos or images, a dataset's name, a folder (searched to
+            any depth), a list of files (a list within it is a video of images), or `TrainingData`. All slices of
+            grouped datasets count. A dynamic group of images is a video
+        images: folder of more images, or a list of image files
+        name: name of the model: letters, digits, `-`, and `_`. Without a name, the weights stay in `out_dir`
+        out_dir: folder of the run, for checkpoint, logs, and weights. Default: a folder in
+            `~/.fiftyone-colortrack/runs`, which keeps only the logs after the last step
+        preset: `fast` or `paper`. Default: the preset of `init`, or `fast`
+        steps: number of steps, including those of a run that you resume
+        init: model to start from: a name, a weights file, or `random` for random weights, which take many videos
+            and hours. Default: the shipped model of the preset. A resumed run keeps its own
+        resume: continue the stopped run with this name, or in this folder. The files must be the same
+        overwrite: replace the model with this name, and its run if it was stopped
+        exclude: names of files to skip, with or without suffix
+        seed: seed of all random choices
+        device: `cpu`, `cuda`, or one of several GPUs such as `cuda:1`. Default: the GPU if there is one
+        recipe: all other settings of the training, see `Recipe`. Default: the preset's recipe
+        evaluate: called with the network before the first step, every `evaluate_every` steps, and after the last
+            step. Returns scores by name
+        evaluate_every: number of steps between two evaluations
+        cache_dir: folder of the decoded frames. Default: in the folder of the run. Runs may share it
+        cache_budget: largest size of the decoded frames, in GiB
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
+        on_numbers: called after each step with the number of steps done, its losses, and new scores
+        stop: called after each file and each step; return True to stop. You can resume a stopped run
 
     Returns:
-        What the run did. `model` is what `propagate` takes as its model, and `weights` is the model's file
+        what the run did. Pass `model` to `propagate`; `weights` is the model's file
 
     Raises:
         ColorTrackError: if there is nothing to train on; if the name or folder is taken, and neither `resume`
             nor `overwrite` is set; if the run began with something else; or as described for `training.fit`
-        KeyboardInterrupt: on Ctrl-C, after the step in hand. A checkpoint is kept
+        KeyboardInterrupt: on Ctrl-C, after the current step. A checkpoint is kept
     """
     from fiftyone_colortrack.training import fit
 
     if name is None and out_dir is None:
-        raise ColorTrackError("give the model a name (name), or the run a folder (out_dir)")
+        raise ColorTrackError("the model needs a name (name), or the run a folder (out_dir)")
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise ColorTrackError(f"the number of steps (steps) must be a positive whole number, not {steps!r}")
     first_process = int(os.environ.get("RANK", 0)) == 0  # under torchrun

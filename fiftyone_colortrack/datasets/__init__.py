@@ -43,7 +43,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def list_frames(folder: Path) -> list[Path]:
-    """The frames of a video: `list_images` of a folder whose files are numbered without a gap.
+    """List the frames of a video: the images of a folder, numbered without a gap.
 
     Numbers may start anywhere and may have a constant step.
 
@@ -59,7 +59,7 @@ def list_frames(folder: Path) -> list[Path]:
     for (before, after), path in zip(pairwise(numbers), images[1:], strict=True):
         if after == before:
             raise ColorTrackError(
-                f"{folder} has two images for frame {after}; remove {path.name} or the other"
+                f"{folder} has two images for frame {after}; remove one, such as {path.name}"
             )
         if step > 0 and after != before + step:
             raise ColorTrackError(

@@ -1,7 +1,6 @@
 """DAVIS 2016 and 2017, and folders in their layout.
 
-Masks number the objects of a frame, or show one object in white; `DavisSequence.read_mask` says how that is
-told.
+A mask either numbers the objects of a frame or shows one object in white; see `DavisSequence.read_mask`.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     import fiftyone as fo
 
 VOID = 255
-"""The number in masks of pixels that are not scored."""
+"""The value of mask pixels that are not scored."""
 RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
 """Names of the folders with frames and masks; a sequence is read from the first one that has it."""
 MASK_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff"})
@@ -116,12 +115,12 @@ class DavisSequence:
 def read_davis(
     root: str | Path, split: str | None = None, sequences: Sequence[str] | None = None
 ) -> list[DavisSequence]:
-    """List the sequences of a DAVIS folder. Their files exist, but are not read yet.
+    """List the sequences of a DAVIS folder without reading their files.
 
     Args:
-        root: the folder with ``JPEGImages``, ``Annotations``, and ``ImageSets``, which may be missing
-        split: the name of a list in ``ImageSets``, such as ``val``; all sequences if not given
-        sequences: names of sequences; all if not given
+        root: folder with ``JPEGImages``, ``Annotations``, and optionally ``ImageSets``
+        split: name of a list in ``ImageSets``, such as ``val``. Default: all sequences
+        sequences: names of sequences. Default: all
 
     Raises:
         ColorTrackError: if the folder is not DAVIS, or a split, sequence, or file is missing
@@ -146,24 +145,24 @@ def load_davis(
 
         dataset = load_davis("DAVIS", split="val", sequences=["bear"])
 
-    Each frame has its image in ``filepath`` and its masks as detections in ``ground_truth``. Detections of
-    one object share ``index``, the object's id, and ``instance``. Samples have their split as a tag, their
-    name in ``sequence``, and the video's difficulties in ``attributes``, if the dataset has them.
+    Each frame has its image in ``filepath`` and its masks as detections in ``ground_truth``. The detections of an
+    object share ``index`` (the object's ID) and ``instance``. Samples have their split as a tag, their name in
+    ``sequence``, and, if the dataset has them, the video's difficulties in ``attributes``.
 
     Args:
-        root: see `read_davis`
-        name: the dataset's name; by default ``davis-2016`` or ``davis-2017``, with a number if that is taken
-        split: see `read_davis`
-        sequences: see `read_davis`
-        video_dir: the folder for encoded videos, which are used again the next time; by default
-            ``root/colortrack-videos``, or FiftyOne's folder for datasets if ``root`` is read-only
-        overwrite: replace a dataset of this name when the new one is complete
-        on_error: "raise", or "skip" sequences that fail; ``dataset.info["skipped"]`` then has their errors
+        root: folder with ``JPEGImages``, ``Annotations``, and optionally ``ImageSets``
+        name: name of the dataset. Default: ``davis-2016`` or ``davis-2017``, with a number if that is taken
+        split: name of a list in ``ImageSets``, such as ``val``. Default: all sequences
+        sequences: names of sequences. Default: all
+        video_dir: folder for encoded videos, which are reused the next time. Default: ``colortrack-videos`` in
+            ``root``, or FiftyOne's folder of datasets if ``root`` is read-only
+        overwrite: replace the dataset with this name once the new one is complete
+        on_error: ``raise`` the error of a sequence, or ``skip`` it and save the error in ``dataset.info["skipped"]``
         persistent: keep the dataset when the database shuts down
-        progress: a callback, or whether to show a bar; FiftyOne's setting if not given
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
 
     Returns:
-        The dataset
+        the dataset
 
     Raises:
         ColorTrackError: if the name is taken, or something is missing or cannot be read; no dataset is left
@@ -239,7 +238,7 @@ def _object_ids(path: Path, numbers: np.ndarray, has_palette: bool, shows_white:
     levels = len(np.unique(numbers))
     if levels > MOST_OBJECTS:
         raise ColorTrackError(
-            f"{path} has {levels} different numbers, so it is a picture or has smooth edges; "
+            f"{path} has {levels} different numbers, so it is a photo or has smooth edges; "
             "save object ids without smoothing, or one object in black and white"
         )
     return np.where(numbers == 65535, VOID, numbers).astype(np.uint8 if largest in range(256) else np.int32)

@@ -1,4 +1,4 @@
-"""Official archives: downloaded once, checked, and unpacked safely."""
+"""Official archives: download them once, check them, and unpack them safely."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Source:
     Attributes:
         archives: all of them
         root: the dataset's folder after unpacking
-        page: a web page where people can read about the dataset and download it
+        page: the web page of the dataset, with downloads
     """
 
     archives: tuple[Archive, ...]
@@ -92,16 +92,15 @@ SOURCES = {
 
 
 def download(name: str, folder: str | Path, progress: bool | ProgressCallback | None = None) -> Path:
-    """Download and unpack a dataset. Archives that were unpacked before are not downloaded again.
+    """Download and unpack a dataset. Archives that are already unpacked are not downloaded again.
 
     Args:
-        name: one of `SOURCES`
-        folder: the folder to download to; an archive that you have put there is used instead of downloading
-            it
-        progress: a callback that counts bytes, or whether to show a bar; FiftyOne's setting if not given
+        name: ``davis-2016``, ``davis-2017``, or ``jhmdb``
+        folder: folder to download to. An archive that is already there is not downloaded
+        progress: a callback that counts bytes, or whether to show a progress bar
 
     Returns:
-        The dataset's folder, for `load_davis` or `load_jhmdb`
+        the dataset's folder, for `load_davis` or `load_jhmdb`
 
     Raises:
         ColorTrackError: if another process is downloading to the folder, an archive cannot be downloaded (the
@@ -110,7 +109,7 @@ def download(name: str, folder: str | Path, progress: bool | ProgressCallback | 
     from filelock import FileLock, Timeout
 
     if name not in SOURCES:
-        raise ColorTrackError(f"there is no download of {name!r}, only of {', '.join(SOURCES)}")
+        raise ColorTrackError(f"cannot download {name!r}; choose one of {', '.join(SOURCES)}")
     source, folder = SOURCES[name], Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -169,8 +168,8 @@ def _fetch(archive: Archive, path: Path, folder: Path, page: str, update: Progre
         fetcher.fetch(path.name, downloader=pooch.HTTPDownloader(bar, chunk_size=CHUNK, timeout=TIMEOUT))
     except (RequestException, ValueError) as error:
         raise ColorTrackError(
-            f"{archive.url} cannot be downloaded ({error}). Without a network: get {archive.name} from "
-            f"{page}, put it into {folder}, and do this again; or load a folder that you have"
+            f"{archive.url} cannot be downloaded ({error}). Download {archive.name} from {page} yourself, "
+            f"put it into {folder}, and try again"
         ) from error
 
 
@@ -201,7 +200,7 @@ def unpack(path: Path, folder: Path) -> None:
 
     Raises:
         ColorTrackError: if the archive is damaged or encrypted, uses an unknown method, has links or members
-            of one name, leads out of the folder, holds more than it states, or differs from existing files
+            with the same name, points outside the folder, holds more than it claims, or differs from existing files
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as temporary:
@@ -215,7 +214,7 @@ def unpack(path: Path, folder: Path) -> None:
                         shutil.copyfileobj(content, file, CHUNK)
                     if (unpacked / name).stat().st_size != size:
                         raise ColorTrackError(
-                            f"{path}: {name!r} does not have the size that it states; get it again"
+                            f"{path}: {name!r} is not as large as the archive claims; download it again"
                         )
         except ColorTrackError:
             raise
@@ -223,13 +222,13 @@ def unpack(path: Path, folder: Path) -> None:
             if isinstance(error, OSError) and error.errno:
                 problem = f"cannot be unpacked to {folder} ({error.strerror}); free disk space there"
             else:
-                problem = f"is damaged, encrypted, or compressed in an unknown way ({error}); get it again"
+                problem = f"is damaged, encrypted, or has an unknown compression ({error}); download it again"
             raise ColorTrackError(f"{path} {problem}") from error
         for name, *_ in members:
             target = folder / name
             if target.exists() and not (target.is_file() and filecmp.cmp(unpacked / name, target, False)):
                 raise ColorTrackError(
-                    f"{target} exists, and differs from the file in {path}; move it, or choose another folder"
+                    f"{target} exists and differs from the file in {path}; move it, or choose another folder"
                 )
         for name, *_ in members:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -245,11 +244,15 @@ def _check(path: Path, members: list[_Member], folder: Path) -> None:
     for name, _, _ in members:
         for pure in (PurePosixPath(name), PureWindowsPath(name)):
             if pure.is_absolute() or pure.drive or ".." in pure.parts:
-                raise ColorTrackError(f"{path}: {name!r} leads out of the folder; it is not unpacked")
+                raise ColorTrackError(
+                    f"{path}: {name!r} points outside the folder, so the archive was not unpacked"
+                )
         if not (folder / name).resolve().is_relative_to(folder.resolve()):  # through a link that was there
-            raise ColorTrackError(f"{path}: {name!r} leads out of {folder}; it is not unpacked")
+            raise ColorTrackError(
+                f"{path}: {name!r} points outside {folder}, so the archive was not unpacked"
+            )
         if str(PurePosixPath(name)).casefold() in seen:
-            raise ColorTrackError(f"{path} has {name!r} twice; unpack it yourself, and load the folder")
+            raise ColorTrackError(f"{path} contains {name!r} twice; unpack it yourself, and load the folder")
         seen.add(str(PurePosixPath(name)).casefold())
     if sum(size for _, size, _ in members) > shutil.disk_usage(folder).free:
         raise ColorTrackError(f"{path} needs more space than {folder} has; free disk space")
@@ -263,14 +266,18 @@ def _members(path: Path) -> Iterator[list[_Member]]:
             infos = [info for info in archive.infolist() if not info.is_dir()]
             for info in infos:
                 if stat.S_ISLNK(info.external_attr >> 16):
-                    raise ColorTrackError(f"{path}: {info.filename!r} is a link, which is not unpacked")
+                    raise ColorTrackError(
+                        f"{path}: {info.filename!r} is a link, so the archive was not unpacked"
+                    )
             yield [(info.filename, info.file_size, partial(archive.open, info)) for info in infos]
         return
     with tarfile.open(path) as tar:
         files = [info for info in tar.getmembers() if not info.isdir()]
         for file in files:
             if not file.isreg():
-                raise ColorTrackError(f"{path}: {file.name!r} is a link or a device, which is not unpacked")
+                raise ColorTrackError(
+                    f"{path}: {file.name!r} is a link or a device, so the archive was not unpacked"
+                )
         yield [(file.name, file.size, partial(_extract, tar, file)) for file in files]
 
 

@@ -94,13 +94,13 @@ class JhmdbClip:
 def read_jhmdb(
     root: str | Path, split: str | None = None, clips: Sequence[str] | None = None
 ) -> list[JhmdbClip]:
-    """List the clips of a JHMDB folder. Their files exist, but are not read yet.
+    """List the clips of a JHMDB folder without reading their files.
 
     Args:
-        root: the folder with ``joint_positions``, ``splits``, and ``Rename_Images`` or ``ReCompress_Videos``;
-            it may have ``puppet_mask``
-        split: ``split1-train``, ``split1-test``, and so on to 3; all clips if not given
-        clips: names of clips; all if not given
+        root: folder with ``joint_positions``, ``splits``, ``Rename_Images`` or ``ReCompress_Videos``, and
+            optionally ``puppet_mask``
+        split: ``split1-train``, ``split1-test``, and so on to 3. Default: all clips
+        clips: names of clips. Default: all
 
     Raises:
         ColorTrackError: if the folder is not JHMDB, or a split, clip, or file is missing
@@ -125,24 +125,25 @@ def load_jhmdb(
 
         dataset = load_jhmdb("JHMDB", split="split1-test")
 
-    Samples have the ``action`` as a classification, their splits as tags, and their name in ``clip``. Frames
-    have ``keypoints`` with the skeleton, ``boxes`` around the puppet mask, or around the joints if there is
-    none, ``masks`` if the dataset has them, and their image in ``filepath``.
+    Samples have the class in ``action``, their splits as tags, and their name in ``clip``. Frames have
+    ``keypoints`` with a skeleton, ``masks`` if the dataset has them, ``boxes`` around the mask (without masks,
+    around the joints), and their image in ``filepath``.
 
     Args:
-        root: see `read_jhmdb`
-        name: the dataset's name; by default ``jhmdb``, with a number if that is taken
-        split: see `read_jhmdb`
-        clips: see `read_jhmdb`
-        video_dir: the folder for encoded videos, which are used again the next time; by default
-            ``root/colortrack-videos``, or FiftyOne's folder for datasets if ``root`` is read-only
-        overwrite: replace a dataset of this name when the new one is complete
-        on_error: "raise", or "skip" clips that fail; ``dataset.info["skipped"]`` then has their errors
+        root: folder with ``joint_positions``, ``splits``, ``Rename_Images`` or ``ReCompress_Videos``, and
+            optionally ``puppet_mask``
+        name: name of the dataset. Default: ``jhmdb``, with a number if that is taken
+        split: ``split1-train``, ``split1-test``, and so on to 3. Default: all clips
+        clips: names of clips. Default: all
+        video_dir: folder for encoded videos, which are reused the next time. Default: ``colortrack-videos`` in
+            ``root``, or FiftyOne's folder of datasets if ``root`` is read-only
+        overwrite: replace the dataset with this name once the new one is complete
+        on_error: ``raise`` the error of a clip, or ``skip`` it and save the error in ``dataset.info["skipped"]``
         persistent: keep the dataset when the database shuts down
-        progress: a callback, or whether to show a bar; FiftyOne's setting if not given
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
 
     Returns:
-        The dataset
+        the dataset
 
     Raises:
         ColorTrackError: if the name is taken, or something is missing or cannot be read; no dataset is left

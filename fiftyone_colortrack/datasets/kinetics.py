@@ -41,7 +41,7 @@ class KineticsClip:
 
     Attributes:
         path: the video file
-        label: the action; None if neither a folder nor a list tells it
+        label: the class; None if neither a folder nor a list names it
         split: ``train``, ``val``, or ``test``; None if unknown
     """
 
@@ -58,16 +58,16 @@ def read_kinetics(
 ) -> list[KineticsClip]:
     """List the videos of a folder, without opening them.
 
-    Labels and splits come from lists: ``*.csv`` in the folder or in its ``annotations``, with the columns
-    ``label``, ``youtube_id``, ``time_start``, ``time_end``, and ``split``. Files are named after the id, or
-    after id, start, and end. Files that no list names take them from their folders: ``<split>/<label>/``,
-    ``<label>/``, or ``<split>/``.
+    Classes and splits come from the lists ``*.csv`` in the folder or in its ``annotations``. A list has the columns
+    ``label``, ``youtube_id``, ``time_start``, ``time_end``, and ``split``, and its files are named ``<id>`` or
+    ``<id>_<start>_<end>``. For other files they come from the folders: ``<split>/<label>/``, ``<label>/``, or
+    ``<split>/``.
 
     Args:
-        root: the folder
-        split: only videos of this split
-        classes: only videos with these labels
-        max_samples: at most this many videos
+        root: folder of videos
+        split: list only this split
+        classes: list only these classes
+        max_samples: list at most this many videos
 
     Raises:
         ColorTrackError: if no video is left, or a list cannot be read
@@ -121,24 +121,24 @@ def load_kinetics(
 
         dataset = load_kinetics("videos", on_error="skip")
 
-    Samples have the ``action`` as a classification and their split as a tag, if they are known.
+    Samples have the class in ``action`` and the split as a tag, if these are known.
 
     Args:
-        source: a folder, see `read_kinetics`; or one of FiftyOne's zoo datasets, such as ``kinetics-400``,
-            which FiftyOne downloads; limit those with ``classes`` and ``max_samples``
-        name: the dataset's name; by default ``kinetics``, with a number if that is taken
-        split: see `read_kinetics`
-        classes: see `read_kinetics`
-        max_samples: see `read_kinetics`
-        video_dir: the folder for copies of videos that browsers cannot play; by default
-            ``source/colortrack-videos``, or FiftyOne's folder for datasets if ``source`` is read-only
-        overwrite: replace a dataset of this name when the new one is complete
-        on_error: "raise", or "skip" videos that fail; ``dataset.info["skipped"]`` then has their errors
+        source: folder of videos; or a dataset of FiftyOne's zoo, such as ``kinetics-400``, which is downloaded:
+            limit it with ``classes`` and ``max_samples``
+        name: name of the dataset. Default: ``kinetics``, with a number if that is taken
+        split: load only this split
+        classes: load only these classes
+        max_samples: load at most this many videos
+        video_dir: folder for copies of videos that browsers cannot play. Default: ``colortrack-videos`` in
+            ``source``, or FiftyOne's folder of datasets if ``source`` is read-only
+        overwrite: replace the dataset with this name once the new one is complete
+        on_error: ``raise`` the error of a video, or ``skip`` it and save the error in ``dataset.info["skipped"]``
         persistent: keep the dataset when the database shuts down
-        progress: a callback, or whether to show a bar; FiftyOne's setting if not given
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
 
     Returns:
-        The dataset
+        the dataset
 
     Raises:
         ColorTrackError: if the name is taken, or something cannot be loaded; no dataset is left
@@ -171,7 +171,7 @@ def _sample(clip: KineticsClip, videos: Path) -> fo.Sample:
     path, info = clip.path, frames.info
     if not 0 < info.frame_rate <= MAX_FRAME_RATE:
         raise ColorTrackError(
-            f"{path} states {info.frame_rate:g} frames per second; set a rate from 1 to {MAX_FRAME_RATE}, "
+            f"{path} claims {info.frame_rate:g} frames per second; set a rate from 1 to {MAX_FRAME_RATE}, "
             "for example: ffmpeg -r 25 -i INPUT OUTPUT.mp4"
         )
     if not plays_in_browser(info):
@@ -201,7 +201,7 @@ def _download(
     except Exception as error:  # no network, no yt-dlp, unknown classes: the zoo raises many kinds
         raise ColorTrackError(
             f"{zoo_name} cannot be downloaded ({error}); without a network, "
-            "put videos into folders named by class, and load the folder around them"
+            "put videos into folders named by class, and load their parent folder"
         ) from error
     try:
         clips = [
@@ -215,7 +215,7 @@ def _download(
     finally:
         downloaded.delete()
     if not clips:
-        raise ColorTrackError(f"{zoo_name} has no such clips; choose other classes or another split")
+        raise ColorTrackError(f"{zoo_name} has no clips of these classes and this split; choose others")
     return Path(os.path.commonpath([clip.path.parent for clip in clips])), clips
 
 

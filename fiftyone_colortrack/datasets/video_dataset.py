@@ -1,4 +1,4 @@
-"""What loaders share: making a FiftyOne video dataset that is either complete or not there.
+"""What the loaders share: create a FiftyOne video dataset completely, or not at all.
 
 This module imports FiftyOne. The readers import it only when they load a dataset.
 """
@@ -45,9 +45,9 @@ REMEDIES = {
 
 @contextmanager
 def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) -> Iterator[fo.Dataset]:
-    """Make a video dataset, and remove it if the block fails.
+    """Create a video dataset, and remove it if the block fails.
 
-    The dataset has its name from the beginning, so nobody else can take it. When it replaces a dataset, that
+    The dataset has its name from the beginning, so nobody else can take it. If it replaces a dataset, the old
     one keeps the name until the block ends.
 
     Args:
@@ -82,7 +82,9 @@ def _create(name: str) -> fo.Dataset:
     try:
         return fo.Dataset(name)
     except (ValueError, NotUniqueError) as error:  # somebody has just taken it
-        raise ColorTrackError(f"a dataset {name!r} exists now; choose another name") from error
+        raise ColorTrackError(
+            f"somebody else just created the dataset {name!r}; choose another name"
+        ) from error
 
 
 def _exists(dataset: fo.Dataset) -> bool:
@@ -92,7 +94,9 @@ def _exists(dataset: fo.Dataset) -> bool:
 
 def _check_exists(dataset: fo.Dataset) -> None:
     if not _exists(dataset):
-        raise ColorTrackError(f"somebody has deleted the dataset {dataset.name!r} while it was loading")
+        raise ColorTrackError(
+            f"somebody deleted the dataset {dataset.name!r} while it was loading; load it again"
+        )
 
 
 def _replace(old: fo.Dataset, new: fo.Dataset, name: str) -> None:
@@ -105,7 +109,7 @@ def _replace(old: fo.Dataset, new: fo.Dataset, name: str) -> None:
     except (ValueError, NotUniqueError) as error:
         if replaces:
             old.name = name
-        raise ColorTrackError(f"somebody has made another dataset {name!r}; choose another name") from error
+        raise ColorTrackError(f"somebody else created a dataset {name!r}; choose another name") from error
     if replaces:
         old.delete()
 
@@ -123,8 +127,10 @@ def check_name(name: str, overwrite: bool = False) -> None:
         raise ColorTrackError(f"{name!r} is not a valid dataset name; use letters and digits") from error
     taken = _names_by_slug().get(slug)
     if taken and not (overwrite and taken == name):
-        state = "is being loaded, or its loading was killed" if _is_loading(taken) else "exists"
-        raise ColorTrackError(f"a dataset {taken!r} {state}; replace it (overwrite), or choose another name")
+        state = "is still loading, or its loading was killed" if _is_loading(taken) else "exists"
+        raise ColorTrackError(
+            f"the dataset {taken!r} {state}; replace it (overwrite), or choose another name"
+        )
 
 
 def _is_loading(name: str) -> bool:
@@ -156,11 +162,11 @@ def add_videos(
         dataset: the dataset to add to
         names: names of the videos
         make_sample: makes the sample of a name
-        on_error: "raise", or "skip" videos that fail; `dataset.info["skipped"]` then has their errors
-        progress: a callback, or whether to show a bar
+        on_error: `raise` the error of a video, or `skip` it and save the error in `dataset.info["skipped"]`
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
 
     Raises:
-        ColorTrackError: if a video fails, or with "skip" if all do
+        ColorTrackError: if a video fails; with `skip`, if all fail
     """
     added: list[str] = []
     skipped: dict[str, str] = {}
@@ -178,14 +184,14 @@ def add_videos(
                     skipped[_printable(name)] = str(error)
                 update(done, len(names), _printable(name))
         if len(skipped) == len(names):
-            reason = next(iter(skipped.values()), "there is none")
-            raise ColorTrackError(f"none of {len(names)} videos could be loaded: {reason}")
+            reason = next(iter(skipped.values()), "there are no videos")
+            raise ColorTrackError(f"none of the {len(names)} videos could be loaded: {reason}")
     except BaseException:
         if _exists(dataset):
             dataset.delete_samples(dataset.select_by("filepath", added))
         raise
     if skipped:
-        logger.warning("left out %d of %d videos: %s", len(skipped), len(names), "; ".join(skipped.values()))
+        logger.warning("Skipped %d of %d videos: %s", len(skipped), len(names), "; ".join(skipped.values()))
         dataset.info["skipped"] = skipped
         dataset.save()
 
@@ -195,7 +201,7 @@ def _checked(name: str, make_sample: Callable[[str], fo.Sample]) -> fo.Sample:
     try:
         sample = make_sample(name)
         if sample.filepath != _printable(sample.filepath):
-            raise ColorTrackError(f"the name of {_printable(sample.filepath)} is not UTF-8; rename it")
+            raise ColorTrackError(f"the name of {_printable(sample.filepath)} is not UTF-8; rename the file")
         return sample
     except (ColorTrackError, PyMongoError):
         raise
@@ -224,7 +230,7 @@ def video_folder(root: Path, video_dir: str | Path | None) -> Path:
 
 
 def fingerprint(*parts: object) -> str:
-    """Some letters and digits that stand for these values."""
+    """A short hash of these values."""
     return hashlib.sha256(os.fsencode(repr(parts))).hexdigest()[:12]
 
 

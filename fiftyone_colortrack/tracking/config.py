@@ -1,4 +1,4 @@
-"""The settings of the tracker, and their limits. Without torch: forms and the command line read them, too."""
+"""The settings of the tracker and their limits. Without PyTorch, because forms and the command line read them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 Detail = Literal["coarse", "standard", "fine"]
 DETAILS: tuple[Detail, ...] = get_args(Detail)
 BASELINES = ("identity", "flow", "raft")
-"""What `Tracker` takes in place of a model, although it did not learn from colors."""
+"""What `Tracker` accepts in place of a model."""
 LIMITS: dict[str, tuple[float, float]] = {
     "memory": (1, 20),
     "labeled": (0, 20),
@@ -31,31 +31,32 @@ LIMITS: dict[str, tuple[float, float]] = {
 class TrackerConfig:
     """How labels are copied from frame to frame.
 
-    Each cell of a frame copies from the `top_k` cells that look most like it: in the last `memory` frames within
-    `radius`, as label-free trackers do (Jabri et al. 2020, Caron et al. 2021), and anywhere in the labeled frames,
-    where a `handicap` makes up for the distance. So objects are found again after they were hidden.
+    Each cell of a frame copies labels from the `top_k` cells that look most like it: within `radius` in the last
+    `memory` frames, as in other label-free trackers (Jabri et al. 2020, Caron et al. 2021), and anywhere in the
+    labeled frames, with a `handicap` beyond the radius. This is how the tracker finds an object again after an
+    occlusion.
 
     Attributes:
-        memory: how many of the last frames are searched, 1 to 20
-        labeled: how many labeled frames, the nearest ones, stay in memory; 0 forgets them like any other frame
-        radius: how far things move between frames, in pixels of the network's input; three quarters of it for
-            points; None searches whole frames
-        handicap: taken from the similarity of cells of labeled frames beyond the radius, in units of the temperature;
-            None does not search there
-        top_k: how many of the best matches are copied from; None copies from all
-        temperature: of the softmax over the matches; None takes the model's own
-        input_size: the short side that frames are scaled to, in pixels, or exactly (height, width); None takes the
-            model's own. Small frames are scaled up to twice their size at most
-        detail: `coarse` has cells of 8 pixels; `standard` opens the matches of cells at the borders of objects into
-            cells of 4 pixels; `fine` runs the network at 4 pixels, which takes several times as long. Models that
-            cannot do that are as with `standard`
-        outlines: whether masks follow the edges between colors, see `Outlines`
-        end_at_cuts: whether tracks end where the shot changes
-        clean_masks: whether masks and boxes leave out specks
-        min_confidence: labels with less confidence are left out, 0 to 1
+        memory: number of recent frames to search for matches, 1 to 20
+        labeled: number of labeled frames to keep in memory, the nearest ones; 0 treats them like other frames
+        radius: farthest that anything moves from one frame to the next, 8 to 1,000 pixels of the scaled frame; points
+            use three quarters of it. None searches whole frames
+        handicap: what matches in labeled frames beyond the radius lose in similarity, 0 to 100 times the temperature.
+            None ignores these matches
+        top_k: number of best matches to copy labels from, 1 to 100. None copies from all
+        temperature: temperature of the softmax over the matches, 0.0001 to 10. None uses the model's own
+        input_size: short side that frames are scaled to, 64 to 4,096 pixels, or exactly (height, width). None uses
+            the model's own. Frames are at most doubled in size
+        detail: `coarse` uses cells of 8 pixels; `standard` refines the borders of objects to cells of 4 pixels;
+            `fine` also runs the network at 4 pixels, which takes several times as long. Models that cannot do that
+            use `standard`
+        outlines: make masks follow the edges between colors, see `Outlines`
+        end_at_cuts: end tracks at shot changes
+        clean_masks: remove specks from masks and boxes
+        min_confidence: discard labels below this confidence, 0 to 1
 
     Raises:
-        ColorTrackError: if a value is of a wrong type or outside its limits
+        ColorTrackError: if a value has the wrong type or is outside its limits
     """
 
     memory: int = 7
