@@ -1,8 +1,9 @@
-# make demo    installs, tracks real and rendered video, prints a table, opens the App (DEMO_ARGS=--no-app: does not)
-# make test    installs, runs the test suite (TEST_ARGS="-k tracker")
-# make soak    the tests of faults in full: kills, 10,000 frames, 4K (minutes)
-# make lint    ruff and mypy        make docs    builds the documentation into site/
-# make pictures    the pictures of the documentation, anew (needs Chromium, and a font with emoji for the App's trophies)
+# make demo      installs, tracks real and rendered video, prints scores, opens the App (not with DEMO_ARGS=--no-app)
+# make test      installs, runs the test suite (some of it with TEST_ARGS="-k tracker")
+# make soak      runs the long tests: kills, 10,000 frames, 4K (minutes)
+# make lint      runs ruff and mypy
+# make docs      builds the documentation into site/
+# make pictures  takes the pictures of the documentation again (needs Chromium and a font with emoji)
 VENV := .venv
 BIN := $(VENV)/bin
 CHECK := import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))

@@ -1,9 +1,9 @@
-"""Track the objects of a video from a mask of its first frame, and draw them. It shows how to use `Tracker`.
+"""Track the objects of a video from a mask of its first frame, and draw them. This example shows how to use `Tracker`.
 
     python examples/track_video.py cyclist.mp4 first-frame.png tracked.mp4
 
-The mask is a PNG of the video's size: 0 is background, and each object has its own number. You can draw one
-with any paint program that has palettes, or export it from an annotation tool. No database is needed.
+The mask is a PNG of the video's size: 0 is background, and each object has its own number. Draw it with a paint program
+that has palettes, or export it from an annotation tool. You need no database.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from fiftyone_colortrack.video import VideoFile, VideoWriter
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("video", help="a video file")
-    parser.add_argument("mask", help="a PNG with the objects' numbers in the first frame")
+    parser.add_argument("mask", help="a PNG with the object numbers of the first frame")
     parser.add_argument("out", help="the video to write")
     parser.add_argument("--model", default="fast", help="a name that `colortrack models` lists")
-    parser.add_argument("--input-size", type=int, default=480, help="short side of what the network sees")
+    parser.add_argument("--input-size", type=int, default=480, help="short side that frames are scaled to")
     args = parser.parse_args()
 
     video = VideoFile(args.video)  # frames are uint8 RGB [H, W, 3], decoded when you read them
