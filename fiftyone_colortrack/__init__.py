@@ -1,7 +1,6 @@
 """Label one frame of a video and get every frame labeled.
 
-Each name is imported when it is first used, so importing this package, as FiftyOne does to register the plugin,
-takes no time.
+Each name is imported when you first use it, so importing this package is fast, as it must be to register the plugin.
 """
 
 from importlib import import_module

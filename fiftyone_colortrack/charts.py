@@ -1,4 +1,4 @@
-"""An analysis as Plotly figures and tables for the App, and as one HTML page."""
+"""Show an analysis as Plotly figures and tables in the App, or as one HTML page."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ body { font: 15px sans-serif; max-width: 1000px; margin: 2em auto }
 td, th { padding: 2px 24px 2px 0; text-align: left }
 """
 EXPLANATION = """
-Bars average videos, lines average frames. Thin lines and bands show one standard deviation to either side. Color
-error and confidence are divided into fifths of the frames.
+Bars average over videos, and lines over frames. Thin lines and bands show one standard deviation to either side. For
+color error and confidence, each point is a fifth of the frames.
 """.strip()
 
 Figure = dict[str, Any]
@@ -64,10 +64,10 @@ def figure(breakdown: Breakdown, metric: str) -> Figure:
 
 
 def confidence_figure(confidence: Mapping[str, Mapping[int, float]]) -> Figure:
-    """A line per object of a video: the tracker's confidence along the frames, with gaps where it is absent.
+    """The tracker's confidence over the frames: one line per object, with gaps where the object is absent.
 
     Args:
-        confidence: by name of the object and frame number, see `object_confidence`
+        confidence: the result of `object_confidence`
     """
     data = []
     for name, values in confidence.items():
@@ -87,7 +87,7 @@ def confidence_figure(confidence: Mapping[str, Mapping[int, float]]) -> Figure:
 
 
 def heading(breakdown: Breakdown) -> str:
-    """With what is left out, or how far the quantity ranks frames as their scores do."""
+    """The title of a breakdown, with the number of bars or the rank correlation."""
     count = max(map(len, breakdown.scores.values()), default=0)
     if breakdown.name == "videos" and count > MAX_BARS:
         return f"{breakdown.title} (the {MAX_BARS} worst of {count})"
@@ -144,11 +144,11 @@ def _band(scores: Sequence[Score], color: str) -> dict[str, Any]:
 
 
 def write_report(analysis: Analysis, path: str | os.PathLike[str]) -> Path:
-    """Write an analysis as one HTML page, whose charts answer to the mouse and need no network.
+    """Write an analysis to one HTML page with interactive charts, which needs no network.
 
     Args:
-        analysis: see `analyze`
-        path: the file to write; a file of that name is replaced
+        analysis: the result of `analyze`
+        path: file to write; an existing file is replaced
 
     Returns:
         the file
@@ -170,7 +170,7 @@ def write_report(analysis: Analysis, path: str | os.PathLike[str]) -> Path:
 
 
 def group_notes(breakdown: Breakdown) -> str:
-    """What the names of groups of videos stand for, in one line; empty if they speak for themselves."""
+    """The meanings of the names of groups of videos, in one line; empty if there are none."""
     if breakdown.name != "videos":
         return ""
     notes = {score.x: score.note for scores in breakdown.scores.values() for score in scores if score.note}

@@ -1,4 +1,4 @@
-"""The one exception that this package raises on bad input."""
+"""The exception that this package raises on bad input."""
 
 from typing import Literal
 
@@ -7,4 +7,4 @@ OnError = Literal["skip", "raise"]
 
 
 class ColorTrackError(ValueError):
-    """Bad input: the message names the file, field, or frame, and the way out."""
+    """Bad input. The message names the file, field, or frame, and says what to do."""

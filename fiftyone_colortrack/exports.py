@@ -1,4 +1,4 @@
-"""Tracks in the formats of other programs, as FiftyOne dataset types: MOT Challenge, YouTube-VIS, and DAVIS."""
+"""Export and import tracks as FiftyOne dataset types: MOT Challenge, YouTube-VIS, and DAVIS."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def export_tracks(
     format: Format = "mot",
     progress: bool | ProgressCallback | None = None,
 ) -> Path:
-    """Write tracks and their videos to a folder, in a format that other programs read.
+    """Export tracks and their videos to a folder, in a format that other programs read.
 
         export_tracks(dataset, "frames.tracks", "exported", format="youtube-vis")
 

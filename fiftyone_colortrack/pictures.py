@@ -293,7 +293,7 @@ def fit_basis(
             embedding = _embed(frame, embedder, grid)
             samples.append(embedding.reshape(-1, embedding.shape[-1])[::3])
     if not samples:
-        raise ColorTrackError("none of the videos can be read, so there is no basis for their embeddings")
+        raise ColorTrackError("none of the videos can be read, so their embeddings cannot share colors")
     return EmbeddingBasis.fit(np.concatenate(samples))
 
 

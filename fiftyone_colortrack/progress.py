@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 ProgressCallback = Callable[[int, int, str], None]
-"""Called as `progress(done, total, message)`: `message` names the item in hand, and may include the speed."""
+"""Called as `progress(done, total, message)`: `message` names the current item, and may include the speed."""
 
 
 @contextmanager
@@ -21,12 +21,12 @@ def progress_bar(
                 load(name)
                 update(number, len(names), name)
 
-    When `done` falls, another stage of the work has begun: the bar estimates the time left from there.
+    If `done` decreases, another stage of the work begins, and the bar estimates the remaining time from there.
 
     Args:
-        progress: a callback of your own; or whether to show a bar. None shows one if
-            `fiftyone.config.show_progress_bars` is on
-        title: what the bar is called until the first message
+        progress: your own callback, or whether to show a bar. None shows one if `fiftyone.config.show_progress_bars` is
+            on
+        title: title of the bar until the first message
     """
     if callable(progress):
         yield progress

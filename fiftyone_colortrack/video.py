@@ -1,4 +1,4 @@
-"""Frames in, frames out: video files, image sequences, and arrays behind one streaming interface.
+"""Read and write frames: video files, image sequences, and arrays with one streaming interface.
 
 A frame is ``uint8`` RGB ``[H, W, 3]``. Frame indices count from 0 in display order: index n-1 is the frame
 that FiftyOne, FFmpeg, and browsers show as number n.
@@ -59,12 +59,12 @@ class VideoInfo:
 
     Attributes:
         width, height: as displayed, in pixels: the rotation in the file's metadata is applied
-        frame_count: the number of frames that are shown
-        frame_rate: frames per second, on average
-        duration: in seconds
-        codec: FFmpeg's name, such as "h264"
-        pixel_format: FFmpeg's name, such as "yuv420p"
-        container: "mp4" (and its relatives such as .mov), "webm", or FFmpeg's name
+        frame_count: number of frames that a player shows
+        frame_rate: average number of frames per second
+        duration: duration in seconds
+        codec: FFmpeg's name of the codec, such as "h264"
+        pixel_format: FFmpeg's name of the pixel format, such as "yuv420p"
+        container: "mp4" (also for .mov and similar), "webm", or FFmpeg's name of the container
     """
 
     width: int
@@ -78,7 +78,7 @@ class VideoInfo:
 
 
 def plays_in_browser(info: VideoInfo) -> bool:
-    """Whether every current browser, and so the FiftyOne App, can show a video."""
+    """Whether all current browsers, and therefore the FiftyOne App, can play a video."""
     return (
         info.container in BROWSER_CONTAINERS
         and info.codec in BROWSER_CODECS
@@ -93,7 +93,7 @@ def natural_key(path: str | Path) -> tuple[list[str | int], str]:
 
 
 def is_hidden(path: str | Path) -> bool:
-    """Whether a file or folder is one of those that operating systems leave behind, or that users hide.
+    """Whether a file or folder is hidden, or left behind by an operating system.
 
     True for dot files (``.DS_Store`` and ``._*`` of macOS among them), ``Thumbs.db``, ``desktop.ini``, and
     ``__MACOSX``. Only the last part of the path counts.
@@ -239,11 +239,11 @@ def _ascending(times: list[Any]) -> bool:
 
 
 class VideoFile(Frames):
-    """A video file, decoded while it is read.
+    """A video file that is decoded while you read it.
 
-    Frames are numbered as players show them: frames hidden by an edit list are decoded but not numbered,
-    mirroring and rotation are applied, and cover art is not the video. Frames are counted; the number in the
-    file's header may be wrong.
+    Frames are numbered as players show them: frames that an edit list hides have no number, mirroring and rotation
+    are applied, and cover art is ignored. The frames are counted, because the number in the file's header may be
+    wrong.
 
     Raises:
         ColorTrackError: if the file cannot be opened, is a still image, has no video, no frame of it can be
@@ -268,18 +268,16 @@ class VideoFile(Frames):
 
     @property
     def promised(self) -> int:
-        """The number of frames that the file's header promises; 0 if it does not say."""
+        """The number of frames in the file's header; 0 if it has none."""
         return self._info.frame_count
 
     @property
     def warnings(self) -> list[str]:
-        """What the header says otherwise than the content, and where the App shows other frame numbers."""
+        """Where the header and the content disagree, and where the App shows other frame numbers."""
         warnings = []
         promised, shown = self.promised, len(self)
         if 0 < promised < shown:
-            warnings.append(
-                f"its header promises {promised} frames, but it has {shown}: all of them are used"
-            )
+            warnings.append(f"its header claims {promised} frames, but it has {shown}; all of them are used")
         elif promised > shown:
             with _open(self.path, ignore_editlist="1") as (container, stream):
                 stored = sum(1 for packet in container.demux(stream) if packet.size and not packet.is_corrupt)
@@ -290,12 +288,12 @@ class VideoFile(Frames):
             else:
                 cause = "cut short" if shown < 0.9 * promised else "damaged"
                 warnings.append(
-                    f"its header promises {promised} frames, but only {shown} can be decoded and are used: "
+                    f"its header claims {promised} frames, but only {shown} can be decoded and are used: "
                     f"the file may be {cause}"
                 )
         if plays_in_browser(self._info) and self._index.delay > 0.5:
             warnings.append(
-                "its frame rate varies, or it begins late: the App, which counts by time, may show other "
+                "its frame rate varies, or it begins late, so the App, which counts by time, may show other "
                 "frame numbers; re-encode it at a constant frame rate"
             )
         return warnings
@@ -364,10 +362,10 @@ class VideoFile(Frames):
 
 
 class ImageSequence(Frames):
-    """A video stored as images, one file per frame, all of one size; hidden files are passed over.
+    """A video stored as images, one file per frame, all of the same size. Hidden files are ignored.
 
     Args:
-        paths: in the order of the frames
+        paths: image files, in the order of the frames
 
     Raises:
         ColorTrackError: if there is no image, or the first one cannot be read
@@ -427,8 +425,8 @@ def open_frames(
     """Open the frames of one video.
 
     Args:
-        source: a video file; a folder of images, read in the order of `natural_key`; a list of images in
-            their order; or ``uint8`` RGB arrays. Hidden files are passed over, see `is_hidden`
+        source: a video file; a folder of images, sorted by number; a list of images in their order; or ``uint8`` RGB
+            arrays. Hidden files are ignored
 
     Raises:
         ColorTrackError: if the source is empty or cannot be read
@@ -451,10 +449,10 @@ def open_frames(
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Read the properties of a video file. Frames are counted by their packets, mostly without decoding.
+    """Read the properties of a video file. Frames are counted, in most cases without decoding.
 
     Raises:
-        ColorTrackError: see `VideoFile`
+        ColorTrackError: as in `VideoFile`
     """
     return VideoFile(path).info
 
@@ -464,17 +462,17 @@ def write_video(
 ) -> VideoInfo:
     """Write an H.264 video (yuv420p) that browsers can play.
 
-    The file appears under its name only when it is complete; an error leaves no file behind.
+    The file appears only once it is complete. After an error, no file remains.
 
     Args:
-        path: an .mp4 file; missing folders are created
-        frames: ``uint8`` RGB ``[H, W, 3]``, all of one size. H.264 needs even sizes: an odd size is padded by
+        path: .mp4 file to write; missing folders are created
+        frames: ``uint8`` RGB ``[H, W, 3]``, all of the same size. H.264 needs even sizes: an odd size is padded by
             repeating the last row or column
         frame_rate: frames per second, at most 1,000
-        crf: x264's quality, 0 (lossless) to 51
+        crf: quality of x264, from 0 (lossless) to 51
 
     Returns:
-        Properties of the written video, at the encoded size
+        properties of the written video, at the encoded size
 
     Raises:
         ColorTrackError: if there is no frame, frames differ in size or type, or the file cannot be written
@@ -491,10 +489,10 @@ class VideoWriter:
         with VideoWriter(path, 25) as writer:
             writer.write(frame)
 
-    An error inside the block, or a block without a frame, leaves no file behind.
+    After an error inside the block, or without a frame, no file remains.
 
     Args:
-        path, frame_rate, crf: see `write_video`
+        path, frame_rate, crf: as in `write_video`
 
     Attributes:
         info: properties of the written video; set when the block ends
@@ -598,7 +596,7 @@ def _open(path: Path, threads: str = "AUTO", **options: str) -> Iterator[tuple[A
             yield container, stream
     except av.error.FFmpegError as error:
         raise ColorTrackError(
-            f"{path} cannot be decoded as a video ({error.strerror}); re-encode it, or leave it out"
+            f"{path} cannot be decoded as a video ({error.strerror}); re-encode it, or remove it"
         ) from error
 
 
@@ -619,7 +617,7 @@ def _shown_stream(path: Path, container: Any) -> Any:
         raise ColorTrackError(f"{path} has no video stream")
     streams = [s for s in streams if s.codec_context]  # FFmpeg knows no decoder for the others
     if not streams:
-        raise ColorTrackError(f"{path} uses a codec that cannot be decoded; re-encode it, or leave it out")
+        raise ColorTrackError(f"{path} uses a codec that cannot be decoded; re-encode it, or remove it")
     best = container.streams.best("video")
     videos = [s for s in streams if s.codec_context.name not in PICTURE_CODECS] or streams
     stream = max(videos, key=lambda s: (s.frames != 1, s == best))
@@ -672,7 +670,7 @@ def _inspect(path: Path) -> tuple[VideoInfo, _Orientation]:
     with _open(path) as (container, stream):
         frame = next(_decoded(container.demux(stream), stream), None)
         if frame is None:
-            raise ColorTrackError(f"{path} has no frame that can be decoded; re-encode it, or leave it out")
+            raise ColorTrackError(f"{path} has no frame that can be decoded; re-encode it, or remove it")
         orientation = _Orientation.of(frame)
         size = (frame.height, frame.width) if orientation.transposed else (frame.width, frame.height)
         rate = float(stream.average_rate or stream.guessed_rate or 0)

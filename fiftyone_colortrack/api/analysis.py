@@ -258,7 +258,7 @@ class _Run:
     def load(cls, dataset: fo.Dataset, key: str) -> _Run:
         if key not in track_evaluations(dataset):
             known = ", ".join(track_evaluations(dataset)) or "none yet"
-            raise ColorTrackError(f"there is no evaluation of tracks {key!r}; there are: {known}")
+            raise ColorTrackError(f"there is no evaluation of tracks {key!r}; choose one of: {known}")
         config = dataset.get_evaluation_info(key).config
         rows = _rows(dataset.name, key, dataset._doc.evaluations[key].results.grid_id)
         skeleton = find_skeleton(dataset, config.gt_field)
@@ -377,7 +377,7 @@ def _by_confidence(
         if view.has_frame_field(confidence_field(run.pred)):
             values[run.key] = frames[run.key].look_up(_by_frame(view, field))
         else:
-            missing.append(f"There is no {field}, which Propagate labels writes.")
+            missing.append(f"{field} is missing. Propagate labels writes it.")
     return _by_quantity("confidence", "Score by confidence", "confidence of the tracker", frames, values)
 
 

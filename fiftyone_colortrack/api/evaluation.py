@@ -152,7 +152,7 @@ def check_compared(samples: SampleCollection | str, pred_field: str, gt_field: s
         if types.get(name) not in (fo.Detections, fo.Keypoints):
             known = ", ".join(f"frames.{n}" for n, t in types.items() if t in (fo.Detections, fo.Keypoints))
             raise ColorTrackError(
-                f"frames.{name} has no detections or keypoints to compare; fields that have: "
+                f"frames.{name} has no detections or keypoints to compare; fields with some: "
                 f"{known or 'none yet'}"
             )
     if types[pred] is not types[gt]:
@@ -161,10 +161,12 @@ def check_compared(samples: SampleCollection | str, pred_field: str, gt_field: s
             "keypoints with keypoints"
         )
     if pred == gt:
-        raise ColorTrackError("the tracks and the ground truth are the same field; choose two")
+        raise ColorTrackError(
+            "the tracks and the ground truth are the same field; choose two different fields"
+        )
     if not any(labeled_frames(view, pred).values()):
         raise ColorTrackError(
-            f"frames.{pred} has no labels in these videos; propagate some, or choose another"
+            f"frames.{pred} has no labels in these videos; propagate labels, or choose another field"
         )
     return view
 
@@ -172,9 +174,13 @@ def check_compared(samples: SampleCollection | str, pred_field: str, gt_field: s
 def check_eval_key(dataset: fo.Dataset, eval_key: str, overwrite: bool = False) -> None:
     """Raise a ColorTrackError if an evaluation cannot have this name."""
     if not eval_key.isidentifier():
-        raise ColorTrackError(f"{eval_key!r} cannot name an evaluation; use letters, digits and underscores")
+        raise ColorTrackError(
+            f"{eval_key!r} cannot be the name of an evaluation; use letters, digits, and underscores"
+        )
     if eval_key in dataset.list_evaluations() and not overwrite:
-        raise ColorTrackError(f"{eval_key!r} exists; replace it (overwrite) or choose another name")
+        raise ColorTrackError(
+            f"the evaluation {eval_key!r} exists; replace it (overwrite), or choose another name"
+        )
 
 
 def _make_scorer(view: SampleCollection, pred: str, gt: str) -> Scorer:

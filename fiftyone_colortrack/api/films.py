@@ -245,11 +245,11 @@ def film(
     if label_field and (job.view is None or label_field not in seed_fields(job.view)):
         known = ", ".join(f"frames.{field}" for field in (seed_fields(job.view) if job.view else ()))
         raise ColorTrackError(
-            f"frames.{label_field} has no tracks to draw; fields that have some: {known or 'none yet'}"
+            f"frames.{label_field} has no tracks to draw; fields with tracks: {known or 'none yet'}"
         )
     if mask and job.view is not None:
         raise ColorTrackError(
-            "a mask is for video files; for a dataset, choose a field of tracks (label_field)"
+            "a mask is only for video files; for a dataset, choose a field of tracks (label_field)"
         )
     return replace(job, label_field=label_field, mask=mask, confidence=confidence).run(progress, stop)
 
@@ -532,7 +532,9 @@ def _files_or_view(
     if len(files) == 1 and not files[0].exists() and files[0].suffix.lower() not in VIDEO_SUFFIXES:
         return [], check_videos(str(files[0]))
     if len({file.stem for file in files}) < len(files):
-        raise ColorTrackError("two of the videos have the same name; render them one by one (out_dir)")
+        raise ColorTrackError(
+            "two of the videos have the same name; render them one by one, or to different folders (out_dir)"
+        )
     return files, None
 
 
@@ -549,4 +551,4 @@ def _readable(samples: Iterable[fo.Sample]) -> Iterator[Frames]:
         try:
             yield open_video(sample)[0]
         except ColorTrackError as error:
-            logger.warning("Left out of the basis: %s", error)
+            logger.warning("Not used for the shared colors: %s", error)

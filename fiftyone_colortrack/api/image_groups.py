@@ -23,7 +23,7 @@ from fiftyone_colortrack.fields.schema import POSSIBLE_OUTPUTS
 
 
 def is_image_groups(samples: Any) -> bool:
-    """Whether a collection holds images that are grouped into videos."""
+    """Whether a collection has images that are grouped into videos."""
     return isinstance(samples, SampleCollection) and bool(samples._is_dynamic_groups)
 
 
@@ -31,8 +31,8 @@ def is_image_groups(samples: Any) -> bool:
 def images_as_videos(groups: SampleCollection, seed_field: str, label_field: str) -> Iterator[fo.Dataset]:
     """A temporary dataset of videos whose frames are the images of groups.
 
-    When it is left, whether or not by an error, the tracks are written to the images, and the record of each
-    video to its first image.
+    On exit, even after an error, the tracks are written to the images, and the record of each video to its first
+    image.
 
     Args:
         groups: a view of ordered dynamic groups of images
@@ -47,7 +47,9 @@ def images_as_videos(groups: SampleCollection, seed_field: str, label_field: str
     schema = images.get_field_schema(ftype=fo.EmbeddedDocumentField)
     types = {field: schema[field].document_type for field in {seed, name} if field in schema}
     if types.get(seed) not in POSSIBLE_OUTPUTS:
-        raise ColorTrackError(f"{seed} of the images does not hold detections, keypoints, or segmentations")
+        raise ColorTrackError(
+            f"{seed} of the images has no detections, keypoints, or segmentations; choose another field"
+        )
     per_video = [run_field(name), record_field(name), confidence_field(name)]
     videos = fo.Dataset()
     videos.media_type = "video"
@@ -59,7 +61,9 @@ def images_as_videos(groups: SampleCollection, seed_field: str, label_field: str
         else:
             check_label_field(videos, name, types.get(name) or fo.Label, overwrite=True)
             if taken := [field for field in per_video if images.has_sample_field(field)]:
-                raise ColorTrackError(f"{', '.join(taken)} are fields of the images; choose another name")
+                raise ColorTrackError(
+                    f"{', '.join(taken)} already exist as fields of the images; choose another name"
+                )
         ids: dict[int, list[str]] = {}
         for number, group in enumerate(groups.iter_dynamic_groups(), 1):
             sample = fo.Sample(filepath=f"/{groups.name} group {number}.mp4")

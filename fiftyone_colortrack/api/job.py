@@ -1,4 +1,4 @@
-"""Tracks videos one by one, in whichever process it is."""
+"""Track videos one by one, in any process."""
 
 from __future__ import annotations
 
@@ -120,11 +120,13 @@ class Job:
             if document is None:
                 raise ColorTrackError(
                     f"the worker on {socket.gethostname()} finds no dataset {values['dataset']}; "
-                    "all machines need one MongoDB, named there in FIFTYONE_DATABASE_URI"
+                    "set FIFTYONE_DATABASE_URI to the same MongoDB on all machines"
                 )
             dataset = fo.load_dataset(document["name"])
         elif str(dataset._doc.id) != values["dataset"]:
-            raise ColorTrackError(f"this work was queued for another dataset than {dataset.name!r}")
+            raise ColorTrackError(
+                f"this work belongs to another dataset, not to {dataset.name!r}; start the run again"
+            )
         dataset.reload()  # this process may know it from before it had the fields
         rules, settings = dict(values["rules"]), dict(values["settings"])
         for name in ("objects", "frames"):
@@ -163,15 +165,15 @@ class Job:
 
     @property
     def scope(self) -> tuple[Any, ...]:
-        """What `find_videos` has to know beside the videos."""
+        """The arguments of `find_videos` after the videos."""
         return self.seed_field, self.label_field, self.rules, self.ranges, self.skip_existing
 
     def find(self, samples: SampleCollection) -> list[FoundVideo]:
-        """What the database knows of some videos."""
+        """What the database knows about some videos."""
         return find_videos(samples, *self.scope)
 
     def finished(self, videos: Sequence[PlannedVideo], run_key: str) -> list[VideoResult]:
-        """Results of those videos that a worker of this run has written, whether or not it could say so."""
+        """Results of the videos that a worker of this run has written, even if it could not report them."""
         written = set(whole(self.dataset).match(F(run_field(self.label_field)) == run_key).values("id"))
         return [VideoResult(v.id, v.filepath, "done", v.frames) for v in videos if v.id in written]
 
@@ -182,7 +184,7 @@ class Job:
         update: ProgressCallback,
         stop: Callable[[], bool],
     ) -> list[VideoResult]:
-        """Track videos in this process, one after the other, except those that the run has finished.
+        """Track videos in this process, one after the other, except those that the run has already finished.
 
         Returns:
             what became of each video; of fewer if the run was stopped
@@ -209,7 +211,7 @@ class Job:
         step: Callable[[int, int], None],
         stop: Callable[[], bool],
     ) -> VideoResult | None:
-        """Track a video, or what has changed in it; None if it was stopped before anything was tracked.
+        """Track a video, or what changed in it; None if it was stopped before anything was tracked.
 
         Args:
             video: what was planned
@@ -226,7 +228,7 @@ class Job:
             return self.fail(video, _reason(video, error))
 
     def fail(self, video: PlannedVideo, reason: str) -> VideoResult:
-        """Tag a video that could not be tracked: now, since the run may be killed before its end.
+        """Tag a failed video right away, because the run may be killed before its end.
 
         If an error ends the run, the videos after it were never tried: none is tagged.
         """
@@ -330,7 +332,7 @@ class Job:
         )
 
     def _ranges(self, id: str, length: int) -> list[range]:
-        """The frames (from 0) that the run is limited to; empty for all."""
+        """The frames (from 0) to track; empty for all."""
         pairs = dict(self.ranges).get(id) or ((self.rules.frames,) if self.rules.frames else ())
         found = [range(first - 1, min(last, length)) for first, last in sorted(pairs)]
         if pairs and not any(found):
@@ -351,7 +353,7 @@ class Job:
     def _resume(
         self, id: str, video: SeededVideo, part: Part, earlier: Part | None, todo: Sequence[Segment]
     ) -> list[Seed]:
-        """The last frames that an interrupted run wrote, for the tracker to go on after them."""
+        """The last frames that an interrupted run wrote, after which the tracker continues."""
         kind = self.settings.output or default_output(video)
         same = earlier is not None and (earlier.settings, earlier.seeds) == (part.settings, part.seeds)
         if not same or earlier is None or earlier.done is None or kind != video.kind:
@@ -375,9 +377,9 @@ class Job:
 
 
 def _reason(video: PlannedVideo, error: Exception) -> str:
-    """Why a video failed, which the log gets, too."""
+    """Log and return why a video failed."""
     if isinstance(error, ColorTrackError):
         logger.warning("Skipped %s: %s", video.filepath, error)
         return str(error)
     logger.exception("Tracking %s failed", video.filepath)
-    return f"{type(error).__name__}: {error}; the log tells where"
+    return f"{type(error).__name__}: {error}; the log has the details"

@@ -1,4 +1,4 @@
-"""What a run has to do: which videos, and how many of their frames."""
+"""Plan a run: which videos to track, and how many of their frames."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Ranges = tuple[tuple[str, tuple[tuple[int, int], ...]], ...]
 
 @dataclass(frozen=True)
 class Settings:
-    """All that tracks are made with, except for the seeds; see `propagate`."""
+    """The settings of tracks, without the seeds; see `propagate`."""
 
     model: str | Embedder = "fast"
     direction: Direction = "both"
@@ -62,7 +62,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class PlannedVideo:
-    """What a run does with a video.
+    """What a run will do with a video.
 
     Attributes:
         id: of the sample
@@ -85,7 +85,7 @@ class PlannedVideo:
 
 @dataclass(frozen=True)
 class FoundVideo:
-    """What the database knows of a video.
+    """What the database knows about a video.
 
     Attributes:
         id: of the sample
@@ -118,7 +118,7 @@ def find_videos(
     ranges: Ranges,
     skip_existing: bool,
 ) -> list[FoundVideo]:
-    """What there is to plan with, found without opening the videos.
+    """Find what the plan needs to know, without opening the videos.
 
     Args:
         samples: videos
@@ -199,7 +199,7 @@ def scope_of(rules: SeedRules, ranges: tuple[tuple[int, int], ...] | None) -> st
 
 
 def video_length(filepath: str) -> int:
-    """Number of frames, 0 if the video cannot be read: tracking it will say why."""
+    """Number of frames; 0 if the video cannot be read, because tracking will report that."""
     try:
         return probe(filepath).frame_count
     except ColorTrackError:

@@ -238,7 +238,7 @@ class Propagation:
         if not any(video.labeled for video in videos):
             raise ColorTrackError(
                 f"none of the {len(videos)} videos has labels in {frame_path(self.seed_field)}; "
-                "label a frame or choose another seed field"
+                "label a frame, or choose another seed field"
             )
         todo = [video for video in videos if not video.reason]
         skipped = [VideoResult(v.id, v.filepath, "skipped", reason=v.reason) for v in videos if v.reason]
@@ -319,14 +319,14 @@ class Propagation:
             if not any(value is one or (isinstance(value, str) and value == one) for one in known):
                 raise ColorTrackError(f"{name} is {value!r}; choose one of {', '.join(map(str, known))}")
         if isinstance(self.objects, str) or not all(isinstance(one, str | int) for one in self.objects or ()):
-            raise ColorTrackError(f"objects is {self.objects!r}; give a list of ids, classes, or indexes")
+            raise ColorTrackError(f"objects is {self.objects!r}; pass a list of IDs, classes, or indexes")
         if self.objects is not None and not len(self.objects):
-            raise ColorTrackError("objects is empty; name at least one, or give None for all")
+            raise ColorTrackError("objects is empty; pass at least one, or None for all")
         if self.frames is not None:
             pair = tuple(self.frames) if isinstance(self.frames, Sequence) else ()
             if len(pair) != 2 or not all(type(n) is int for n in pair) or not 1 <= pair[0] <= pair[1]:
                 raise ColorTrackError(
-                    f"frames is {self.frames!r}; give the first and the last frame, counted from 1: (1, 100)"
+                    f"frames is {self.frames!r}; pass the first and the last frame, counted from 1: (1, 100)"
                 )
         self.tracker  # noqa: B018  # checks the settings
         if self.overwrite and self.skip_existing:
@@ -336,9 +336,7 @@ class Propagation:
             or self.shards < 1
             or (self.shards > 1 and self.executor != "delegated")
         ):
-            raise ColorTrackError(
-                f"shards is {self.shards}; it must be at least 1, and more only with executor 'delegated'"
-            )
+            raise ColorTrackError(f"shards is {self.shards}; it must be 1, or more with executor 'delegated'")
         if self.executor == "delegated" and not isinstance(self.model, str):
             raise ColorTrackError(
                 "delegated workers cannot use a loaded model; pass a model's name or weights file"

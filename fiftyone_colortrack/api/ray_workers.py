@@ -1,4 +1,4 @@
-"""Videos tracked by Ray's workers: one for each GPU, or for each CPU where there is none."""
+"""Track videos with Ray workers: one for each GPU, or for each CPU if there is no GPU."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SECONDS_TO_STOP = 30.0  # after which workers that do not answer, or never start
 
 
 class Worker:
-    """An actor that tracks one video at a time in a thread, and tells between turns where it is."""
+    """An actor that tracks one video at a time in a thread, and reports its progress between turns."""
 
     def __init__(self, job: dict[str, Any], run_key: str) -> None:
         self._values, self._run_key = job, run_key
@@ -82,10 +82,10 @@ def track_with_ray(
     update: ProgressCallback,
     stop: Callable[[], bool],
 ) -> list[VideoResult]:
-    """Share videos among the workers of a Ray cluster.
+    """Track videos with the workers of a Ray cluster.
 
-    The cluster is the one that this process is connected to, else the one in RAY_ADDRESS, else this machine
-    for as long as the run lasts.
+    The cluster is the one that this process is connected to, else the one in RAY_ADDRESS, else this machine for the
+    duration of the run.
 
     Raises:
         ColorTrackError: if Ray is not installed, or its cluster cannot be joined
@@ -100,8 +100,8 @@ def track_with_ray(
             ray.init(logging_level=logging.WARNING)
         except ConnectionError as error:
             raise ColorTrackError(
-                f"Ray's cluster at {os.environ.get('RAY_ADDRESS')} cannot be joined: {error}; check whether "
-                "it runs (`ray status`), and has the same token as this machine"
+                f"Ray's cluster at {os.environ.get('RAY_ADDRESS')} cannot be joined: {error}; check that it "
+                "runs (`ray status`) and has the same token as this machine"
             ) from error
     try:
         return _Run(job, videos, run_key, update).track(stop)
@@ -209,10 +209,10 @@ class _Run:
         if written := self._job.finished([video], self._run_key):  # the worker only did not say so any more
             self._finish(index, written[0])
         elif self._lost[index] < ATTEMPTS:
-            logger.warning("The worker that tracked %s was lost; it is tracked again", video.filepath)
+            logger.warning("The worker that tracked %s was lost; tracking the video again", video.filepath)
             self._waiting.appendleft(index)
         else:
-            reason = f"{ATTEMPTS} workers were lost while they tracked it: {error}"
+            reason = f"{ATTEMPTS} workers were lost while tracking it: {error}"
             if self._job.on_error == "raise":
                 raise ColorTrackError(f"{video.filepath}: {reason}") from error
             self._finish(index, self._job.fail(video, reason))

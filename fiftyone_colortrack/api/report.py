@@ -1,4 +1,4 @@
-"""What a run of many videos is doing, and what it did."""
+"""Progress and results of a run over many videos."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ Status = Literal["done", "stopped", "skipped", "failed"]
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What became of one video.
+    """What happened to one video.
 
     Attributes:
-        sample_id: of the video
-        filepath: of the video
-        status: `stopped` videos keep the labels that were tracked; a run with `skip_existing` finishes them
-        frames: number of frames written
-        seconds: that it took
-        reason: why it was skipped or failed
-        warnings: what was left out or guessed
+        sample_id: ID of the video
+        filepath: path of the video
+        status: `done`, `stopped`, `skipped`, or `failed`. Stopped videos keep the tracked labels; a run with
+            `skip_existing` finishes them
+        frames: number of labeled frames
+        seconds: tracking time
+        reason: why the video was skipped or failed
+        warnings: what was skipped or guessed
         cuts: numbers (from 1) of the first frames of new shots
         kept: number of labels that a person drew, changed, or deleted, and that stayed as they are
         replaced: number of such labels that `overwrite` replaced
@@ -48,11 +49,11 @@ class PropagationReport:
     """What a run of `propagate` did.
 
     Attributes:
-        run_key: of the run's record, see `dataset.get_run_info`; None where there was nothing to track
-        label_field: the frame field that the tracks are in, such as `frames.tracks`
-        videos: one result each, in the order of the view
-        notes: on the run as a whole, such as that videos were tracked from scratch, and why
-        seconds: of the whole run
+        run_key: key of the run's record, see `dataset.get_run_info`; None if there was nothing to track
+        label_field: frame field of the tracks, such as `frames.tracks`
+        videos: one result per video, in the order of the view
+        notes: notes about the whole run, such as why videos were tracked from scratch
+        seconds: time of the whole run
         stopped: whether the run was stopped before its last video
     """
 
@@ -64,17 +65,17 @@ class PropagationReport:
     stopped: bool = False
 
     def with_status(self, status: Status) -> list[VideoResult]:
-        """The videos that were done, stopped, skipped, or failed."""
+        """The videos that are done, stopped, skipped, or failed."""
         return [video for video in self.videos if video.status == status]
 
     @property
     def frames(self) -> int:
-        """Number of frames written."""
+        """Number of labeled frames."""
         return sum(video.frames for video in self.videos)
 
     @property
     def warnings(self) -> list[str]:
-        """The notes, and all warnings, each with its video."""
+        """The notes, and the warnings of all videos."""
         texts = list(self.notes)
         for count, what in (
             (sum(video.kept for video in self.videos), "stayed as they are"),
@@ -96,13 +97,13 @@ class PropagationReport:
         )
         text = f"Stopped: {text}" if self.stopped else text
         text += f", written to {self.label_field}" if done or stopped else ""
-        text += f"; {len(stopped)} tracked in part" if stopped else ""
+        text += f"; {len(stopped)} partly tracked" if stopped else ""
         text += f"; {len(skipped)} skipped" if skipped else ""
         return text + (f"; {len(failed)} failed, tagged {failed_tag(self.label_field)}" if failed else "")
 
 
 class Clock:
-    """Counts frames and time over the videos of a run, and tells a progress callback.
+    """Count frames and time over the videos of a run, and call a progress callback.
 
     Args:
         names: of the videos
@@ -117,7 +118,7 @@ class Clock:
         self._started = time.perf_counter()
 
     def step(self, video: int, frame: int, frames: int) -> None:
-        """Frame `frame` of `frames` of a video (its index) was just tracked."""
+        """Report that frame `frame` of `frames` of a video (its index) was tracked."""
         self._tracked[video], self._lengths[video] = frame, frames
         columns = zip(self._lengths, self._tracked, self._finished, strict=True)
         done = sum(length if finished else tracked for length, tracked, finished in columns)

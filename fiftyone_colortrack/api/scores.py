@@ -1,4 +1,4 @@
-"""How well a frame field of tracks agrees with one of ground truth."""
+"""Score a frame field of tracks against one of ground truth."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Scorer(ABC):
         if not scored:
             raise ColorTrackError(
                 f"{sample.filepath} has no frame to score: frames.{self._gt} has labels only in frames that "
-                "the tracker was given; label others"
+                "the tracker started from; label other frames"
             )
         partners = pair_objects(predicted.objects, true.objects)
         frames = (
@@ -87,7 +87,7 @@ class Scorer(ABC):
         scores, frame_scores = self._score(frames, true.objects, canvas)
         if not scores:
             raise ColorTrackError(
-                f"{sample.filepath} has nothing to score: frames.{self._gt} holds no {self.measured}"
+                f"{sample.filepath} has nothing to score: frames.{self._gt} has no {self.measured}"
             )
         lost = len(predicted.objects) - len(partners)
         warnings = []
@@ -97,7 +97,7 @@ class Scorer(ABC):
             )
         if beyond := sorted(number for number in true.ids if number > len(video)):
             warnings.append(
-                f"frame {beyond[0]} has ground truth, but the video ends with frame {len(video)}: not scored"
+                f"frame {beyond[0]} has ground truth, but the video ends with frame {len(video)}; this is not scored"
             )
         return VideoScores(scores, frame_scores, warnings, len(video))
 

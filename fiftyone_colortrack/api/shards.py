@@ -1,4 +1,4 @@
-"""Videos tracked by FiftyOne's delegated workers: shards of them, each a delegated operation."""
+"""Track videos with FiftyOne's delegated workers: each shard of videos is a delegated operation."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class _Shard:
             tuples = [{name: tuple(r[name]) for name in ("warnings", "cuts")} for r in results]
             self._end("", [VideoResult(**{**r, **t}) for r, t in zip(results, tuples, strict=True)])
         elif operation.run_state == ExecutionRunState.FAILED:
-            error = operation.result.error if operation.result else "somebody ended it"
+            error = operation.result.error if operation.result else "somebody stopped it"
             self._end(f"its delegated operation {self._id} failed: {error.strip().splitlines()[-1]}")
         elif operation.run_state == ExecutionRunState.RUNNING and not self._beats(operation.updated_at):
             self._lose()
@@ -152,14 +152,14 @@ class _Shard:
 
     def _lose(self) -> None:
         """Take the operation from a worker that is lost, and queue another."""
-        reason = f"nothing was heard of its worker for {SECONDS_WITHOUT_BEAT:.0f} s"
+        reason = f"its worker gave no sign of life for {SECONDS_WITHOUT_BEAT:.0f} s"
         if not self._set_failed(reason, ExecutionRunState.RUNNING):
             return  # it has ended just now
         self._lost += 1
         if self._stopping:
             self._end("")
         elif self._lost < ATTEMPTS:
-            logger.warning("%s: %s; it is queued again", self._title, reason)
+            logger.warning("%s: %s; returned to the queue", self._title, reason)
             self._follow(self._service.rerun_operation(self._id))
         else:
             self._end(f"{ATTEMPTS} workers of its shard were lost")
@@ -209,7 +209,7 @@ def lease(id: ObjectId) -> Iterator[Callable[[], bool]]:
             except ValueError:  # deleted
                 lost.set()
             except PyMongoError as error:
-                logger.warning("The database is out of reach: %s", error)
+                logger.warning("Cannot reach the database: %s", error)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

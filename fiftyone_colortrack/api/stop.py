@@ -1,4 +1,4 @@
-"""Work in progress on a dataset: listed, followed, and stopped from anywhere."""
+"""Running work on a dataset: list, follow, and stop it from anywhere."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SECONDS_WITHOUT_BEAT = 15
 
 
 def dataset_store(dataset: fo.Dataset) -> ExecutionStore:
-    """What this program remembers about a dataset, beside its samples."""
+    """What ColorTrack remembers about a dataset, apart from its samples."""
     return ExecutionStore.create("colortrack", dataset._doc.id)
 
 
 class RunningWork(NamedTuple):
-    """Work in progress.
+    """Running work.
 
     Attributes:
         id: see `request_stop`
@@ -40,7 +40,7 @@ class RunningWork(NamedTuple):
 
 
 class StopSignal:
-    """Lists work as running while it lasts, and tells whether a person asked to stop it.
+    """List work as running while it lasts, and say whether a person asked to stop it.
 
         with StopSignal(dataset, "Training") as stop:
             train(..., stop=stop)
@@ -70,7 +70,7 @@ class StopSignal:
         self._stopped.set()
 
     def update(self, done: int, total: int, message: str) -> None:
-        """Tell where the work is: a progress callback."""
+        """Report progress: a progress callback."""
         self._progress = {"message": message, "fraction": done / total if total else 0.0}
 
     def __enter__(self) -> StopSignal:
@@ -96,14 +96,14 @@ class StopSignal:
 
 
 def running(dataset: fo.Dataset) -> list[RunningWork]:
-    """The work in progress on a dataset, oldest first. Work of killed processes leaves the list by itself."""
+    """The running work on a dataset, oldest first. Work of killed processes disappears by itself."""
     alive = {"$expr": {"$gt": ["$seen", {"$subtract": ["$$NOW", 1000 * SECONDS_WITHOUT_BEAT]}]}}
     found = _running().find({"dataset": dataset._doc.id, **alive})
     return [RunningWork(d["_id"], d["title"], d["message"], d["fraction"]) for d in found]
 
 
 def request_stop(id: str) -> None:
-    """Ask work in progress to stop; it does so after the frame or step in hand."""
+    """Ask running work to stop; it stops after the current frame or step."""
     _running().update_one({"_id": id}, {"$set": {"stop": True}})
 
 

@@ -113,7 +113,7 @@ def train(
     if name is None and out_dir is None:
         raise ColorTrackError("the model needs a name (name), or the run a folder (out_dir)")
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise ColorTrackError(f"the number of steps (steps) must be a positive whole number, not {steps!r}")
+        raise ColorTrackError(f"steps is {steps!r}; it must be a positive whole number")
     first_process = int(os.environ.get("RANK", 0)) == 0  # under torchrun
     if first_process and name is not None:
         check_name(name, overwrite or (resume and is_unfinished(name)))
@@ -174,7 +174,7 @@ def train(
 def collect(
     samples: Source, images: PathLike | Iterable[PathLike] = (), exclude: Iterable[str] = ()
 ) -> TrainingData:
-    """List the files to train on, see `train`; they are not opened.
+    """List the files to train on, without opening them.
 
     Raises:
         ColorTrackError: if there are no videos and no images, or no such dataset or folder
@@ -225,7 +225,7 @@ def _files_of_view(view: SampleCollection) -> tuple[list[Any], list[str]]:
     images: dict[str, None] = {}
     if view._is_clips:
         raise ColorTrackError(
-            "a view of clips cannot be used for training; choose a dataset or view of whole videos"
+            "clips views cannot be used for training; choose a dataset or view of whole videos"
         )
     if view._is_dynamic_groups:
         groups = (tuple(group.values("filepath")) for group in view.iter_dynamic_groups())

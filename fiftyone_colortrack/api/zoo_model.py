@@ -21,14 +21,14 @@ from fiftyone_colortrack.tracking.config import Direction, TrackerConfig
 
 
 class ColorTrackModel(fom.SamplesMixin, fom.Model):
-    """Tracks what some frames of a video are labeled with: called as FiftyOne's SAM 2 video models are.
+    """Track the labels of some frames of a video. Use it like FiftyOne's SAM 2 video models.
 
         model = foz.load_zoo_model("colortrack-fast")
         dataset.apply_model(model, label_field="tracks", prompt_field="frames.seed")
 
     Args:
         model: name or file of a model
-        seeds: which labeled frames to start from, see `propagate`
+        seeds: labels to start from, see `propagate`
         direction: in time, see `propagate`
         output: `masks`, `boxes` or `segmentation`; by default as the prompts are
         config: the tracker's settings
@@ -60,7 +60,7 @@ class ColorTrackModel(fom.SamplesMixin, fom.Model):
         """Track one video.
 
         Args:
-            arg: FiftyOne's reader of the video, which is not used: the tracker reads both ways
+            arg: FiftyOne's reader of the video; not used, because the tracker reads in both directions
             sample: the video, with labels in the frame field `prompt_field`
 
         Returns:
@@ -74,7 +74,7 @@ class ColorTrackModel(fom.SamplesMixin, fom.Model):
         field = self.needs_fields.get("prompt_field")
         if sample is None or not field or not field.startswith("frames."):
             raise ColorTrackError(
-                'which labels to track? Name their field: apply_model(..., prompt_field="frames.<field>")'
+                'prompt_field is missing; pass the field to start from: apply_model(..., prompt_field="frames.<field>")'
             )
         video = read_seeds(sample, field, SeedRules(self._seeds, fill_boxes=self._output == "masks"))
         tracker = Tracker(

@@ -1,7 +1,7 @@
-"""FiftyOne labels <-> tracking: reading what a person labeled, writing what the tracker found.
+"""Conversion between FiftyOne labels and tracking: read what a person labeled, write what the tracker found.
 
-FiftyOne counts frames from 1 and gives coordinates as shares of the image; everywhere else in this package
-frames count from 0 and coordinates are pixels. Only this room and the loaders in `datasets` convert.
+FiftyOne counts frames from 1 and uses relative coordinates. Everywhere else in this package, frames count from 0 and
+coordinates are pixels. Only this subpackage, the loaders in `datasets`, and `exports` convert.
 """
 
 from fiftyone_colortrack.fields.lock import Lock

@@ -1,4 +1,4 @@
-"""One process at a time, on any machine."""
+"""Locks that let one process at a time change something, on any machine."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fiftyone_colortrack.errors import ColorTrackError
 logger = logging.getLogger(__name__)
 
 LEASE = 10.0
-"""Seconds without a sign of life after which a lock is taken from its holder."""
+"""Seconds without a sign of life after which a lock is free again."""
 SECONDS_BETWEEN_TRIES = 0.05
 
 
 class Lock:
-    """Keeps all other processes from changing a part of a dataset: a context manager that waits its turn.
+    """Lock a part of a dataset against changes by all other processes: a context manager that waits for its turn.
 
         with Lock(dataset, "schema"):
             dataset.reload()
@@ -59,10 +59,10 @@ class Lock:
         self._locks.delete_one({"_id": self._key, "owner": self._owner})
 
     def check(self) -> None:
-        """Make sure that the lock is still held. Call this before every write.
+        """Check that the lock is still held. Call this before every write.
 
         Raises:
-            ColorTrackError: if this process paused for so long that another one has taken the lock since
+            ColorTrackError: if this process paused for so long that another process took the lock
         """
         if not self._renew():
             raise ColorTrackError(
@@ -80,7 +80,9 @@ class Lock:
                 if self._locks.delete_one(holder).deleted_count:
                     part = "/".join(self._key.split("/")[1:])
                     logger.warning(
-                        "The holder of %s gave no sign of life for %g s; its lock is taken", part, LEASE
+                        "The holder of the lock on %s gave no sign of life for %g s; taking over the lock",
+                        part,
+                        LEASE,
                     )
                 continue
             if self._stop():
@@ -106,4 +108,4 @@ class Lock:
                 if not self._renew():
                     return
             except PyMongoError as error:
-                logger.warning("The database cannot be reached: %s", error)
+                logger.warning("Cannot reach the database: %s", error)

@@ -25,7 +25,7 @@ _OWN = frozenset(
 
 @dataclass(frozen=True)
 class TrackedObject:
-    """What all labels of an object have in common.
+    """What all labels of an object share.
 
     Attributes:
         id: positive, unique within the video; the tracker's name for the object
@@ -124,7 +124,7 @@ class ObjectTable:
         if len(candidates) > 1:
             self.warnings.append(
                 f"frame {frame_number}: '{label.label}' without an index may be any of {len(candidates)} "
-                "objects; they are taken in the order drawn"
+                "objects; using the order in which they were drawn"
             )
         return candidates[0] if candidates else None
 

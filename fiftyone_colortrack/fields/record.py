@@ -1,4 +1,4 @@
-"""What a video's tracks were made from, and what was written: so that a later run can tell what changed."""
+"""Records of how a video's tracks were made and what was written, so that a later run knows what changed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def labels_of(container: fo.Label | None) -> list[fo.Label]:
 
 
 def track_name(label: fo.Label) -> str:
-    """What the labels of one track have in common."""
+    """The name of a label's track, which all its labels share."""
     if isinstance(label, fo.Segmentation):
         return "segmentation"
     return label.instance_id or f"{label.label}/{label.index}"
@@ -44,7 +44,7 @@ def _checksum(label: fo.Label) -> int:
 
 
 class Corrections(NamedTuple):
-    """What differs from what a run wrote, by frame number (from 1).
+    """Differences from what a run wrote, by frame number (from 1).
 
     Attributes:
         drawn: ids of labels that a person drew, changed, or marked as keyframes
@@ -125,7 +125,7 @@ class Written:
         return {number: frozenset(names) for number, names in found.items()}
 
     def compare(self, frames: Mapping[int, Sequence[fo.Label]]) -> Corrections:
-        """What a person changed in the labels of some frames.
+        """Find what a person changed in the labels of some frames.
 
         When a person edits a label, FiftyOne 1.22 marks it as a keyframe. It then overwrites the boxes
         between this keyframe and its neighbors with linear interpolation (behind the last keyframe: with
@@ -256,7 +256,7 @@ def _runs(numbers: Iterable[int]) -> list[list[int]]:
 
 @dataclass
 class TrackRecord:
-    """What is known of the tracks of one video, kept in `record_field`.
+    """What ColorTrack knows about the tracks of one video, kept in `record_field`.
 
     Attributes:
         written: what runs wrote; None in records of version 0.1.0, which did not keep it
@@ -268,7 +268,7 @@ class TrackRecord:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> TrackRecord:
-        """The record of tracks; a new one where there is none."""
+        """The record of tracks; a new one if there is none."""
         if not values or "parts" not in values:
             return cls(None if values else Written())
         parts = {scope: Part.from_dict(part) for scope, part in values["parts"].items()}

@@ -1,4 +1,4 @@
-"""Which videos a collection holds, and which of its fields hold seeds and tracks."""
+"""The videos of a collection, and its fields of seeds and tracks."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ _MARK = {"colortrack": "made by Propagate labels"}
 
 
 def field_name(path: str) -> str:
-    """The name of a frame field that is given with or without FiftyOne's prefix `frames.`.
+    """The name of a frame field, without FiftyOne's prefix `frames.`.
 
     Raises:
         ColorTrackError: if the path is not a string
     """
     if not isinstance(path, str):
-        raise ColorTrackError(f"a field is named by a string such as 'frames.tracks', not by {path!r}")
+        raise ColorTrackError(f"the name of a field must be a string such as 'frames.tracks', not {path!r}")
     return path.strip().removeprefix("frames.")
 
 
@@ -99,12 +99,12 @@ def check_videos(samples: SampleCollection | str) -> SampleCollection:
     if isinstance(samples, str):
         if not fo.dataset_exists(samples):
             raise ColorTrackError(
-                f"there is no dataset {samples!r}; `fiftyone datasets list` shows all names"
+                f"there is no dataset {samples!r}; `fiftyone datasets list` lists all datasets"
             )
         samples = fo.load_dataset(samples)
     if not isinstance(samples, SampleCollection):
         raise ColorTrackError(
-            f"samples must be a dataset, a view, or the name of a dataset, not {type(samples).__name__}"
+            f"samples must be a dataset, a view, or a dataset's name, not {type(samples).__name__}"
         )
     if samples._is_clips or samples._is_frames:
         ids = list(dict.fromkeys(samples.values("sample_id")))
@@ -112,10 +112,12 @@ def check_videos(samples: SampleCollection | str) -> SampleCollection:
     elif samples.media_type == "group" and "video" in (samples.group_media_types or {}).values():
         samples = samples.select_group_slices(media_type="video")
     if samples._is_dynamic_groups:
-        raise ColorTrackError("these are groups of images, which only `propagate` reads as videos")
+        raise ColorTrackError(
+            "only `propagate` reads groups of images as videos; choose a dataset or view of videos"
+        )
     if samples.media_type != "video":
-        kind = f"{samples.media_type}s" if samples.media_type else "nothing yet"
-        raise ColorTrackError(f"choose a dataset or view of videos; this one holds {kind}")
+        kind = f"has {samples.media_type}s" if samples.media_type else "is empty"
+        raise ColorTrackError(f"choose a dataset or view of videos; this one {kind}")
     return samples
 
 
@@ -140,7 +142,7 @@ def seed_fields(samples: SampleCollection) -> dict[str, type[fo.Label]]:
 
 
 def check_seed_field(samples: SampleCollection, seed_field: str) -> type[fo.Label]:
-    """The type of the labels in a field that is to be propagated.
+    """The type of the labels in a seed field.
 
     Raises:
         ColorTrackError: if they cannot be propagated; the message says how to convert them
@@ -153,11 +155,11 @@ def check_seed_field(samples: SampleCollection, seed_field: str) -> type[fo.Labe
     if found in CONVERSIONS:
         reason = f"holds {found.__name__} labels, which cannot be tracked; {CONVERSIONS[found]}"
     elif found in POSSIBLE_OUTPUTS:
-        reason = f"does not exist: {name!r} is a field of the videos; labels of single frames can be tracked"
+        reason = f"does not exist: {name!r} is a field of the videos; choose a field of the frames"
     else:
         known = ", ".join(map(frame_path, types)) or "none yet; label a frame first"
         reason = (
-            "does not hold detections, keypoints, polylines, or segmentations; "
+            "has no detections, keypoints, polylines, or segmentations; "
             f"fields that can be propagated: {known}"
         )
     raise ColorTrackError(f"{frame_path(name)} {reason}")
@@ -179,16 +181,16 @@ def check_label_field(
     overwrite: bool = False,
     skip_existing: bool = False,
 ) -> None:
-    """Make sure that tracks of a type may be written to a frame field.
+    """Check that tracks of a type may be written to a frame field.
 
     Raises:
         ColorTrackError: if the name is not possible, or the field belongs to somebody else
     """
     name = field_name(label_field)
     if not name.isidentifier() or name.startswith("_"):
-        raise ColorTrackError(f"{name!r} cannot name a field; use letters, digits and underscores")
+        raise ColorTrackError(f"{name!r} cannot be the name of a field; use letters, digits, and underscores")
     if hasattr(fo.Frame, name) or hasattr(fo.Sample, name) or name in _RESERVED:
-        raise ColorTrackError(f"{name!r} is a name that FiftyOne itself uses; choose another name")
+        raise ColorTrackError(f"FiftyOne itself uses the name {name!r}; choose another name")
     frame_schema, schema = samples.get_frame_field_schema(), samples.get_field_schema()
     tracks = is_tracks(samples, name)
     if not tracks:
@@ -197,8 +199,8 @@ def check_label_field(
         taken = [prefix + field for field, where, prefix in companions if field in where]
         if taken:
             raise ColorTrackError(
-                f"{' and '.join(taken)} would hold facts about {frame_path(name)}, but already exist "
-                "as fields of yours; choose another name for the tracks"
+                f"the tracks in {frame_path(name)} need the fields {' and '.join(taken)}, which already exist; "
+                "choose another name for the tracks"
             )
     if name not in frame_schema:
         return
@@ -210,15 +212,15 @@ def check_label_field(
             "choose another name"
         )
     if not overwrite and not (skip_existing and tracks):
-        way_out = "continue the earlier run (skip_existing), replace its labels (overwrite)"
+        way_out = "continue the earlier run (skip_existing), replace its labels (overwrite),"
         raise ColorTrackError(
-            f"{frame_path(name)} exists; {way_out if tracks else 'replace its labels (overwrite)'} "
+            f"{frame_path(name)} exists; {way_out if tracks else 'replace its labels (overwrite),'} "
             "or choose another name"
         )
 
 
 def tracks_type(seed_type: type[fo.Label], output: OutputKind | None = None) -> type[fo.Label]:
-    """The type of the field that tracks of seeds of a type are written to.
+    """The type of field to which tracks are written.
 
     Args:
         seed_type: detections, keypoints, polylines, or segmentation
@@ -238,7 +240,7 @@ def tracks_type(seed_type: type[fo.Label], output: OutputKind | None = None) -> 
 def create_tracks_field(
     dataset: fo.Dataset, label_field: str, seed_field: str, output: OutputKind | None
 ) -> None:
-    """Add the frame field for tracks, and the fields beside it, where they are missing."""
+    """Add the frame field for tracks and its companions, if they are missing."""
     name, seed = field_name(label_field), field_name(seed_field)
     label_type = tracks_type(check_seed_field(whole(dataset), seed), output)
     # First what tells, should the process end here, that the field holds tracks, and that none is finished.
@@ -260,7 +262,7 @@ def create_tracks_field(
 
 
 def check_fields(dataset: fo.Dataset, label_field: str, sample_id: str) -> None:
-    """Make sure that labels can be written: others may rename and delete things while a run goes on.
+    """Check that labels can be written: during a run, others may rename and delete things.
 
     FiftyOne remembers a dataset's fields in each process. This asks the database.
 
@@ -277,14 +279,14 @@ def check_fields(dataset: fo.Dataset, label_field: str, sample_id: str) -> None:
     needed = [frame_path(name), frame_path(confidence_field(name)), run_field(name), record_field(name)]
     if missing := [path for path in (*needed, confidence_field(name)) if path not in found]:
         raise ColorTrackError(
-            f"{missing[0]} was renamed or deleted during the run; run it again with a field that exists"
+            f"{missing[0]} was renamed or deleted during the run; start it again with a field that exists"
         )
     if whole(dataset).select(sample_id).count() == 0:
         raise ColorTrackError("the video was removed from the dataset during the run")
 
 
 def rename_companions(dataset: fo.Dataset, old: str, new: str) -> None:
-    """Give the fields beside tracks the name that the tracks have now."""
+    """Rename the companion fields of tracks to the new name of the tracks."""
     sample_fields = {name(old): name(new) for name in (record_field, run_field, confidence_field)}
     dataset.rename_sample_fields({a: b for a, b in sample_fields.items() if dataset.has_sample_field(a)})
     if dataset.has_frame_field(confidence_field(old)):
@@ -299,7 +301,7 @@ def set_skeleton(dataset: fo.Dataset, field: str, skeleton: fo.KeypointSkeleton)
 
 
 def find_skeleton(dataset: fo.Dataset, field: str) -> fo.KeypointSkeleton | None:
-    """The skeleton of a frame field, or else the dataset's default one."""
+    """The skeleton of a frame field, or the dataset's default skeleton."""
     name = field_name(field)
     of_field = dataset.skeletons.get(frame_path(name)) or dataset.skeletons.get(name)
     return of_field or dataset.default_skeleton

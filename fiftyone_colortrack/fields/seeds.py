@@ -1,4 +1,4 @@
-"""Reading what a person labeled in a video."""
+"""Read what a person labeled in a video."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from fiftyone_colortrack.tracking.labels import LabelKind, Seed
 from fiftyone_colortrack.video import Frames, ImageSequence, VideoFile
 
 Drawn = list[tuple[int, fo.Label]]
-"""Labels of a frame as drawn, with the ids of their objects."""
+"""Labels of a frame as drawn, with the IDs of their objects."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class SeedRules:
         frames: first and last frame (from 1) to track; None for all. `first` then means the first labeled
             frame among these; else the last one before them, or the first one after them
         fill_boxes: whether boxes are read as filled masks
-        complete: whether labeled frames show all objects: the track of an object that they leave out ends
+        complete: whether labeled frames show every object: a track ends at a labeled frame that omits its object
     """
 
     which: SeedFrames = "first"
@@ -107,7 +107,7 @@ class SeededVideo(DrawnLabels):
         frames: of the video
         canvas: (height, width) of the image that relative coordinates refer to, in pixels of `frames`
         seeds: the labeled frames, ascending
-        warnings: what was left out or guessed
+        warnings: what was skipped or guessed
     """
 
     frames: Frames
@@ -133,7 +133,9 @@ def open_video(sample: fo.Sample, notes: list[str] | None = None) -> tuple[Frame
     paths = _frame_images(sample)
     if missing := [path for path in paths if not os.path.isfile(path)]:
         if notes is not None:
-            notes.append(f"the image {missing[0]} is missing, so the video is read instead of images")
+            notes.append(
+                f"the image {missing[0]} is missing, so ColorTrack reads the video instead of images"
+            )
         paths = []
     if paths and not os.path.isfile(sample.filepath):
         frames = ImageSequence(paths)
@@ -200,7 +202,7 @@ def read_seeds(
         if len(visible) < len(labels):
             warnings.append(
                 f"frame {number}: {len(labels) - len(visible)} of {len(labels)} labels are empty or outside "
-                "the image and were left out"
+                "the image and were skipped"
             )
         if visible:
             labeled[number] = visible
@@ -215,7 +217,7 @@ def read_seeds(
             reason = f"none of its labels belongs to {', '.join(map(str, rules.objects or ()))}"
         raise ColorTrackError(
             f"{frame_path(name)} of {sample.filepath}: nothing to track ({reason}); "
-            "label a frame or choose another seed field"
+            "label a frame, or choose another seed field"
         )
     if found.kind == "points":
         _check_point_counts(found.drawn, sample.filepath)
@@ -390,15 +392,15 @@ def _kind(labels: list[fo.Label], fill_boxes: bool, warnings: list[str]) -> Labe
     points = sum(map(is_points, labels))
     if 0 < points < len(labels):
         raise ColorTrackError(
-            f"{points} of {len(labels)} polylines are open, and tracked as points; closed ones are "
-            "tracked as masks; put them into two fields"
+            f"{points} of {len(labels)} polylines are open and tracked as points, the others are "
+            "closed and tracked as masks; put them into two fields"
         )
     if points:
         return "points"
     boxes = sum(not has_area(label) for label in labels)
     if 0 < boxes < len(labels):
         warnings.append(
-            f"{boxes} of {len(labels)} labels have no mask: their boxes are tracked as filled masks"
+            f"{boxes} of {len(labels)} labels have no mask, so their boxes are tracked as filled masks"
         )
     return "masks" if fill_boxes or boxes < len(labels) else "boxes"
 
@@ -427,8 +429,8 @@ def _check_point_counts(drawn: dict[int, Drawn], filepath: str) -> None:
             if points != count:
                 raise ColorTrackError(
                     f"{filepath}: '{label.label}' has {count} points in frame {known_frame + 1}, but "
-                    f"{points} in frame {frame + 1}; give it the same points in every labeled frame "
-                    "(NaN where one is not there)"
+                    f"{points} in frame {frame + 1}; use the same points in every labeled frame "
+                    "(NaN for missing points)"
                 )
 
 

@@ -50,11 +50,11 @@ def split(container: fo.Label | None, targets: dict[int, str] | None = None) -> 
         return []
     if mask.ndim != 2:
         raise ColorTrackError(
-            "the segmentation is an RGB image; store the numbers of the classes in a mask [height, width]"
+            "the segmentation is an RGB image; store class numbers in a mask [height, width]"
         )
     if mask.dtype.kind == "f" and not np.array_equal(mask, np.nan_to_num(mask).round()):
         raise ColorTrackError(
-            "the segmentation holds fractions instead of the numbers of classes; threshold it: mask > 0.5"
+            "the segmentation has fractions instead of class numbers; threshold it: mask > 0.5"
         )
     shared = {"keyframe": True} if attribute(container, "keyframe") else {}
     return [

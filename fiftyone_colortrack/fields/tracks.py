@@ -1,4 +1,4 @@
-"""Writing what the tracker found."""
+"""Write tracks to a frame field."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SECONDS_PER_WRITE = 10.0
 
 
 class TrackWriter:
-    """Writes one video's labels in portions while they are tracked, and then a mark that it is finished.
+    """Write a video's labels in portions while they are tracked, and then mark the video as finished.
 
     The seeds are copied as they were drawn, with `keyframe=True`. All labels of an object share its index and
     instance; those that are not drawn also its class, tags, and attributes.

@@ -36,7 +36,7 @@ def color_error(pred: np.ndarray, gt: np.ndarray, palette: np.ndarray) -> ColorE
     """
     if pred.shape != gt.shape or pred.dtype != np.uint8 or gt.dtype != np.uint8:
         raise ColorTrackError(
-            "frames must be uint8 and alike, "
+            "frames must be uint8 and have the same shape, "
             f"not {pred.dtype} {list(pred.shape)} and {gt.dtype} {list(gt.shape)}"
         )
     pred_ab, gt_ab = _ab(pred), _ab(gt)

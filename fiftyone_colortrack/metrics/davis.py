@@ -1,7 +1,7 @@
 """Region similarity J and contour accuracy F of the DAVIS benchmark, semi-supervised.
 
-The formulas are those of the official evaluation of DAVIS 2017 (Perazzi et al., CVPR 2016; Pont-Tuset et al.,
-2017), to the last digit, but each object is scored in the box around it instead of in the whole frame.
+The results equal those of the official evaluation of DAVIS 2017 (Perazzi et al., CVPR 2016; Pont-Tuset et al., 2017) to
+the last digit, but each object is scored only in the box around it, which is faster.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """How well one object was segmented."""
+    """The scores of one object."""
 
     J: Measure
     F: Measure
@@ -64,14 +64,14 @@ def score_sequence(
     """Score every object of the ground truth of one video.
 
     Args:
-        pred: predicted object ids, integers ``[T, H, W]`` (or ``T`` maps), 0 is background
-        gt: true object ids, alike
-        void: bool ``[T, H, W]``, pixels that count neither for nor against
-        scored: the frames to score; all but the first and the last if not given, as DAVIS does
-        tolerance: see `boundary_f`
+        pred: predicted object IDs, integers ``[T, H, W]`` (or ``T`` maps); 0 is background
+        gt: true object IDs, in the same format
+        void: bool ``[T, H, W]``, pixels to ignore
+        scored: the frames to score. Default: all except the first and the last, as in DAVIS
+        tolerance: tolerance of contours, as in `boundary_f`
 
     Returns:
-        Object id -> its scores. An object that is absent from a frame in both scores 1 there.
+        object ID -> its scores. An object that is absent from a frame in both scores 1 there
 
     Raises:
         ColorTrackError: if lengths or sizes differ
@@ -108,7 +108,7 @@ def boundary_f(pred: np.ndarray, gt: np.ndarray, tolerance: float = BOUNDARY_TOL
     Args:
         pred: predicted mask
         gt: true mask
-        tolerance: as a share of the frame's diagonal; from 1 on it is a distance in pixels
+        tolerance: share of the frame's diagonal if less than 1, otherwise a distance in pixels
     """
     _check_pair(pred, gt)
     radius = _radius(pred.shape, tolerance)
@@ -173,6 +173,6 @@ def _without(ids: np.ndarray, void: np.ndarray | None) -> np.ndarray:
 def _check_pair(pred: np.ndarray, gt: np.ndarray) -> None:
     if pred.shape != gt.shape or pred.dtype != bool or gt.dtype != bool:
         raise ColorTrackError(
-            "masks must be bool and of one size, "
+            "masks must be bool and have the same size, "
             f"not {pred.dtype} {list(pred.shape)} and {gt.dtype} {list(gt.shape)}"
         )

@@ -1,4 +1,4 @@
-"""PCK, the percentage of correct key points: as JHMDB is scored since UVC and CRW, and without its flaw.
+"""PCK, the percentage of correct keypoints: the legacy score of JHMDB since UVC and CRW, and a strict score.
 
 Tracks are float ``[T, P, 2]``: frames, points, (x, y) in pixels, NaN where there is no point. Prediction and
 truth must count pixels from the same origin (JHMDB's files count from 1).
@@ -53,20 +53,20 @@ def pck(
     alphas: Sequence[float] = ALPHAS,
     mode: Mode = "strict",
 ) -> PCKScore:
-    """Score predicted tracks of several videos, without the first frame of each, which the tracker was given.
+    """Score predicted tracks of several videos, except in the first frame of each, from which the tracker started.
 
     Args:
         pred: predicted tracks, one ``[T, P, 2]`` per video
-        gt: true tracks, alike
+        gt: true tracks, in the same format
         alphas: thresholds
-        mode: see `point_errors`
+        mode: `strict` or `legacy`, see `point_errors`
 
     Raises:
         ColorTrackError: if the numbers of videos, frames or points differ
     """
     if len(pred) != len(gt) or not len(gt):
         raise ColorTrackError(
-            f"there are {len(pred)} predicted and {len(gt)} true videos; PCK needs a pair for each"
+            f"there are {len(pred)} predicted and {len(gt)} true videos; the numbers must be equal"
         )
     return PCKScore.of([point_errors(p, g, mode)[1:] for p, g in zip(pred, gt, strict=True)], alphas)
 
@@ -76,9 +76,9 @@ def point_errors(
 ) -> np.ndarray:
     """Distance of every predicted point from the truth, relative to the frame's reference length.
 
-    A point is correct at alpha where its error is at most alpha. In the ``legacy`` score, points that the
-    tracker calls invisible leave both the count and the box that sets the reference length, so that losing
-    points pays. In the ``strict`` score they are wrong (infinite error), and the box holds all true points.
+    A point is correct at alpha if its error is at most alpha. In the ``legacy`` score, points that the tracker calls
+    invisible do not count, and do not enter the box that sets the reference length, so losing points raises the
+    score. In the ``strict`` score, lost points are wrong (infinite error), and the box contains all true points.
 
     Args:
         pred: ``[T, P, 2]``
@@ -94,7 +94,9 @@ def point_errors(
         ColorTrackError: if the shapes differ
     """
     if pred.shape != gt.shape or gt.ndim != 3 or gt.shape[2] != 2:
-        raise ColorTrackError(f"tracks must be [T, P, 2] alike, not {list(pred.shape)} and {list(gt.shape)}")
+        raise ColorTrackError(
+            f"tracks must both be [T, P, 2] with the same shape, not {list(pred.shape)} and {list(gt.shape)}"
+        )
     lost = np.isnan(pred).any(2)
     counted = ~np.isnan(gt).any(2)  # T x P
     if mode == "legacy":

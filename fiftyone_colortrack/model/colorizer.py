@@ -63,7 +63,7 @@ def frames_to_lab(frames: Tensor) -> Tensor:
 
 
 class Features(NamedTuple):
-    """What the tracker compares of a frame.
+    """What the tracker compares in a frame.
 
     Attributes:
         coarse: float32 `[h, w, C]` with the precision of bf16: one cell for each stride x stride pixels
@@ -88,7 +88,7 @@ class Embedder(nn.Module):
         name: name under which it was loaded.
         unit_length: whether `embed` sets the length of every embedding to one.
         temperature: of the softmax over matches that tracks best with these embeddings.
-        lab_channels: how many of the last channels are raw colors beside a network's; see `lab_tolerance`.
+        lab_channels: number of last channels that are raw colors, see `lab_tolerance`.
         lab_weight: the squared length of these channels.
         lab_tolerance: the cosine distance to a cell's best match from which on raw colors count less.
         input_size: the short side of frames that it tracks best, in pixels.
@@ -240,7 +240,7 @@ def lab_patches(lab: Tensor, stride: int, samples: int = 6, offset: float = 0.0)
 
 
 class FastEmbedder(Embedder):
-    """ResNet-18 to its third stage on Lab input, projected to `channels`; tracking sees raw Lab beside it.
+    """ResNet-18 to its third stage on Lab input, projected to `channels`; for tracking, raw Lab is added.
 
     The network knows an object by its look at large, and follows what changes; raw colors are exact where
     the network is vague, at edges and on small and fast objects. `embed` puts both side by side, so that the

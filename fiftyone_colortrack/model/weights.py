@@ -1,4 +1,4 @@
-"""Weights in safetensors files with metadata: save, load, list. Listing does not import torch."""
+"""Save, load, and list weights in safetensors files with metadata. Listing does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ _LIMITS = {"temperature": (1e-6, 1e3), "lab_weight": (0.0, 0.999), "lab_toleranc
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known about a model without loading it.
+    """A model, without its weights.
 
     Attributes:
         name: name for `load_model`
         preset: `fast`, `paper`, or `lab`; empty if the file cannot be read
-        description: one line for people
-        path: the weights file; None for a model without weights
-        scores: of the model, by name
-        metadata: all that the file says, these included
-        sha256: hash of weights and metadata, as the file states it
+        description: description in one line
+        path: weights file; None for a model without weights
+        scores: scores of the model, by name
+        metadata: all metadata of the file
+        sha256: hash of weights and metadata, as given in the file
     """
 
     name: str
@@ -76,22 +76,22 @@ def home() -> Path:
 
 
 def user_models_dir() -> Path:
-    """Folder of trained models that are found by name, as `NAME.safetensors`."""
+    """Folder of your models, with files named `NAME.safetensors`."""
     return home() / "models"
 
 
 def check_name(name: str, overwrite: bool = False) -> None:
-    """Raises ColorTrackError if a model cannot have this name, or another one has it."""
+    """Raise a ColorTrackError if a model cannot have this name, or if another model has it."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ColorTrackError(f"{name!r} is not a valid name for a model; use letters, digits, - and _")
     if name in (*_NO_WEIGHTS, RANDOM) or (SHIPPED / f"{name}{_SUFFIX}").exists():
-        raise ColorTrackError(f"{name} is a name that this package uses; choose another name")
+        raise ColorTrackError(f"ColorTrack itself uses the name {name}; choose another name")
     if not overwrite and (user_models_dir() / f"{name}{_SUFFIX}").exists():
         raise ColorTrackError(f"the model {name} exists; replace it (overwrite), or choose another name")
 
 
 def add_model(weights: str | os.PathLike[str], name: str, overwrite: bool = False) -> Path:
-    """Copy a weights file to your models, where it is found by its name.
+    """Copy a weights file to your models, so that you can load it by name.
 
     Returns:
         The path of the copy
@@ -121,9 +121,9 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def list_models() -> list[ModelInfo]:
-    """List all models that `load_model` knows by name: the shipped ones, your own, and `lab`.
+    """List all models that you can load by name: the shipped models, your own, and `lab`.
 
-    A file of yours that cannot be read is listed, with the reason as its description.
+    If a file cannot be read, its description says why.
     """
     models: dict[str, ModelInfo] = {}
     for folder in (SHIPPED, user_models_dir()):
@@ -141,13 +141,13 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
     """Load a model for tracking: in evaluation mode, in float32.
 
     Args:
-        name: `lab`, a model of `list_models`, or the path of a `.safetensors` file
-        device: torch device. Default: the GPU (CUDA or Apple's) if there is one, else the CPU
+        name: name of a model (see `list_models`), or path of a `.safetensors` file
+        device: PyTorch device. Default: the GPU (CUDA or Apple) if there is one, otherwise the CPU
         options: options of the preset, such as `stride=4` for `fast`
 
     Raises:
-        ColorTrackError: if there is no such model, its file is damaged or not of this package, its weights
-            are not finite, or the device cannot be used
+        ColorTrackError: if there is no such model, its file is damaged or not from ColorTrack, its weights are not
+            finite, or the device cannot be used
     """
     from fiftyone_colortrack.model.presets import build
 
@@ -204,14 +204,14 @@ def _traits(model: Embedder) -> str:
 
 
 def usable(device: Any) -> torch.device:
-    """Raises ColorTrackError if this machine has no such device."""
+    """Raise a ColorTrackError if this machine does not have the device."""
     import torch
 
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ColorTrackError(f"device {str(device)!r} cannot be used: {reason}; cpu always can") from error
+        raise ColorTrackError(f"device {str(device)!r} cannot be used: {reason}; use cpu") from error
     return torch.device(device)
 
 
@@ -224,7 +224,7 @@ def best_device() -> str:
 
 
 def find_model(name: str | os.PathLike[str]) -> ModelInfo:
-    """Find a model by its name, or by the path of its file; raises ColorTrackError if there is none."""
+    """Find a model by name or by the path of its file; raise a ColorTrackError if there is none."""
     if str(name).endswith(_SUFFIX):
         return read_info(Path(name))
     if str(name) == "lab":
@@ -236,7 +236,7 @@ def find_model(name: str | os.PathLike[str]) -> ModelInfo:
     known = ", ".join(info.name for info in list_models())
     raise ColorTrackError(
         f"there is no model {str(name)!r}; known models: {known}, and the baselines {', '.join(_BASELINES)}. "
-        f"Models of your own are in {user_models_dir()}, or pass the path of a {_SUFFIX} file"
+        f"Your own models are in {user_models_dir()}. You can also pass the path of a {_SUFFIX} file"
     )
 
 
@@ -245,15 +245,15 @@ def save_model(model: Embedder, path: str | os.PathLike[str], **metadata: Any) -
 
     Args:
         model: the network
-        path: the file, ending in `.safetensors`; it is replaced
-        metadata: JSON values. `description` (str), `scores` (numbers by name), `temperature`, and `options`
-            (of the preset) have a meaning; others, such as the number of steps, are kept
+        path: file to write, ending in `.safetensors`; an existing file is replaced
+        metadata: JSON values. `description` (str), `scores` (numbers by name), `temperature`, and `options` (of the
+            preset) have a meaning; other values are kept
 
     Returns:
         The path
 
     Raises:
-        ColorTrackError: if a weight is not finite, or the file cannot be written. Nothing is left then
+        ColorTrackError: if a weight is not finite, or the file cannot be written. Then no file remains
     """
     from safetensors.torch import save
 
@@ -271,7 +271,7 @@ def _check_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     import torch
 
     if not all(torch.isfinite(value).all() for value in tensors.values()):
-        raise ColorTrackError(f"the weights {path} hold values that are not finite; train them again")
+        raise ColorTrackError(f"the weights {path} contain values that are not finite; train the model again")
 
 
 def _compact(value: torch.Tensor) -> torch.Tensor:
@@ -286,7 +286,7 @@ def read_info(path: Path) -> ModelInfo:
     """Read the metadata of a weights file.
 
     Raises:
-        ColorTrackError: if the file is missing, damaged, or not of this package, or its metadata are invalid
+        ColorTrackError: if the file is missing, damaged, or not from ColorTrack, or if its metadata is invalid
     """
     strings = _read_strings(path)
     try:
@@ -294,7 +294,7 @@ def read_info(path: Path) -> ModelInfo:
         _check_metadata(metadata)
         sha256 = strings["sha256"]
     except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise ColorTrackError(f"{path} has damaged metadata ({error}); copy or train it again") from error
+        raise ColorTrackError(f"{path} has damaged metadata ({error}); copy it or train it again") from error
     description, scores = metadata.get("description", ""), metadata.get("scores", {})
     return ModelInfo(path.stem, metadata["preset"], description, path, scores, metadata, sha256)
 
@@ -342,7 +342,7 @@ def _read_strings(path: Path) -> dict[str, str]:
     except SafetensorError as error:
         raise ColorTrackError(f"{path} is not a safetensors file, or is damaged: {error}") from error
     if strings.get("format") != _FORMAT:
-        raise ColorTrackError(f"{path} holds no weights of this package; train some with `colortrack train`")
+        raise ColorTrackError(f"{path} has no weights of ColorTrack; train a model with `colortrack train`")
     return strings
 
 
@@ -357,10 +357,12 @@ def _read_tensors(info: ModelInfo) -> tuple[dict[str, torch.Tensor], str]:
         tensors = load_file(info.path)
     except (SafetensorError, OSError) as error:
         raise ColorTrackError(
-            f"the weights {info.path} are damaged ({error}); copy or train them again"
+            f"the weights {info.path} are damaged ({error}); copy them or train them again"
         ) from error
     if _digest(tensors, facts) != info.sha256:
-        raise ColorTrackError(f"the weights {info.path} do not match their hash; copy or train them again")
+        raise ColorTrackError(
+            f"the weights {info.path} do not match their hash; copy them or train them again"
+        )
     _check_finite(tensors, info.path)
     return tensors, facts
 

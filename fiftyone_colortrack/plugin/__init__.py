@@ -1,4 +1,4 @@
-"""The FiftyOne plugin: forms, progress and buttons. The work is in `api` and `datasets`."""
+"""The FiftyOne plugin: forms, progress, and buttons. `api` and `datasets` do the work."""
 
 from fiftyone_colortrack.plugin.guard import guarded
 from fiftyone_colortrack.plugin.metrics import TrackScores
@@ -37,4 +37,4 @@ CLASSES = [
         ColorTrackPanel,
     )
 ]
-"""What the plugin registers; `fiftyone.yml` names the same."""
+"""The operators and the panel; `fiftyone.yml` has the same list."""

@@ -1,4 +1,4 @@
-"""What a run will cost, for forms to say before it starts: time on this machine, size of what it writes."""
+"""Estimates that forms show before a run: its time on this machine, and the size of what it writes."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ def remember_speed(work: str, amount: float, seconds: float) -> None:
     """Keep the speed of a run for the estimate of the next one.
 
     Args:
-        work: what was done, and with what
-        amount: how much of it, such as a number of frames or of megapixels
-        seconds: that it took
+        work: name of the work, including its settings
+        amount: amount of work, such as a number of frames or megapixels
+        seconds: time that it took
     """
     if amount and seconds:
         _speeds().set(_key(work), amount / seconds)
 
 
 def time_needed(work: str, amount: float, seconds_each: float | None = None) -> str:
-    """How long some work takes, in words.
+    """The estimated time of some work, as text.
 
     Args:
-        work: see `remember_speed`
-        amount: see `remember_speed`
-        seconds_each: measured elsewhere, on two CPU cores; used until this machine has done such work
+        work: name of the work, as in `remember_speed`
+        amount: amount of work, as in `remember_speed`
+        seconds_each: measured time on two CPU cores, for machines that have not done such work yet
     """
     speed = _speeds().get(_key(work))
     if speed:
         return f"about {duration(max(amount / speed, 1))} at the speed of the last run"
     if seconds_each:
         return f"about {duration(max(amount * seconds_each, 1))} on two CPU cores"
-    return "the time it takes shows when it runs"
+    return "the remaining time appears once it runs"
 
 
 def label_bytes(view: SampleCollection, field: str, which: SeedFrames) -> float:

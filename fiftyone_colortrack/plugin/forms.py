@@ -1,4 +1,4 @@
-"""Parts that the operators' forms share."""
+"""Shared parts of the operators' forms."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def remember(ctx: ExecutionContext, operator: str, *names: str) -> None:
 
 
 def remembered(ctx: ExecutionContext, operator: str) -> dict[str, Any]:
-    """What was chosen the last time; nothing where it was never executed."""
+    """The choices of the last time; empty if the operator was never executed."""
     return params.fitting(store(ctx).get(operator) or {})
 
 
@@ -81,7 +81,7 @@ def whole(inputs: types.Object, name: str, **kwargs: Any) -> types.Property:
 
 
 def message(inputs: types.Object, name: str, text: str, *, severity: str = "info", title: str = "") -> None:
-    """Add a box with a text: `info`, `warning` or `error`, which keeps the form from being executed."""
+    """Add a box with a text of severity `info`, `warning`, or `error`; an error disables the form."""
     view = types.AlertView(severity=severity, label=title or text, description=text if title else None)
     prop = inputs.view(name, view)
     if severity == "error":
@@ -90,9 +90,9 @@ def message(inputs: types.Object, name: str, text: str, *, severity: str = "info
 
 
 def validate(prop: types.Property, check: Callable[[], object]) -> bool:
-    """Mark an input with the reason, if the check raises a ColorTrackError; returns whether it is valid.
+    """If the check raises a ColorTrackError, mark an input with the reason; return whether it is valid.
 
-    Names of Python's parameters, in brackets, are left out: the form has a switch or a choice for them.
+    Names of Python's parameters in parentheses are removed: the form has a switch or a choice for them.
     """
     try:
         check()
@@ -104,15 +104,15 @@ def validate(prop: types.Property, check: Callable[[], object]) -> bool:
 
 
 def check_writable(inputs: types.Object, folder: Path, setting: str) -> None:
-    """Say so if nothing can be written to a folder, which need not exist yet; `setting` names another."""
+    """Show an error if a folder, which need not exist yet, is not writable; `setting` is the variable that sets it."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
-        text = f"{there} cannot be written to; name another folder in {setting}, and restart FiftyOne"
+        text = f"Cannot write to {there}. Set {setting} to another folder, and restart FiftyOne"
         message(inputs, "unwritable", text, severity="error")
 
 
 def field_choices(view: SampleCollection, *kinds: type[fo.Label], empty: bool = True) -> list[Choice]:
-    """Frame fields of labels, of all types where none is named; fewest labels first, `empty` last."""
+    """Frame fields of labels, by default of all types; fewest labels first, empty fields last."""
     labeled = {
         name: [len(numbers) for numbers in labeled_frames(view, name).values()]
         for name, kind in seed_fields(view).items()
@@ -137,12 +137,12 @@ def unescape(text: str) -> str:
 
 
 def frames_of_videos(counts: list[int]) -> str:
-    """How many frames of how many videos, from the number in each video."""
+    """Text such as "3 frames of 2 videos", from the number of frames in each video."""
     return f"{plural(sum(counts), 'frame')} of {plural(sum(map(bool, counts)), 'video')}"
 
 
 def unused_name(stem: str, used: Iterable[str]) -> str:
-    """A name that is not used yet: the stem, or with a number behind it."""
+    """A name that is not used yet: the stem, with a number if necessary."""
     used, name, number = set(used), stem, 2
     while name in used:
         name, number = f"{stem}_{number}", number + 1

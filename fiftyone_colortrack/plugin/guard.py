@@ -1,7 +1,7 @@
-"""What stands between FiftyOne and the operators: values that do not fit, and unforeseen errors.
+"""Protects the operators from bad values, and the browser from details of unexpected errors.
 
-FiftyOne sends the traceback of an operator's error to the browser, with paths and values of the server. Here
-the log gets the traceback, and the browser gets a sentence with the id to find it there.
+FiftyOne sends the traceback of an operator's error to the browser, with paths and values of the server. With this
+guard, the traceback goes to the log, and the browser gets a sentence with an ID to find it there.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ logger = logging.getLogger(__name__)
 
 
 def guarded(cls: type[foo.Operator]) -> type[foo.Operator]:
-    """The same operator or panel, guarded: it gets only parameters that fit, and its form marks the others.
-    Its errors are told without their tracebacks, in the record of a delegated operation as well.
+    """Guard an operator or panel: it gets only parameters that fit, and its form marks the others. Users, and the
+    records of delegated operations, get its errors without tracebacks.
     """
     own = [name for name in FALLBACKS if getattr(cls, name, None) is not getattr(foo.Operator, name, None)]
     return type(cls.__name__, (cls,), {name: _method(cls, name) for name in own})
 
 
 def explain(error: Exception, name: str, log: str = "FiftyOne's server") -> str:
-    """What to tell a person about an error. An unforeseen error is logged."""
+    """What to tell the user about an error. Unexpected errors are logged."""
     if isinstance(error, ColorTrackError):
         return str(error)
     id = secrets.token_hex(4)
@@ -88,4 +88,4 @@ FALLBACKS: dict[str, Callable[[foo.Operator, ExecutionContext, Exception], Any]]
     "resolve_delegation": _leave_out,
     "resolve_run_name": _leave_out,
 }
-"""What FiftyOne gets instead of a method's result when the method raises an error."""
+"""What FiftyOne gets instead of a method's result if the method raises an error."""

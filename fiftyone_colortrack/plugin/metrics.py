@@ -20,10 +20,10 @@ class HigherIsBetterConfig(foo.EvaluationMetricConfig):
 
 
 class TrackScores(foo.EvaluationMetric):
-    """J, F and J&F of masks, J of boxes, PCK of key points; objects are paired by instance or index.
+    """J, F, and J&F of masks, J of boxes, PCK of keypoints; objects are paired by instance or index.
 
-    `evaluate_tracks` adds these scores itself; this operator lets FiftyOne rename and delete their fields
-    with the evaluation, and serves `evaluate_detections(..., custom_metrics=[...])`.
+    `evaluate_tracks` adds these scores itself. This operator lets FiftyOne rename and delete their fields with the
+    evaluation, and supports `evaluate_detections(..., custom_metrics=[...])`.
     """
 
     @property
@@ -31,7 +31,7 @@ class TrackScores(foo.EvaluationMetric):
         return HigherIsBetterConfig(
             name="track_scores",
             label="Track scores",
-            description="J, F and J&F as in DAVIS, or PCK as in JHMDB",
+            description="Score masks as in DAVIS (J, F, and J&F) and keypoints as in JHMDB (PCK)",
             eval_types=["detection"],
             unlisted=True,
             risk_level=types.RiskLevel.LOW,

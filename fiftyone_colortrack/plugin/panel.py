@@ -1,4 +1,4 @@
-"""The panel: where tracks are good and where not, what the tracker doubts in the open video, and running work."""
+"""The panel: where tracks fail, what the tracker doubts in the open video, and running work."""
 
 from __future__ import annotations
 
@@ -33,24 +33,23 @@ PLOT_CONFIG = {"scrollZoom": False, "displayModeBar": False}
 MILLISECONDS_BETWEEN_LOOKS = 2000
 OPERATORS = "@colortrack/fiftyone-colortrack"
 HELP = """
-In the grid: the scores of **Evaluate tracks**, over the whole dataset. Click a bar to see its videos, or a point
-of a line to see its frames. Beside an open video: the tracker's confidence in each object. Click a point to go to its
-frame.
+In the grid, the panel shows the scores of **Evaluate tracks** over the whole dataset. Click a bar to see its videos,
+or a point on a line to see its frames. Next to an open video, the panel shows the tracker's confidence in each object.
+Click a point to go to its frame.
 """
 NO_EVALUATION = """
 **No evaluation yet**
 
-Track labels through the videos, score the tracks against ground truth, and see here where they are good and
-where not.
+Propagate labels, evaluate the tracks against ground truth, and see here where they fail.
 """
 BESIDE_VIDEO = """
-Click a point to go to its frame. To see the video at the same time, click **Split horizontally** beside the tab.
+Click a point to go to its frame. To see the video at the same time, click **Split horizontally** next to the tab.
 """
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """A choice of one of several values, which have labels."""
+    """A choice of one of several labeled values."""
 
     label: str
     values: dict[str, str]
@@ -58,8 +57,8 @@ class _Choice:
 
 
 class ColorTrackPanel(foo.Panel):
-    """Running work; in the grid, scores by attribute, time, color error, and confidence; beside a video, the
-    tracker's confidence. What you click appears.
+    """Running work; in the grid, scores by attribute, time, color error, and confidence; next to a video, the
+    tracker's confidence.
     """
 
     @property
@@ -74,7 +73,7 @@ class ColorTrackPanel(foo.Panel):
         )
 
     def refresh(self, ctx: ExecutionContext) -> None:
-        """Something else was chosen: a panel is rendered again after each of its events."""
+        """Do nothing: a panel is rendered again after each of its events."""
 
     on_change_active_fields = refresh  # an evaluation adds fields
     on_change_current_sample = refresh
@@ -83,7 +82,7 @@ class ColorTrackPanel(foo.Panel):
         request_stop(ctx.params["run"])
 
     def go_to(self, ctx: ExecutionContext) -> None:
-        """Go to the frame of the point that was clicked."""
+        """Go to the frame of the clicked point."""
         self._go(ctx, int(ctx.params["x"]))
 
     def next_doubtful(self, ctx: ExecutionContext) -> None:
@@ -93,14 +92,14 @@ class ColorTrackPanel(foo.Panel):
         self._step(ctx, -1)
 
     def _step(self, ctx: ExecutionContext, direction: int) -> None:
-        """Go to the next or previous frame that the tracker doubts; after the last one comes the first again."""
+        """Go to the next or previous doubtful frame, and wrap around at the end."""
         tracks = self._choose_tracks(ctx)
         if tracks is None:
             return
         confidence = object_confidence(whole(ctx.dataset).select(ctx.current_sample), tracks.chosen)
         numbers = doubtful_frames(confidence)[::direction]
         if not numbers:
-            ctx.ops.notify("The tracker doubts no frame of this video")
+            ctx.ops.notify("This video has no doubtful frames")
             return
         here = ctx.panel.get_state("frame") or (0 if direction > 0 else math.inf)
         beyond = [number for number in numbers if (number - here) * direction > 0]
@@ -117,7 +116,7 @@ class ColorTrackPanel(foo.Panel):
         ctx.prompt(f"{OPERATORS}/propagate_labels")
 
     def show(self, ctx: ExecutionContext) -> None:
-        """Show the videos of the score that was clicked, or clips of its frames."""
+        """Show the videos of the clicked score, or clips of its frames."""
         name = ctx.params["path"].rpartition(".")[2]
         (breakdown,) = (b for b in self._analysis(ctx, self._choices(ctx)).breakdowns if b.name == name)
         score = breakdown.scores[ctx.params["trace"]][ctx.params["idx"]]
@@ -140,7 +139,7 @@ class ColorTrackPanel(foo.Panel):
         return types.Property(panel, view=types.GridView(orientation="vertical", columns=1, gap=2, pad=2))
 
     def _add_running(self, panel: types.Object, ctx: ExecutionContext) -> None:
-        """List the work in progress, and look again while there is any."""
+        """List the running work, and keep the list up to date."""
         works = running(ctx.dataset)
         for work in works:
             row = panel.h_stack(f"run_{work.id}", gap=2, align_y="center")
@@ -188,18 +187,18 @@ class ColorTrackPanel(foo.Panel):
             row.enum(name, values, default=choice.chosen, label=choice.label, view=view, on_change=change)
 
     def _choose_tracks(self, ctx: ExecutionContext) -> _Choice | None:
-        """The fields of tracks, the latest first; None if there is none."""
+        """The fields of tracks, the latest first; None if there are none."""
         videos = whole(ctx.dataset)
         paths = [frame_path(name) for name in reversed(seed_fields(videos)) if is_tracks(videos, name)]
         return self._choose(ctx, "tracks", "Tracks", {path: path for path in paths}) if paths else None
 
     def _choose(self, ctx: ExecutionContext, name: str, label: str, values: dict[str, str]) -> _Choice:
-        """What somebody chose; the first value until then, or if it is gone."""
+        """The chosen value; by default, or if it is gone, the first one."""
         chosen = ctx.panel.get_state(f"choices.{name}")
         return _Choice(label, values, chosen if chosen in values else next(iter(values)))
 
     def _choices(self, ctx: ExecutionContext) -> dict[str, _Choice]:
-        """What can be chosen for the charts."""
+        """The choices for the charts."""
         choose = partial(self._choose, ctx)
         keys = track_evaluations(ctx.dataset)
         evaluation = choose("evaluation", "Evaluation", {key: key for key in keys})
@@ -207,9 +206,11 @@ class ColorTrackPanel(foo.Panel):
         others = [key for key in keys if key != evaluation.chosen and metrics(ctx.dataset, key) == shown]
         return {
             "evaluation": evaluation,
-            "against": choose("against", "Against", {**{key: key for key in others}, NONE: "nothing"}),
+            "against": choose("against", "Compare with", {**{key: key for key in others}, NONE: "nothing"}),
             "metric": choose("metric", "Score", shown),
-            "group_by": choose("group_by", "Videos by", {path: path for path in group_fields(ctx.dataset)}),
+            "group_by": choose(
+                "group_by", "Group videos by", {path: path for path in group_fields(ctx.dataset)}
+            ),
         }
 
     def _analysis(self, ctx: ExecutionContext, choices: dict[str, _Choice]) -> Analysis:

@@ -1,4 +1,4 @@
-"""What forms read from a dataset, cached while it does not change: every keystroke builds a form again."""
+"""A cache for what forms read from a dataset, because FiftyOne builds a form again at every keystroke."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from fiftyone.core.collections import SampleCollection
 
 @dataclass(frozen=True)
 class _State:
-    """A view at a time; equal to that of another time if nothing has changed in between."""
+    """A view at a certain time, equal to the view at another time if nothing changed in between."""
 
     view: SampleCollection = field(compare=False)
     key: tuple[object, ...]
 
 
 def reader(view: SampleCollection) -> Callable[..., Any]:
-    """Calls functions of a view of videos, `read(function, ...)` for `function(view, ...)`, but only once
-    while the dataset stays as it is. What they return is shared: it must not be changed.
+    """A function `read(function, ...)` that calls `function(view, ...)`, but only once as long as the dataset stays as
+    it is. Do not change what it returns: the results are shared.
 
-    Changes are told by the times that FiftyOne keeps, by the clocks of whatever machines: good enough for
-    what a form says, not for what a run does.
+    It detects changes by FiftyOne's timestamps, from the clocks of any machines. That is good enough for forms, but
+    not for runs.
     """
     dataset = view._root_dataset
     key = (

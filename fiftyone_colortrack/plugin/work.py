@@ -1,4 +1,4 @@
-"""Operators whose work takes a while: progress in the App, stopping, a summary at the end."""
+"""Operators with long work: progress in the App, stopping, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Results = dict[str, Any]
 Messages = Generator[Any, None, T]
 """Yields messages to the App."""
 Traces = list[dict[str, Any]]
-"""What Plotly draws; nothing: no chart."""
+"""Traces of Plotly; empty for no chart."""
 
 PLUGIN = "@colortrack/fiftyone-colortrack"
 STOP_OPERATOR = f"{PLUGIN}/stop_tracking"
@@ -60,8 +60,8 @@ def work_config(name: str, label: str, description: str, icon: str) -> foo.Opera
 class WorkOperator(foo.Operator):
     """An operator whose work reports progress.
 
-    In the App it is a generator of messages, which is the only way that FiftyOne shows progress. Delegated it
-    runs to its end, and its results are kept with the delegated operation.
+    In the App, it is a generator of messages, because FiftyOne shows progress in no other way. A delegated operator
+    runs to its end, and FiftyOne keeps its results with the delegated operation.
     """
 
     @abstractmethod
@@ -74,7 +74,7 @@ class WorkOperator(foo.Operator):
         """
 
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
-        """What the App does when the work is done."""
+        """Update the App after the work."""
         yield ctx.ops.reload_dataset()
 
     def resolve_output(self, ctx: ExecutionContext) -> types.Property:
@@ -112,7 +112,7 @@ class WorkOperator(foo.Operator):
 
 
 def show_error(ctx: ExecutionContext, title: str, reason: str) -> Messages[None]:
-    """Turn an operator's dialog into the reason why it failed. It stays until somebody closes it."""
+    """Show in an operator's dialog why it failed, until somebody closes the dialog."""
     outputs = types.Object()
     outputs.view("failed", types.AlertView(severity="error", label="Failed", description=reason))
     yield ctx.ops.show_output(types.Property(outputs, view=types.View(label=title)).to_json(), {})
@@ -137,9 +137,9 @@ def show(
     chart: Callable[[], Traces] | None = None,
     id: str | None = None,
 ) -> Messages[T]:
-    """Do some work in a thread; show its progress in the dialog, with a button that stops it, and a chart.
+    """Run work in a thread, and show its progress in the dialog, with a Stop button and a chart.
 
-    If the dialog is closed, the work goes on. It is listed by `running` until it ends.
+    If the dialog is closed, the work continues. `running` lists it until it ends.
 
     Args:
         ctx: of the operator
@@ -201,6 +201,6 @@ def _progress_output(label: str, id: str, *, chart: bool) -> dict[str, Any]:
     if chart:
         outputs.plot("chart", layout=CHART_LAYOUT)
     outputs.btn("stop", "Stop", variant="outlined", on_click=STOP_OPERATOR, params={"run": id})
-    note = "You can close this dialog: the work goes on. The ColorTrack panel shows it, and can stop it."
+    note = "You can close this dialog. The work continues, and the ColorTrack panel shows it and can stop it."
     outputs.view("note", types.Notice(label=note))
     return types.Property(outputs).to_json()

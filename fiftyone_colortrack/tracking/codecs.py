@@ -209,7 +209,7 @@ class MaskCodec(Codec):
                 )
             ids |= {int(i) for i in np.unique(seed.labels)} - {0}
         if not ids or min(ids) < 0:
-            raise ColorTrackError("the seeds' masks must contain at least one object, with a positive id")
+            raise ColorTrackError("the seeds' masks must contain at least one object with a positive number")
         return cls(sorted(ids), grid, device)
 
     def ids_in(self, labels: Labels) -> frozenset[int]:
@@ -504,9 +504,7 @@ def _mapping(seed: Seed) -> Mapping[int, np.ndarray]:
     if not isinstance(seed.labels, dict):
         raise ColorTrackError(f"the labels of frame {seed.frame} must be a dict {{object id: array}}")
     if any(object_id < 1 for object_id in seed.labels):
-        raise ColorTrackError(
-            f"object ids of frame {seed.frame} must be positive, they are {list(seed.labels)}"
-        )
+        raise ColorTrackError(f"object IDs of frame {seed.frame} must be positive, not {list(seed.labels)}")
     return seed.labels
 
 

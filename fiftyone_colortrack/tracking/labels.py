@@ -1,4 +1,4 @@
-"""What goes into the tracker and what comes out of it."""
+"""The input and output of the tracker."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ LABEL_KINDS: tuple[LabelKind, ...] = get_args(LabelKind)
 Labels = np.ndarray | dict[int, np.ndarray]
 """The labels of one frame, by kind:
 
-- masks: integer map [H, W] of object ids, 0 is background
+- masks: integer map [H, W] of object IDs, 0 is background
 - boxes: {id: [4]}, (x0, y0, x1, y1) in pixels
 - points: {id: [P, 2]}, (x, y) in pixels, NaN for points that are not visible
 """
 
 LOST = 0.5
-"""Confidence in an object that is tracked but not seen: it left, is hidden, or is lost."""
+"""Confidence in an object that is tracked but not seen: it left, is occluded, or is lost."""
 
 
 @dataclass(frozen=True)
 class Seed:
-    """The labels that a person gave to one frame.
+    """The labels of one frame to start from.
 
     Attributes:
         frame: index of the frame, from 0
-        labels: of the frame; the tracks of objects that they leave out go on through it
-        gone: ids of objects whose tracks end before this frame; a later seed can start them again
+        labels: labels of the frame. Objects that they omit are tracked through it, unless they are `gone`
+        gone: IDs of objects whose tracks end before this frame; a later seed can start them again
     """
 
     frame: int
@@ -44,10 +44,10 @@ class TrackedFrame:
 
     Attributes:
         frame: index of the frame, from 0
-        labels: of the seeds' kind; objects that the tracker does not see are absent (points are NaN)
-        confidence: per object in `labels`, in [0, 1]; for points an array [P] per object
-        drawn: ids whose labels in this frame are a person's, copied unchanged
-        objects: ids of all objects that are tracked in this frame, seen or not
+        labels: labels of the same kind as the seeds; objects that the tracker does not see are absent (points: NaN)
+        confidence: confidence in each object, 0 to 1; for points, an array [P] per object
+        drawn: IDs of objects whose labels are copied unchanged from a seed
+        objects: IDs of all objects that are tracked in this frame, seen or not
     """
 
     frame: int
@@ -58,10 +58,9 @@ class TrackedFrame:
 
     @property
     def lowest_confidence(self) -> float | None:
-        """The lowest confidence of all objects, in [0, 1]; None if there are no objects.
+        """The lowest confidence of all objects, 0 to 1; None if there are no objects.
 
-        An object with several points counts with their mean. Objects and points that are not seen count as
-        `LOST`.
+        An object with several points counts with their mean. Objects and points that are not seen count as `LOST`.
         """
         return min((self._confidence_in(object_id) for object_id in self.objects), default=None)
 

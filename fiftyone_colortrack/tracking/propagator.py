@@ -1,4 +1,4 @@
-"""Copying soft labels to the next frame: the step that every tracker here takes."""
+"""Copy soft labels to the next frame: one step of tracking."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from fiftyone_colortrack.tracking.grid import Grid
 from fiftyone_colortrack.tracking.labels import LabelKind
 
 DIMENSIONS = 128
-"""Channels that candidates are searched by, see `_Memory.searched`."""
+"""Number of channels for the search of candidates, see `_Memory.searched`."""
 UNIFORM = 0.02
-"""Labels that differ by less, all around the matches of a cell, are the same for its four fine cells."""
+"""If the labels around the matches of a cell differ by less, its four fine cells get the same label."""
 NEGLIGIBLE = 8.0
-"""Matches whose similarity is this many temperatures below the best one have no say."""
+"""Matches that are this many temperatures less similar than the best one are ignored."""
 SURE = 12
-"""Cells that a query is compared with to learn how good its matches are at least."""
+"""Number of cells with which a query is compared to learn the least quality of its matches."""
 POINT_REACH = 0.75
-"""Points move less from frame to frame than the cells of whole objects: their share of the radius."""
+"""Share of the radius for points, which move less from frame to frame than the cells of whole objects."""
 CELLS_AT_ONCE = 64
-"""Coarse cells that are opened at once: their candidates' features fit into a core's cache."""
+"""Number of coarse cells to refine at once: their candidates' features fit into a core's cache."""
 
 Prepared = TypeVar("Prepared")
 
@@ -52,7 +52,7 @@ class Labeled(NamedTuple):
 
 
 class Propagator(ABC, Generic[Prepared]):
-    """Carries soft labels from frame to frame, one `step` at a time, in either direction.
+    """Copy soft labels from frame to frame, one `step` at a time, in either direction.
 
     Attributes:
         stride: pixels of the network's input per cell of the soft labels
@@ -72,15 +72,15 @@ class Propagator(ABC, Generic[Prepared]):
 
     @abstractmethod
     def prepare(self, frame: np.ndarray, grid: Grid) -> Prepared:
-        """What the steps need of a frame (uint8 RGB [H, W, 3]): computed once for each frame."""
+        """Compute what the steps need of a frame (uint8 RGB [H, W, 3]), once for each frame."""
 
     @abstractmethod
     def start(self, labeled: Sequence[Labeled], recent: Sequence[Labeled] = ()) -> None:
-        """Begin at the first of these frames; the others are looked at as well.
+        """Begin at the first labeled frame; the others are searched, too.
 
         Args:
             labeled: the labeled frames
-            recent: the last frames of an interrupted run, in the order of tracking: go on after them
+            recent: the last frames of an interrupted run, in the order of tracking, to continue after
         """
 
     @abstractmethod
@@ -89,13 +89,13 @@ class Propagator(ABC, Generic[Prepared]):
 
 
 class ColorPropagator(Propagator[Features]):
-    """Copies labels as the network copies colors: from the cells that look alike to it.
+    """Copy labels as the network copies colors: from the most similar cells.
 
     Args:
         embedder: makes the features
         config: settings of the tracker
-        kind: of the labels. Only masks have fine cells: one fine cell of a point would soon be lost, and boxes are no
-            better for them
+        kind: kind of labels. Only masks use fine cells: a point in a fine cell would soon be lost, and boxes do not
+            improve
     """
 
     def __init__(self, embedder: Embedder, config: TrackerConfig, kind: LabelKind = "masks") -> None:
@@ -159,11 +159,11 @@ class ColorPropagator(Propagator[Features]):
         return labels
 
     def _wanted(self, query: Tensor, found: Tensor) -> Tensor:
-        """The cells whose matches have to be known, bool [h, w]: what others copy is known without them.
+        """The cells that must be matched, bool [h, w]. For the others, the label is known without a search.
 
-        Most of a frame is background, far from any object. A cell is left out if all labels within its reach are the
+        Most of a frame is background, far from any object. A cell is skipped if all labels within its reach are the
         resting one, and no cell of a labeled frame with another label looks more like it than the worst match that it
-        is sure to have: the best of the cells around the place where its colors are found in the last frame.
+        certainly has: the best of the cells around the place where its colors are in the last frame.
 
         Args:
             query: what is searched with, [h, w, D]
@@ -199,8 +199,8 @@ class ColorPropagator(Propagator[Features]):
     ) -> Tensor:
         """Labels [2h, 2w, L] of the fine cells, from those of the coarse cells [h, w, L].
 
-        If all labels around all matches of a cell are the same, so are those of its fine cells: only those of other
-        cells are copied anew.
+        If all labels around all matches of a cell are the same, its fine cells get that label. Only the other cells are
+        matched again.
         """
         assert self._memory is not None
         assert prepared.fine is not None
@@ -234,12 +234,12 @@ class ColorPropagator(Propagator[Features]):
 class _Memory:
     """Features and soft labels of a fixed number of frames: the labeled ones, which stay, and the last ones.
 
-    All are kept in buffers that are written in place: they do not grow with the length of the video.
+    The buffers are written in place and do not grow with the length of the video.
 
     Args:
         labeled: the labeled frames, at least one
-        recent: how many of the frames that are added later are kept
-        keep: whether the labeled frames stay; else the first of them leaves like any other frame
+        recent: number of later frames to keep
+        keep: whether the labeled frames stay; otherwise the first of them leaves like any other frame
         fine: whether labels are those of fine cells
     """
 
@@ -268,7 +268,7 @@ class _Memory:
             self.add(features, labels)
 
     def add(self, features: Features, labels: Tensor) -> None:
-        """Take in the next frame, in place of the oldest one that does not stay."""
+        """Add the next frame, in place of the oldest one that does not stay."""
         self._slot = self.labeled + self._added % self._recent
         self._put(self._slot, features, labels)
         self.last = features.coarse
@@ -291,10 +291,10 @@ class _Memory:
         self.other[slot] = spread.amax(-1) > UNIFORM
 
     def searched(self, features: Tensor) -> Tensor:
-        """Features [h, w, C] as they are searched with and for.
+        """Features [h, w, C] in the form in which they are searched.
 
-        Matches that are opened into fine cells are compared again there, so candidates may be found with less
-        precision: in bf16, along the axes in which the features differ most.
+        Refined matches are compared again in fine cells, so the search for candidates needs less precision: it uses
+        bf16, along the axes in which the features differ most.
         """
         if not self._has_fine:
             return rounded(features)

@@ -1,4 +1,4 @@
-"""Which frames follow from which labeled frames: what a correction can change, and what it cannot."""
+"""Which frames depend on which labeled frames, and therefore on which corrections."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ def plan_segments(
     """Divide a video at its labeled frames, the way `Tracker` goes through it.
 
     Each labeled frame is a segment by itself. The frames between two labeled frames depend on both and on as
-    many labeled frames before them as stay in memory. A labeled frame that leaves out an object is completed
-    with what was tracked into it, so the frames after it depend on the frames before it as well.
+    many labeled frames before them as stay in memory. A labeled frame that omits an object is completed with
+    what was tracked into it, so the frames after it also depend on the frames before it.
 
-    Every shot is planned by itself. Frames in which nothing is tracked belong to no segment: shots without a
-    labeled frame, and frames between the end of the last track and the next labeled frame.
+    Every shot is planned separately. Frames without tracks belong to no segment: shots without a labeled frame, and
+    frames between the end of the last track and the next labeled frame.
 
     Args:
         drawn: ids of the objects that are labeled in each labeled frame
         length: of the video, in frames
         direction: of the tracker
-        labeled: how many labeled frames stay in memory, see `TrackerConfig`
-        gone: ids of the objects whose tracks end before a labeled frame, see `Seed`
+        labeled: number of labeled frames in memory, see `TrackerConfig`
+        gone: IDs of the objects whose tracks end before a labeled frame, see `Seed`
         cuts: first frames of new shots, ascending
         span: the frames to label; None for all
 

@@ -93,7 +93,7 @@ def suggest_frames(confidence: np.ndarray, labeled: Collection[int], count: int 
         ColorTrackError: if `confidence` is not [T] in [0, 1]
     """
     if confidence.ndim != 1 or not ((confidence >= 0) & (confidence <= 1)).all():
-        raise ColorTrackError("confidence must be one number in [0, 1] for every frame")
+        raise ColorTrackError("confidence must be one number from 0 to 1 for every frame")
     frames = np.arange(len(confidence))
     doubt = np.maximum(1 - confidence, LEAST_DOUBT)
     distance = np.full(len(frames), float(len(frames)))

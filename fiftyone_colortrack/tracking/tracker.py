@@ -1,4 +1,4 @@
-"""From labels on some frames of a video to labels on all of them."""
+"""Track from labels in some frames of a video to labels in all frames."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def make_propagator(
     """The propagator for labels of a kind.
 
     Args:
-        model: a baseline ("identity", "flow", "raft"), the name or file of a model, or a loaded model
+        model: name of a model, a weights file, a loaded model, or a baseline: `identity`, `flow`, or `raft`
         config: settings of the tracker
-        device: torch device; None for the best one
-        kind: of the labels: "masks", "boxes" or "points"
+        device: PyTorch device. Default: the best one
+        kind: kind of labels: `masks`, `boxes`, or `points`
 
     Raises:
         ColorTrackError: if the model does not exist
@@ -173,38 +173,38 @@ class _Stretch:
 
 
 class Tracker:
-    """Tracks the labeled objects of some frames through a video. Iterate over it for every frame's labels.
+    """Track the objects of some labeled frames through a video. Iterate over the tracker to get each frame's labels.
 
         for tracked in Tracker(frames, first_mask):
             save(tracked.frame, tracked.labels)
 
-    Frames arrive in ascending order, each exactly once; with `direction="backward"`, in descending order.
-    `forward` leaves out the frames before the first labeled one, `backward` those after the last one. With
-    `both`, frames between two labeled ones are tracked from either side, and the two results are averaged,
-    weighted by nearness and certainty.
+    Frames come in ascending order, or in descending order with `direction="backward"`, each exactly once. `forward`
+    skips the frames before the first labeled frame, `backward` those after the last one. With `both`, frames between
+    two labeled frames are tracked from both sides, and the average of the two results is weighted by distance and
+    confidence.
 
-    An object that a labeled frame leaves out is tracked through it, unless the frame says that it is gone. An
-    object that a later labeled frame is the first to show joins there. Tracks end at cuts: a shot is labeled
-    only if it contains a labeled frame. Frames in which nothing is tracked are left out.
+    If a labeled frame omits an object, the object is tracked through it, unless the frame says that it is gone. An
+    object may first appear in a later labeled frame. Tracks end at cuts: a shot is labeled only if it contains a
+    labeled frame. Frames without tracks are skipped.
 
     Memory is bounded for videos of any length: soft labels that have to wait go to a temporary file.
 
     Args:
         frames: path of a video, list of image paths, array [T, H, W, 3], list of frames, or `Frames`
         seeds: labels of the first frame, or one or several `Seed`
-        kind: of the labels: "masks", "boxes" or "points"
-        model: name or file of a model, a loaded model, or a baseline: "identity", "flow", "raft"
-        direction: "forward", "backward" or "both"
-        config: settings, see `TrackerConfig`
-        device: torch device; None for the best one
-        span: indices of the frames to label; None for all. Frames outside are tracked only if frames inside
-            depend on them
-        resume: the last frames that an interrupted run labeled, as it labeled them, up to `config.memory`:
-            tracking goes on after them. Earlier seeds that leave out objects may be among them, too, as the
-            run completed them: then the frames before them are not tracked again
+        kind: kind of labels: `masks`, `boxes`, or `points`
+        model: name of a model, a weights file, a loaded model, or a baseline: `identity`, `flow`, or `raft`
+        direction: direction in time, from the seeds: `forward`, `backward`, or `both`
+        config: settings of the tracker, see `TrackerConfig`
+        device: PyTorch device, such as `cpu` or `cuda:1`. Default: the best one
+        span: indices of the frames to label. Default: all. Frames outside are tracked only if frames inside depend
+            on them
+        resume: the last frames that an interrupted run labeled, up to `config.memory`: tracking continues after
+            them. They may include earlier seeds that omit objects, as the run completed them; then the frames
+            before them are not tracked again
 
     Attributes:
-        segments: the frames that are tracked, by the labeled frames that they depend on
+        segments: the tracked frames, by the labeled frames that they depend on
         cuts: first frames of new shots; empty without `config.end_at_cuts`
 
     Raises:
@@ -233,7 +233,7 @@ class Tracker:
         length = len(self.frames)
         if span is not None and (span.step != 1 or not 0 <= span.start < span.stop <= length):
             raise ColorTrackError(
-                f"span is {span}; it must be a range of frames within the video, which has {length}"
+                f"span is {span}; it must be a range of frames within the video, which has {length} frames"
             )
         self.seeds = _sorted_seeds(seeds, length)
         self.resume = _sorted_seeds(resume, length) if resume else []
@@ -251,10 +251,9 @@ class Tracker:
         )
 
     def only(self, segments: Collection[Segment]) -> Tracker:
-        """A tracker of some of the `segments`. It labels them the same way, and does no work elsewhere.
+        """A tracker for some of the `segments`. It labels them the same way and does no other work.
 
-        There is one exception: if a labeled frame that leaves out objects is needed, the frames before it are
-        tracked as well, to complete it.
+        There is one exception: to complete a labeled frame that omits objects, it also tracks the frames before it.
         """
         part = copy(self)
         part.segments = [segment for segment in self.segments if segment in segments]
@@ -274,7 +273,7 @@ class Tracker:
         return (tracked for tracked in self.steps() if tracked is not None)
 
     def steps(self) -> Iterator[TrackedFrame | None]:
-        """The frames, and None after each frame that was only gone through: for progress and stopping."""
+        """The frames, and None after each frame that is only passed through: for progress and stopping."""
         if self.direction == "backward":
             last = len(self.frames) - 1
             for tracked in self._mirrored().steps():
@@ -459,12 +458,12 @@ class Tracker:
 
 
 class StreamTracker:
-    """Tracks from the first frame of a live video, one frame at a time.
+    """Track from the first frame of a live video, one frame at a time.
 
     Args:
         first_frame: uint8 RGB [H, W, 3]
-        labels: of the first frame, see `Tracker`
-        kind, model, config, device: see `Tracker`
+        labels: labels of the first frame, as in `Tracker`
+        kind, model, config, device: as in `Tracker`
     """
 
     def __init__(
@@ -485,11 +484,11 @@ class StreamTracker:
         self._frame = 0
 
     def step(self, frame: np.ndarray) -> TrackedFrame:
-        """Labels of the next frame (uint8 RGB [H, W, 3], of the first one's size)."""
+        """Track to the next frame (uint8 RGB [H, W, 3], of the same size as the first), and return its labels."""
         self._frame += 1
         if frame.shape != self._size:
             raise ColorTrackError(
-                f"frame {self._frame} has shape {frame.shape}, the first one has {self._size}"
+                f"frame {self._frame} has shape {frame.shape}, but the first frame has {self._size}"
             )
         soft = self._engine.step(self._engine.prepare(frame))
         return self._engine.decode(self._frame, soft, frame, self._objects)
@@ -545,7 +544,7 @@ def _sorted_seeds(seeds: Labels | Seed | Sequence[Seed], length: int) -> list[Se
     if outside:
         raise ColorTrackError(f"labeled frame {outside[0]} is outside the video, which has {length} frames")
     if len(set(frames)) < len(frames):
-        raise ColorTrackError(f"a frame is labeled twice; the labeled frames are {frames}")
+        raise ColorTrackError(f"a frame is labeled twice: the labeled frames are {frames}")
     return ordered
 
 

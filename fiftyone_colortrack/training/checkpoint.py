@@ -104,7 +104,7 @@ class Checkpoint:
         """Read what a checkpoint says about itself.
 
         Raises:
-            ColorTrackError: if the file is damaged, or is no checkpoint of this version
+            ColorTrackError: if the file is damaged, or is not a checkpoint of this version
         """
         from safetensors import SafetensorError, safe_open
 
@@ -118,7 +118,7 @@ class Checkpoint:
                 raise ValueError("its metadata are invalid")
         except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise ColorTrackError(
-                f"{path} is damaged, or is no checkpoint of this version ({_first_line(error)}); "
+                f"{path} is damaged, or is not a checkpoint of this version ({_first_line(error)}); "
                 "replace the run (overwrite), or choose another folder (out_dir)"
             ) from error
         return cls(path, step, origin)
@@ -197,7 +197,7 @@ def locked(folder: Path) -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise ColorTrackError(
-                f"another training uses {folder}; wait until it ends, or choose another folder (out_dir)"
+                f"another training run uses {folder}; wait until it ends, or choose another folder (out_dir)"
             ) from error
     try:
         yield

@@ -48,7 +48,7 @@ class TrainingData:
         Args:
             videos: a folder of video files, or a list of video files and lists of images.
             images: a folder of images, or a list of images.
-            exclude: names of files to leave out, with or without suffix.
+            exclude: names of files to skip, with or without suffix.
 
         Raises:
             ColorTrackError: if a folder does not exist or there is nothing to train on.
@@ -63,7 +63,7 @@ class TrainingData:
         if not chosen.videos and not chosen.images:
             raise ColorTrackError(
                 f"there is nothing to train on: no videos in {_describe(videos)} and no images in "
-                f"{_describe(images)}" + (f", {', '.join(sorted(left_out))} left out" if left_out else "")
+                f"{_describe(images)}" + (f" ({', '.join(sorted(left_out))} skipped)" if left_out else "")
             )
         return chosen
 
@@ -87,7 +87,7 @@ def _gather(source: object, suffixes: frozenset[str]) -> Iterator[Path | tuple[P
     if isinstance(source, (str, os.PathLike)):
         folder = Path(source)
         if not folder.is_dir():
-            raise ColorTrackError(f"the folder {folder} does not exist; give a folder or a list of files")
+            raise ColorTrackError(f"the folder {folder} does not exist; pass a folder or a list of files")
         yield from find_files(folder, suffixes)
         return
     assert isinstance(source, Iterable)

@@ -1,4 +1,4 @@
-"""Batch normalization's statistics, taken anew from what the tracker will see."""
+"""Recompute the statistics of batch normalization from what the tracker will see."""
 
 from __future__ import annotations
 

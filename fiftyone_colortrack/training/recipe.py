@@ -1,4 +1,4 @@
-"""Every number of a training run in one place."""
+"""All settings of a training run."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ class Recipe:
         view_pairs: pairs of views of one frame in a batch, for the correspondence.
         walks: walks of four frames in a batch, along which partners are found for the correspondence.
         clips: clips of four frames in a batch, for the paper's loss.
-        stills: share of the steps in which each frame of these is embedded by itself, as the tracker sees it,
-            and not beside its neighbors.
+        stills: share of the steps in which each frame of a clip is embedded by itself, as in tracking, and not together
+            with its neighbors.
         crops: sizes of the network's input; each step takes one of them. A batch has the stated number of
             pairs at the first size, fewer at a larger one, so that every step costs the same.
         zoom: smallest and largest ratio between the crop and the square of the frame that it shows.
         rescale: largest ratio between the zooms of two views of one frame.
         gap: shortest and longest time between the frames of a pair.
         walk_gap: shortest and longest time between neighboring frames of a walk.
-        walk_radius: how far things move between these, in cells.
-        agreement: of the ways there and back, see `walk_partners`.
+        walk_radius: farthest motion between these frames, in cells.
+        agreement: required agreement of the ways there and back, see `walk_partners`.
         images: share of the view pairs that comes from images, where there are any.
         warp: strength of the smooth warp of views, as a share of the crop.
         rotation: largest rotation of a view, in degrees.
-        cutouts: share of the view pairs and walks of which a cut-out is pasted onto another pair, where it
-            moves by itself, so that a cell is known by what it shows, not by what is around it.
+        cutouts: share of the view pairs and walks from which a cut-out is pasted onto another pair, where it moves
+            independently, so that the network learns to recognize a cell by its content, not by its surroundings.
         jitter: strength of the color jitter; at 1, contrast changes by up to 1.35, saturation by 1.65 times.
         gray: whether the network sees lightness only.
         window: reach of the reconstruction's affinity, in cells.
-        temperature: of both affinities.
+        temperature: temperature of both affinities.
         reconstruction: weight of the reconstruction loss.
         correspondence: weight of the correspondence loss.
-        strangers: cells of each other image that a cell must be told apart from in the correspondence loss.
+        strangers: number of cells of each other image that a cell must differ from in the correspondence loss.
         accumulate: number of batches whose gradients are averaged for one step.
-        learning_rate: at the end of the warm-up; a cosine brings it to 0.
+        learning_rate: learning rate at the end of the warm-up; a cosine brings it to 0.
         decay_at: instead of the cosine, the share of the steps after which the rate falls to a tenth.
-        ema: decay of the averaged weights, which are those that are kept.
+        ema: decay of the averaged weights, which are saved.
     """
 
     frame_pairs: int = 4

@@ -1,4 +1,4 @@
-"""A training run with Lightning's loop, from the first weights to a file that tracks."""
+"""Run a training with Lightning, from the first weights to a file that the tracker can load."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ class TrainResult:
     """The result of a training run.
 
     Attributes:
-        weights: the safetensors file of the trained model; None if the run was stopped before its last step
-        folder: of the run: checkpoint, logs, and weights
-        model: what `load_model` and `propagate` take as the model; empty if the run was stopped
-        steps: that are done, including those before a resumption
-        losses: the last numbers, by name
-        scores: of the trained network: `color_error` (see `ColorCheck`), and those of `evaluate`
-        start: the same of the first weights
-        seconds: time of this call's steps
+        weights: weights file of the trained model; None if the run was stopped before its last step
+        folder: folder of the run: checkpoint, logs, and weights
+        model: the model, to pass to `load_model` and `propagate`; empty if the run was stopped
+        steps: number of steps, including those before the run was resumed
+        losses: last losses, by name
+        scores: scores of the trained network: `color_error` (see `ColorCheck`), and those of `evaluate`
+        start: scores of the first weights
+        seconds: time of the steps of this call
         waiting: share of `seconds` in which steps waited for data
-        unreadable: files that were skipped, with the reason
-        stopped: whether the run was stopped before its last step, and can be resumed
+        unreadable: skipped files, with the reason
+        stopped: whether the run was stopped before its last step; you can resume it
     """
 
     weights: Path | None
@@ -112,8 +112,8 @@ def fit(
 ) -> TrainResult:
     """Train an embedder without labels, and write its weights to `out_dir`.
 
-    Under `torchrun`, each process draws its own batches, so that a step learns from as many times the
-    recipe's batch as there are processes. The first process writes.
+    Under `torchrun`, each process draws its own batches, so a step learns from one batch per process. Only the first
+    process writes files.
 
     Args:
         data: the files to train on
@@ -125,14 +125,14 @@ def fit(
         resume: continue exactly after the last checkpoint in `out_dir`, if there is one. Files, seed, and
             recipe must be the same
         overwrite: replace the run in `out_dir`
-        seed: of everything that is drawn at random
-        device: `cpu`, `cuda`, or one of several GPUs such as `cuda:1`. Default: the GPU, if there is one
+        seed: seed of all random choices
+        device: `cpu`, `cuda`, or one of several GPUs such as `cuda:1`. Default: the GPU if there is one
         recipe: default: that of the preset, `RECIPES[preset]`, adjusted to data without videos and to the
             memory of a CPU
         on_file: called after each decoded file, see `FrameCache.open`
         on_step: called after each step with the number of steps done, `steps`, and the step's numbers: its
             losses, and new scores. If it raises an error, the run ends
-        stop: asked after each file and each step whether to stop; a checkpoint is kept
+        stop: called after each file and each step; return True to stop. A checkpoint is kept
         evaluate: scores the averaged weights before the first step, every `evaluate_every` steps, and after
             the last one
         evaluate_every: steps between two evaluations
@@ -144,13 +144,13 @@ def fit(
         ColorTrackError: if the preset, device, data, or first weights cannot be used; if `out_dir` holds a
             run and neither `resume` nor `overwrite` is set, a damaged checkpoint, or a run that began with
             something else; if another training uses it; or if the disk is full
-        KeyboardInterrupt: on Ctrl-C, after the step in hand; a checkpoint is kept
+        KeyboardInterrupt: on Ctrl-C, after the current step; a checkpoint is kept
     """
     out = Path(out_dir)
     if preset not in RECIPES:
         raise ColorTrackError(f"preset {preset!r} cannot be trained; choose one of {', '.join(RECIPES)}")
     if resume and overwrite:
-        raise ColorTrackError("a run is either continued (resume) or replaced (overwrite), not both")
+        raise ColorTrackError("resume continues a run and overwrite replaces it; choose one")
     accelerator = _training_device(device)
     first_process = int(os.environ.get("RANK", 0)) == 0
     with locked(out) if first_process else nullcontext(), _ctrl_c(stop) as stop:
@@ -163,14 +163,14 @@ def fit(
         elif (out / CHECKPOINT).exists():
             if not resume:
                 raise ColorTrackError(
-                    f"{out} holds a run; continue it (resume), replace it (overwrite), or choose another "
+                    f"{out} contains a run; continue it (resume), replace it (overwrite), or choose another "
                     "folder (out_dir)"
                 )
             checkpoint = Checkpoint.open(out / CHECKPOINT)
             checkpoint.origin.check(origin, out)
             if checkpoint.step > steps:
                 raise ColorTrackError(
-                    f"the run in {out} has already done {checkpoint.step} steps; ask for at least as many"
+                    f"the run in {out} has already done {checkpoint.step} steps; request at least as many"
                 )
         origin = checkpoint.origin if checkpoint else origin.starting_from(init)
         try:
@@ -344,7 +344,7 @@ def _stoppable(on_file: ProgressCallback | None, stop: Callable[[], bool]) -> Pr
 
 @contextmanager
 def _ctrl_c(stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C into a stop after the step in hand, which then raises KeyboardInterrupt.
+    """Turn the first Ctrl-C into a stop after the current step, and then raise KeyboardInterrupt.
 
     A caller that handles Ctrl-C by itself is left alone. The second Ctrl-C ends the run at once.
     """

@@ -160,7 +160,7 @@ def test_without_films_and_confidences_it_says_what_to_do(scored):
     analysis = analyze(scored, "bad")
     assert [b.name for b in analysis.breakdowns] == ["videos", "time"]
     assert "run Colorize videos" in analysis.missing[0]
-    assert "which Propagate labels writes" in analysis.missing[1]
+    assert "Propagate labels writes it" in analysis.missing[1]
 
 
 def test_key_points(dataset, squares_file):

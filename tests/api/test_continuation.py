@@ -225,7 +225,7 @@ def test_what_was_edited_meanwhile_is_not_written_over(videos, squares):
         ("seed", {"seeds": "keyframes", "skip_existing": True}, "write the tracks to another field$"),
         ("tracks", {"seeds": "keyframes", "overwrite": True}, r"or continue these tracks \(skip_existing\)"),
         ("tracks", {"seeds": "all", "skip_existing": True}, "from their keyframes"),
-        ("tracks", {"seeds": "keyframes", "skip_existing": True, "output": "boxes"}, "stays of the kind"),
+        ("tracks", {"seeds": "keyframes", "skip_existing": True, "output": "boxes"}, "keeps its type"),
     ],
 )
 def test_nothing_else_is_written_over_its_seeds(videos, field, options, message):
@@ -245,8 +245,8 @@ def test_other_settings_redo_a_video_only_if_its_seeds_changed(videos, squares, 
     (note,) = report.warnings
     assert note in caplog.text
     assert note.startswith("1 video will be tracked from scratch")
-    assert "; 1 finished video left alone" in note
-    assert note.endswith("made the earlier tracks (model lab, now identity; memory 2, now 3)")
+    assert "; 1 finished video skipped" in note
+    assert note.endswith("a different model or different settings (model lab, now identity; memory 2, now 3)")
     assert changed(before, ids(first)) == list(FRAMES)
     assert ids(second) == other
     assert report.frames == 8

@@ -266,8 +266,13 @@ def test_fiftyones_own_evaluation_can_use_the_metric(masks):
         ("gt", "gt", "eval", "the same field"),
         ("pred", "nothing", "eval", "frames.nothing has no .*: frames.gt, frames.pred, frames.points"),
         ("pred", "points", "eval", "of different types"),
-        ("pred", "gt", "my eval", "cannot name an evaluation"),
-        ("pred", "empty", "eval", r"no video can be scored: .* has no frame to score: .*; label others"),
+        ("pred", "gt", "my eval", "cannot be the name of an evaluation"),
+        (
+            "pred",
+            "empty",
+            "eval",
+            r"no video can be scored: .* has no frame to score: .*; label other frames",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused(masks, pred, gt, key, message):

@@ -168,7 +168,7 @@ def test_existing_tracks_are_not_replaced_unasked(videos):
     [
         ("seed", "seed", {}, "write the tracks to another field"),
         ("nothing", "tracks", {}, "can be propagated: frames.seed"),
-        ("seed", "my-tracks", {}, "letters, digits and underscores"),
+        ("seed", "my-tracks", {}, "letters, digits, and underscores"),
         ("seed", "taken", {}, r"exists; replace its labels \(overwrite\)"),
         ("seed", "taken", {"skip_existing": True}, "exists"),
         ("seed", "weather", {"overwrite": True}, "exists as Classification, but"),
@@ -197,7 +197,10 @@ def test_what_cannot_be_done_is_refused(videos, seed, out, options, message):
         ({"frames": 5}, "frames"),
         ({"frames": (3, 1)}, "frames"),
         ({"config": "fast"}, "config"),
-        ({"overwrite": True, "skip_existing": True}, "either overwrite or skip_existing"),
+        (
+            {"overwrite": True, "skip_existing": True},
+            "overwrite replaces tracks and skip_existing continues them",
+        ),
         ({"shards": 2}, "shards"),
         ({"cuts_field": "filepath"}, "filepath exists"),
     ],

@@ -119,10 +119,10 @@ def test_wrong_arguments_are_refused(videos: fo.Dataset, tmp_path: Path) -> None
         ("a b", "letters, digits"),
         ("../a", "letters, digits"),
         ("", "letters, digits"),
-        ("fast", "this package uses"),
-        ("lab", "this package uses"),
-        ("flow", "this package uses"),
-        ("random", "this package uses"),
+        ("fast", "ColorTrack itself uses"),
+        ("lab", "ColorTrack itself uses"),
+        ("flow", "ColorTrack itself uses"),
+        ("random", "ColorTrack itself uses"),
     ],
 )
 def test_names_that_cannot_be_had(videos: fo.Dataset, name: str, reason: str) -> None:

@@ -193,6 +193,6 @@ def test_the_form_for_training_says_what_it_takes(page, open_dataset, street, sc
     page.locator("[data-cy=looker]").first.wait_for()
     open_operator(page, "Train tracker")
     page.get_by_text("Name of the model").wait_for()
-    page.get_by_text("decoded frames: about").wait_for()
+    page.get_by_text("Decoded frames take about").wait_for()
     ready(page)
     screenshot("train-form")

@@ -85,7 +85,7 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
     assert [run is not None for run in loaded.values("tracks_run")] == [True, False]
 
     page.get_by_text("Propagate labels", exact=True).last.click()
-    page.get_by_text("Left out: 1 finished by earlier runs").wait_for()
+    page.get_by_text("Skipped: 1 finished by earlier runs").wait_for()
     ready(page)
     screenshot("propagate-continue")
     execute(page)
@@ -99,7 +99,7 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
     execute(page)
     page.get_by_text("tracks_eval: J").first.wait_for()
     screenshot("evaluate-links")
-    page.get_by_role("button", name="Where it works and where not").click()
+    page.get_by_role("button", name="See where tracks fail").click()
     page.locator(".js-plotly-plot").first.wait_for()
     done(page)
     screenshot("flow-panel")
@@ -108,7 +108,7 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
     sample = loaded.last()
     page.goto(f"{server}/datasets/{NAME}?id={sample.id}")  # suggestions are for videos still loading, too
     page.get_by_text("Suggest frame to label", exact=True).last.click()
-    note = page.get_by_text("Label frame")
+    note = page.get_by_text("Correct frame")
     note.wait_for()
     number = int(re.search(r"frame (\d+)", note.inner_text()).group(1))
     hundredths = 100 * (number - 1) / sample.metadata.frame_rate
@@ -119,7 +119,7 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
     correct(sample, number)
     drawn = [(label.id, label.mask.tobytes()) for label in sample.frames[number].tracks.detections]
     page.get_by_text("Propagate labels", exact=True).last.click()
-    page.get_by_text("Only frames that depend on corrections are tracked again").wait_for()
+    page.get_by_text("Only frames that depend on corrections are re-tracked").wait_for()
     ready(page)
     screenshot("correct-form")
     execute(page)

@@ -139,7 +139,7 @@ def test_offline_and_missing(server: Server, tmp_path: Path, monkeypatch: pytest
         download("davis-2017", tmp_path)
     nowhere = Archive("http://127.0.0.1:9/D.zip", ())
     monkeypatch.setitem(SOURCES, "davis-2017", Source((nowhere,), "DAVIS", "https://example.org/davis"))
-    with pytest.raises(ColorTrackError, match="Without a network"):
+    with pytest.raises(ColorTrackError, match="try again"):
         download("davis-2017", tmp_path)
     with pytest.raises(ColorTrackError, match=r"'imagenet'.*davis-2017"):
         download("imagenet", tmp_path)
@@ -155,14 +155,14 @@ def test_paths_stay_inside(tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("good", "good")
         file.writestr(zipfile.ZipInfo(name), "evil")
-    with pytest.raises(ColorTrackError, match="leads out of"):
+    with pytest.raises(ColorTrackError, match="points outside"):
         unpack(archive, folder)
     tar = tmp_path / "x.tar.gz"
     with tarfile.open(tar, "w:gz") as file:
         info = tarfile.TarInfo(name)
         info.size = 4
         file.addfile(info, io.BytesIO(b"evil"))
-    with pytest.raises(ColorTrackError, match="leads out of"):
+    with pytest.raises(ColorTrackError, match="points outside"):
         unpack(tar, folder)
     assert not list(folder.iterdir())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "x.tar.gz", "x.zip"]
@@ -190,7 +190,7 @@ def test_link_that_was_there_leads_nowhere(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "folder" / "DAVIS").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "x.zip").write_bytes(zipped(DAVIS__a=b"a"))
-    with pytest.raises(ColorTrackError, match="leads out of"):
+    with pytest.raises(ColorTrackError, match="points outside"):
         unpack(tmp_path / "x.zip", tmp_path / "folder")
     assert not list((tmp_path / "elsewhere").iterdir())
 

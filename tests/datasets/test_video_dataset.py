@@ -50,7 +50,7 @@ def load(count: int = 2, overwrite: bool = False, fail: bool = False, act=lambda
 
 def test_a_name_is_taken_when_loading_begins() -> None:
     def act() -> None:
-        with pytest.raises(ColorTrackError, match=f"{NAME}.* is being loaded"):
+        with pytest.raises(ColorTrackError, match=f"{NAME}.* is still loading"):
             check_name(NAME)
         with pytest.raises(ColorTrackError, match=NAME):
             load()
@@ -108,7 +108,7 @@ def test_a_name_is_taken_by_one_that_fiftyone_takes_for_the_same() -> None:
     datasets = [fo.Dataset(name) for name in ("DAVIS 2017", "davis_2017-2")]
     assert unused_name("davis-2017") == "davis-2017-3"
     check_name("davis-2017-3")
-    with pytest.raises(ColorTrackError, match="a dataset 'DAVIS 2017' exists"):
+    with pytest.raises(ColorTrackError, match="the dataset 'DAVIS 2017' exists"):
         check_name("davis-2017", overwrite=True)
     check_name("DAVIS 2017", overwrite=True)
     for dataset in datasets:

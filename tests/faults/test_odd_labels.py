@@ -13,7 +13,7 @@ from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.shapes import regions
 
 NAN = float("nan")
-LEFT_OUT = "frame 1: 1 of 2 labels are empty or outside the image and were left out"
+LEFT_OUT = "frame 1: 1 of 2 labels are empty or outside the image and were skipped"
 Track = Callable[..., fo.Sample]
 
 

@@ -17,7 +17,7 @@ Scene = Callable[..., np.ndarray]
 
 NOT_TRACKED = {
     "cut_before.mp4": ["nothing to track", "frame 39", "ends with frame", "label a frame"],
-    "empty.mp4": ["empty.mp4 cannot be decoded as a video", "re-encode it, or leave it out"],
+    "empty.mp4": ["empty.mp4 cannot be decoded as a video", "re-encode it, or remove it"],
     "folder.mp4": ["folder.mp4 is not a file"],
     "header.mp4": ["header.mp4 cannot be decoded as a video"],
     "missing.mp4": ["missing.mp4 is not a file: it is missing, or was moved"],

@@ -137,7 +137,7 @@ def test_boxes_among_masks_are_filled_with_a_warning(sample, squares):
     video = read_seeds(sample, "seed")
     assert video.kind == "masks"
     np.testing.assert_array_equal(video.seeds[0].labels, squares[1][0])
-    assert video.warnings == ["1 of 2 labels have no mask: their boxes are tracked as filled masks"]
+    assert video.warnings == ["1 of 2 labels have no mask, so their boxes are tracked as filled masks"]
 
 
 def test_key_points(sample):

@@ -194,7 +194,7 @@ def test_a_shard_that_was_taken_away_is_left_alone(videos, monkeypatch):
     work(videos)
     report = run.finish()
     assert {video.status for video in report.videos} == {"failed"}
-    assert "somebody ended it" in report.videos[0].reason
+    assert "somebody stopped it" in report.videos[0].reason
     assert videos.values("tracks_run") == [None] * 6
 
 

@@ -35,5 +35,5 @@ def test_matches_an_independent_implementation() -> None:
 
 def test_bad_input() -> None:
     frame = np.zeros((4, 4, 3), np.uint8)
-    with pytest.raises(ColorTrackError, match="uint8 and alike"):
+    with pytest.raises(ColorTrackError, match="uint8 and have the same shape"):
         color_error(frame, frame[:2], PALETTE)

@@ -115,5 +115,5 @@ def test_bad_input() -> None:
         score_sequence(ids[:3], ids)
     with pytest.raises(ColorTrackError, match="frame 1: the prediction is"):
         score_sequence(ids[:, :5], ids)
-    with pytest.raises(ColorTrackError, match="bool and of one size"):
+    with pytest.raises(ColorTrackError, match="bool and have the same size"):
         jaccard(ids[0], ids[0])

@@ -85,5 +85,7 @@ def test_clips_are_pooled() -> None:
 def test_bad_input() -> None:
     with pytest.raises(ColorTrackError, match="1 predicted and 2 true videos"):
         pck([square()], [square()] * 2)
-    with pytest.raises(ColorTrackError, match=r"\[T, P, 2\] alike, not \[2, 4, 2\] and \[3, 4, 2\]"):
+    with pytest.raises(
+        ColorTrackError, match=r"\[T, P, 2\] with the same shape, not \[2, 4, 2\] and \[3, 4, 2\]"
+    ):
         pck([square(2)], [square(3)])

@@ -30,7 +30,7 @@ def test_the_first_click_works(form, videos):
     estimate = first.text("estimate")
     assert estimate.startswith("1 video to track, 8 frames, about ")
     assert re.search(r" s (on two CPU cores|at the speed of the last run), about ", estimate)
-    assert estimate.endswith(" KB of labels in the database. Left out: 1 without labels in frames.seed.")
+    assert estimate.endswith(" KB of labels in the database. Skipped: 1 without labels in frames.seed.")
     assert "memory" not in first.inputs
     assert first.choices("seeds") == ["first", "all"]
     assert first.choices("model")[-3:] == ["identity", "flow", "raft"]
@@ -40,7 +40,7 @@ def test_the_first_click_works(form, videos):
     ("params", "errors"),
     [
         ({"label_field": "seed"}, {"label_field": "write the tracks to another field"}),
-        ({"label_field": "a b"}, {"label_field": "letters, digits and underscores"}),
+        ({"label_field": "a b"}, {"label_field": "letters, digits, and underscores"}),
         ({"label_field": "gt"}, {"label_field": "frames.gt exists"}),
         ({"label_field": "gt", "replace": True}, {}),
         ({"label_field": "frames.fine"}, {}),
@@ -143,7 +143,7 @@ def test_what_to_do_next_is_below_the_summary(execute, videos, tmp_path):
     assert {button["label"]: button["operator"] for button in buttons} == {
         "Show these videos, least confident first": "set_view",
         "Evaluate tracks": f"{PLUGIN}/evaluate_tracks",
-        "Show the videos that failed": "set_view",
+        "Show failed videos": "set_view",
     }
     shown = [fo.DatasetView._build(videos, b["params"]["view"]) for b in buttons if "view" in b["params"]]
     assert [view.values("id") for view in shown] == [[videos.first().id], [videos.last().id]]

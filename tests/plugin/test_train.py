@@ -63,7 +63,7 @@ def test_the_first_click_works(form, videos):
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("a b", "letters, digits"), ("../a", "letters"), ("fast", "this package uses"), ("", "letters")],
+    [("a b", "letters, digits"), ("../a", "letters"), ("fast", "ColorTrack itself uses"), ("", "letters")],
 )
 def test_names_are_checked(form, videos, name, reason):
     assert reason in form("train_tracker", videos, {"name": name}).errors["name"]

@@ -38,7 +38,7 @@ def test_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
         TrainingData.collect(tmp_path)
     with pytest.raises(ColorTrackError, match="does not exist"):
         TrainingData.collect(tmp_path / "absent")
-    with pytest.raises(ColorTrackError, match="a left out"):
+    with pytest.raises(ColorTrackError, match="a skipped"):
         TrainingData.collect([tmp_path / "a.mp4"], exclude=["a"])
 
 

@@ -1,4 +1,4 @@
-"""Edit the track of the selected label: end, split, merge, rename it."""
+"""Edit the track of the selected label: end, split, merge, or rename it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from fiftyone_colortrack.plugin import forms
 from fiftyone_colortrack.plugin.forms import Choice
 
 EDITS: list[Choice] = [
-    ("end", "End it here", "Delete its labels after this frame"),
-    ("begin", "Begin it here", "Delete its labels before this frame"),
-    ("split", "Split it here", "Its labels from this frame on become a track of their own"),
-    ("merge", "Merge it", "The two selected labels become one track: that of the first one"),
-    ("rename", "Rename it", "Give all its labels another class"),
+    ("end", "End the track here", "Delete its labels after this frame"),
+    ("begin", "Begin the track here", "Delete its labels before this frame"),
+    ("split", "Split the track here", "Turn its labels from this frame on into a new track"),
+    ("merge", "Merge two tracks", "Add the track of the second selected label to that of the first"),
+    ("rename", "Rename the track", "Change the class of all its labels"),
 ]
 
 
 class EditTrack(foo.Operator):
-    """Edits the track of the label that is selected in a video's window."""
+    """Edit the track of the selected label in a video's window."""
 
     @property
     def config(self) -> foo.OperatorConfig:
@@ -45,13 +45,13 @@ class EditTrack(foo.Operator):
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
         inputs, selected = types.Object(), _selected(ctx)
         if not selected:
-            text = "Open a video, and click a label of the track"
+            text = "Open a video, and select a label of the track"
             forms.message(inputs, "none", text, severity="error", title="No label is selected")
             return forms.form(self, inputs)
         edit = ctx.params.get("edit", EDITS[0][0])
         forms.choose(inputs, "edit", EDITS, default=edit, radio=True, label=f"Frame {_frame(selected)}")
         if edit == "merge" and len(selected) != 2:
-            forms.message(inputs, "two", "Select one label of each of the two tracks", severity="error")
+            forms.message(inputs, "two", "Select one label of each track", severity="error")
         if edit == "rename":
             inputs.str("label", required=True, label="Class")
         return forms.form(self, inputs)
@@ -71,7 +71,7 @@ class EditTrack(foo.Operator):
             count = rename_track(video, field, id, ctx.params.get("label", ""))
         elif edit == "merge":
             if len(selected) != 2 or selected[1]["field"] != field:
-                raise ColorTrackError("select one label of each of the two tracks, in the same field")
+                raise ColorTrackError("select one label of each track, in the same field")
             count = merge_tracks(video, field, selected[1]["label_id"], id)
         elif edit == "split":
             count = split_track(video, field, id, frame)
@@ -82,7 +82,7 @@ class EditTrack(foo.Operator):
 
 
 def _selected(ctx: ExecutionContext) -> list[dict[str, Any]]:
-    """The selected labels of the video whose window is open."""
+    """The selected labels of the open video."""
     labels = ctx.selected_labels or []
     return [label for label in labels if ctx.current_sample in (None, label["sample_id"])]
 

@@ -39,14 +39,14 @@ SECONDS_PER_FRAME, BYTES_PER_FRAME = 0.03, 400  # measured with one to three obj
 
 
 class EvaluateTracks(WorkOperator):
-    """Scores tracks against ground truth and shows the scores in the Model Evaluation panel."""
+    """Score tracks against ground truth, and show the scores in the Model Evaluation panel."""
 
     @property
     def config(self) -> foo.OperatorConfig:
         return work_config(
             "evaluate_tracks",
             LABEL,
-            "Score tracks against ground truth: J, F, and J&F of masks, J and HOTA of boxes, PCK of keypoints",
+            "Score tracks against ground truth: J, F, and J&F for masks, J and HOTA for boxes, PCK for keypoints",
             "evaluate",
         )
 
@@ -60,7 +60,7 @@ class EvaluateTracks(WorkOperator):
         choices = read(forms.field_choices, fo.Detections, fo.Keypoints, empty=False)
         names = [name for name, _, _ in choices]
         if len(choices) < 2:
-            text = "Tracks and ground truth are two frame fields of detections or keypoints."
+            text = "You need two frame fields of detections or keypoints: tracks and ground truth."
             forms.message(inputs, "no_fields", text, severity="error", title="Nothing to compare")
             return forms.form(self, inputs)
         tracks = [name for name in names if is_tracks(view, name)]
@@ -77,7 +77,7 @@ class EvaluateTracks(WorkOperator):
             default=key,
             required=True,
             label="Name of the evaluation",
-            description="In the Model Evaluation panel, and of the fields with the scores",
+            description="For the Model Evaluation panel and the fields with the scores",
         )
         exists = key in ctx.dataset.list_evaluations()
         if exists:
@@ -88,7 +88,7 @@ class EvaluateTracks(WorkOperator):
         if forms.validate(gt_prop, lambda: read(check_compared, pred, gt)):
             if without := len(read(untracked_videos, pred)):
                 label = f"Score the {forms.plural(without, 'video')} without tracks as zero"
-                text = "Off: they are left out"
+                text = "If off, they are skipped"
                 inputs.bool("zero", default=False, label=label, description=text, view=types.SwitchView())
             self._estimate(inputs, gt_prop, gt, read(labeled_frames, gt))
         return forms.form(self, inputs)
@@ -96,20 +96,18 @@ class EvaluateTracks(WorkOperator):
     def _estimate(
         self, inputs: types.Object, gt_prop: types.Property, gt: str, labeled: dict[str, list[int]]
     ) -> None:
-        """Say what will be scored."""
+        """Show what will be scored, and the estimated time and storage."""
         counts = [sum(number > 1 for number in numbers) for numbers in labeled.values()]
         if any(counts):
-            text = (
-                f"{forms.frames_of_videos(counts)} will be scored: all that are labeled in {gt}, except the "
-            )
-            text += "first frame of each video, which the tracker was given. This takes "
+            text = f"{forms.frames_of_videos(counts)} will be scored: all frames with labels in {gt}, except the "
+            text += "first frame of each video, which the tracker starts from. This takes "
             text += estimates.time_needed(WORK, sum(counts), SECONDS_PER_FRAME)
             text += f", and about {estimates.size(BYTES_PER_FRAME * sum(counts))} in the database."
             forms.message(inputs, "estimate", text)
         else:
             gt_prop.invalid = True
             gt_prop.error_message = (
-                "Only first frames are labeled here, and they are not scored. Label others"
+                "Only first frames are labeled here, and they are not scored. Label other frames"
             )
 
     def resolve_run_name(self, ctx: ExecutionContext) -> str:
@@ -138,15 +136,15 @@ class EvaluateTracks(WorkOperator):
         text = ", ".join(f"{label} {value:.3f}" for label, value in main if value is not None)
         without = 0 if params.get("zero") else len(untracked_videos(check_videos(view), params["pred_field"]))
         if without:
-            text += f"; {forms.plural(without, 'video')} without tracks left out"
+            text += f"; skipped {forms.plural(without, 'video')} without tracks"
         score = score_fields(ctx.dataset, params["eval_key"])[0]
         worst = ctx.dataset.exists(score).sort_by(score)
         return {
             "summary": forms.escape(f"{params['eval_key']}: {text}"),
             "scores": scores,
             "links": [
-                view_link("Show the worst videos first", worst),
-                link("Where it works and where not", "open_panel", {"name": CHARTS, "isActive": True}),
+                view_link("Show worst videos first", worst),
+                link("See where tracks fail", "open_panel", {"name": CHARTS, "isActive": True}),
             ],
         }
 
@@ -156,7 +154,7 @@ class EvaluateTracks(WorkOperator):
 
 
 def _likely_truth(view: SampleCollection, pred: str, names: list[str], tracks: list[str]) -> str:
-    """Of the other fields one of the same type, not tracked, with the usual name or the most labels."""
+    """The likely ground truth: a field of the same type, not tracks, with the usual name or the most labels."""
     kinds = seed_fields(view)
 
     def likely(name: str) -> tuple[bool, ...]:

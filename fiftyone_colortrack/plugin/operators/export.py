@@ -18,19 +18,22 @@ from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, sho
 from fiftyone_colortrack.settings import check_allowed, check_space
 
 FORMATS: list[forms.Choice] = [
-    ("mot", "MOT Challenge", "Boxes, as text"),
+    ("mot", "MOT Challenge", "Boxes, as text files"),
     ("youtube-vis", "YouTube-VIS", "Masks and boxes, as COCO JSON for videos"),
     ("davis", "DAVIS", "Masks, as PNG images with a palette"),
 ]
 
 
 class ExportTracks(WorkOperator):
-    """Writes tracks and their videos to a folder, in a format that other programs read."""
+    """Export tracks and their videos to a folder, in a format that other programs read."""
 
     @property
     def config(self) -> foo.OperatorConfig:
         return work_config(
-            "export_tracks", "Export tracks", "Write tracks to a folder that other programs read", "load"
+            "export_tracks",
+            "Export tracks",
+            "Export tracks as MOT Challenge, YouTube-VIS, or DAVIS, for use in other programs",
+            "load",
         )
 
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
@@ -42,7 +45,7 @@ class ExportTracks(WorkOperator):
         videos = check_videos(view)
         choices = forms.field_choices(videos, fo.Detections, empty=False)
         if not choices:
-            text = "Export needs a frame field of detections that has labels. Propagate labels first."
+            text = "There is no frame field with detections. Propagate labels first."
             forms.message(inputs, "no_fields", text, severity="error", title="Nothing to export")
             return forms.form(self, inputs)
         tracks = [name for name, _, _ in choices if is_tracks(videos, name)]
@@ -54,11 +57,11 @@ class ExportTracks(WorkOperator):
             "folder",
             required=True,
             label="Parent folder",
-            description="The export becomes a new folder in it",
+            description="The export creates a new folder here",
             view=picker,
         )
         name = ctx.params.get("name") or _default_name(ctx)
-        name_prop = inputs.str("name", default=name, required=True, label="Name of the new folder")
+        name_prop = inputs.str("name", default=name, required=True, label="New folder")
         if forms.validate(prop, lambda: _parent(ctx)):
             forms.validate(name_prop, lambda: _target(ctx))
             size = sum(os.path.getsize(path) for path in videos.values("filepath") if os.path.isfile(path))
@@ -90,15 +93,15 @@ class ExportTracks(WorkOperator):
 
 
 def _parent(ctx: ExecutionContext) -> Path:
-    """The folder that was chosen in FiftyOne's file explorer, or that a script names.
+    """The folder from FiftyOne's file explorer or from a script.
 
     Raises:
-        ColorTrackError: if there is none, or this server does not allow it
+        ColorTrackError: if there is none, or if this server does not allow it
     """
     folder = ctx.params.get("folder")
     path = folder.get("absolute_path") if isinstance(folder, dict) else folder
     if not path:
-        raise ColorTrackError("no folder is chosen; choose one")
+        raise ColorTrackError("choose a folder")
     return check_allowed(path)
 
 
@@ -106,11 +109,11 @@ def _target(ctx: ExecutionContext) -> Path:
     """The folder of the export.
 
     Raises:
-        ColorTrackError: if its name is a path, or it has content already
+        ColorTrackError: if its name is a path, or if it is not empty
     """
     name = ctx.params.get("name") or _default_name(ctx)
     if name in (".", "..") or Path(name).name != name:
-        raise ColorTrackError(f"{name!r} cannot name a folder; use a name without slashes")
+        raise ColorTrackError(f"{name!r} cannot be the name of a folder; use a name without slashes")
     target = _parent(ctx) / name
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ColorTrackError(f"{target} exists; choose another name")

@@ -1,4 +1,4 @@
-"""Rendered videos: predicted colors, embeddings, and all side by side."""
+"""Render videos: predicted colors, embeddings, and both beside the tracks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from fiftyone_colortrack.plugin.reading import reader
 from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, link, show, work_config
 
 BASES: list[Choice] = [
-    ("video", "For each video", "Shows the most within a video"),
-    ("dataset", "One for all videos", "A color means the same in all videos"),
+    ("video", "For each video", "Show the most detail in each video"),
+    ("dataset", "For all videos", "Use the same colors in all videos"),
 ]
 
 
@@ -50,7 +50,7 @@ class _FilmOperator(WorkOperator):
             forms.choose(inputs, "model", models, default=last.get("model"), label="Model")
             self._add_settings(inputs, view, last)
             switch = types.SwitchView()
-            inputs.bool("overwrite", default=False, label="Render videos again that exist", view=switch)
+            inputs.bool("overwrite", default=False, label="Render existing videos again", view=switch)
             model = ctx.params.get("model", last.get("model", models[0][0]))
             forms.message(inputs, "estimate", self._estimate(view, model))
         return forms.form(self, inputs)
@@ -89,35 +89,35 @@ class _FilmOperator(WorkOperator):
         return f"{self.about[0]} with {model}"
 
     def _estimate(self, view: SampleCollection, model: str) -> str:
-        """What a run takes. Rendered videos are about as large as their sources."""
+        """The estimated time and storage. Rendered videos are about as large as their sources."""
         size, frames = reader(view)(_size_and_length)
         parts = [forms.plural(len(view), "video")]
         if frames:
             takes = estimates.time_needed(self._work(model), frames, self.seconds_per_frame)
             parts += [forms.plural(frames, "frame"), takes]
         parts += [f"about {estimates.size(size)}"] if size else []
-        return f"Renders {', '.join(parts)}, into a new dataset and a folder beside the videos."
+        return f"Renders {', '.join(parts)}, to a new dataset and a folder next to the videos."
 
 
 class ColorizeVideos(_FilmOperator):
-    """Predicts the colors of videos from their first frames, and measures the error."""
+    """Predict the colors of videos from their first frames, and measure the error."""
 
     about = (
         "colorize_videos",
         "Colorize videos",
-        "Predict colors from each video's first frame: where this fails, tracking fails",
+        "Predict the colors of each video from its first frame. Where this fails, tracking fails",
     )
     render = colorize
     seconds_per_frame = 0.4
 
 
 class EmbedVideos(_FilmOperator):
-    """Shows what the tracker sees: embeddings in false colors."""
+    """Show the embeddings of videos in false colors."""
 
     about = (
         "embed_videos",
         "Show embeddings",
-        "Show the embeddings of videos in false colors: the tracker confuses what has the same color",
+        "Show the embeddings of videos in false colors. The tracker confuses parts of the same color",
     )
     render = embed
     seconds_per_frame = 0.2
@@ -128,12 +128,12 @@ class EmbedVideos(_FilmOperator):
 
 
 class FilmVideos(_FilmOperator):
-    """Shows each video, its tracks, its predicted colors, and its embeddings in a grid."""
+    """Show each video, its tracks, predicted colors, and embeddings in a grid."""
 
     about = (
         "film_videos",
         "Make side-by-side videos",
-        "Show videos, their tracks, predicted colors, and embeddings in a grid, to share with others",
+        "Show each video, its tracks, predicted colors, and embeddings in a 2 x 2 grid",
     )
     render = film
     seconds_per_frame = 0.7
@@ -143,14 +143,14 @@ class FilmVideos(_FilmOperator):
         fields = reader(view)(forms.field_choices, empty=False)
         fields = sorted(fields, key=lambda choice: not is_tracks(view, choice[0]))
         if not fields:
-            text = "There are no tracks yet: the videos show what the network sees instead"
+            text = "There are no tracks yet. The videos will show what the network sees instead"
             forms.message(inputs, "no_tracks", text)
             return
         forms.choose(inputs, "label_field", fields, default=last.get("label_field"), label="Tracks")
         default = bool(last.get("confidence"))
-        inputs.bool("confidence", default=default, label="Show the confidence", view=types.SwitchView())
+        inputs.bool("confidence", default=default, label="Show confidence", view=types.SwitchView())
 
 
 def _size_and_length(view: SampleCollection) -> list[float]:
-    """Bytes and frames of all videos, as far as they are known."""
+    """Bytes and frames of all videos, as far as known."""
     return [view.sum(f"metadata.{name}") or 0 for name in ("size_bytes", "total_frame_count")]

@@ -1,4 +1,4 @@
-"""Operators that make a dataset: load DAVIS, JHMDB, or a folder of videos, or render scenes."""
+"""Operators that create a dataset: load DAVIS, JHMDB, or a folder of videos, or render scenes."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from fiftyone_colortrack.settings import check_allowed, check_space
 ALL = "all"
 DATASETS_FOLDER = "FIFTYONE_DEFAULT_DATASET_DIR"
 ON_ERROR: list[forms.Choice] = [
-    ("raise", "Stop", "The first one stops loading, and no dataset is made"),
-    ("skip", "Leave out", "The others are loaded, and the summary names these"),
+    ("raise", "Stop", "Create no dataset if a video cannot be read"),
+    ("skip", "Skip", "Load the other videos, and list these in the summary"),
 ]
 VIDEO_BYTES_PER_IMAGE_BYTE = 0.2  # measured on DAVIS at 854 x 480
 SCENE_BYTES, SECONDS_PER_SCENE = 200_000, 0.8  # measured
 SCENE_DIFFICULTIES: dict[str, str] = {
-    "easy": "Slow, in different colors",
-    "hard": "Fast, similar, and occluding each other",
+    "easy": "Slow objects in different colors",
+    "hard": "Fast, similar objects that occlude each other",
 }
 
 
 class Content(NamedTuple):
-    """What a folder has.
+    """The content of a folder.
 
     Attributes:
         name: a name for the dataset
@@ -56,7 +56,7 @@ class Content(NamedTuple):
 
 
 class _DatasetOperator(WorkOperator):
-    """Makes a persistent dataset, and opens it."""
+    """Create a persistent dataset, and open it."""
 
     about: tuple[str, str, str]
     """Name, label, and description."""
@@ -67,7 +67,7 @@ class _DatasetOperator(WorkOperator):
 
     @abstractmethod
     def load(self, params: dict[str, Any], progress: ProgressCallback) -> fo.Dataset:
-        """Make a dataset as the form's parameters say."""
+        """Create the dataset that the form's parameters describe."""
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
         started = time.monotonic()
@@ -77,7 +77,7 @@ class _DatasetOperator(WorkOperator):
                 progress(done, total, message)
                 if stop() and done < total:
                     raise ColorTrackError(
-                        "Stopped. No dataset was made; encoded videos are kept for the next time."
+                        "Stopped. No dataset was created. Encoded videos are kept for the next time."
                     )
 
             return self.load(ctx.params, update)
@@ -87,7 +87,7 @@ class _DatasetOperator(WorkOperator):
         skipped = dataset.info.get("skipped", {})
         summary = f"Loaded {forms.plural(len(dataset), 'video')} into {dataset.name}"
         if skipped:
-            summary += f"; left out {len(skipped)}: {'; '.join(skipped.values())}"
+            summary += f"; skipped {len(skipped)}: {'; '.join(skipped.values())}"
         return {
             "summary": forms.escape(summary),
             "dataset": dataset.name,
@@ -112,10 +112,10 @@ class _DatasetOperator(WorkOperator):
         folder: Path,
         written: float,
     ) -> None:
-        """Show what loading takes, or why the folder for videos cannot be used."""
+        """Show the estimated time and storage, or why the folder for videos cannot be used."""
         takes = estimates.time_needed(self.config.label, videos, seconds)
         size = f", about {estimates.size(written)} of videos" if written else ""
-        text = f"{text}{size}: {takes}. Videos that must be encoded for browsers go to {folder}."
+        text = f"{text}{size}: {takes}. Videos that are encoded for browsers go to {folder}."
         forms.message(inputs, "estimate", text)
         forms.check_writable(inputs, folder, DATASETS_FOLDER)
         try:
@@ -125,7 +125,7 @@ class _DatasetOperator(WorkOperator):
 
 
 class _FolderOperator(_DatasetOperator):
-    """Loads a folder."""
+    """Load a folder."""
 
     folder_help: str
     seconds_per_video: float | None = None
@@ -198,15 +198,15 @@ class _FolderOperator(_DatasetOperator):
 
 
 def _folder(params: dict[str, Any]) -> Path:
-    """The folder that was chosen in FiftyOne's file explorer, or that a script names.
+    """The folder from FiftyOne's file explorer or from a script.
 
     Raises:
-        ColorTrackError: if there is none, or this server does not allow it
+        ColorTrackError: if there is none, or if this server does not allow it
     """
     folder = params.get("folder")
     path = folder.get("absolute_path") if isinstance(folder, dict) else folder
     if not path:
-        raise ColorTrackError("no folder is chosen; choose one")
+        raise ColorTrackError("choose a folder")
     return check_allowed(os.path.realpath(os.path.expanduser(path)))
 
 
@@ -227,10 +227,10 @@ def _options(params: dict[str, Any], progress: ProgressCallback) -> dict[str, An
 
 
 class LoadDavis(_FolderOperator):
-    """Loads DAVIS 2016 or 2017."""
+    """Load DAVIS 2016 or 2017."""
 
-    about = ("load_davis", "Load DAVIS", "Make a video dataset of a DAVIS 2016 or 2017 folder")
-    folder_help = "With JPEGImages, Annotations, and ImageSets"
+    about = ("load_davis", "Load DAVIS", "Create a video dataset from a DAVIS 2016 or 2017 folder")
+    folder_help = "The folder with JPEGImages, Annotations, and ImageSets"
     seconds_per_video = 2.0
 
     def look(self, folder: Path, split: str | None) -> Content:
@@ -243,7 +243,7 @@ class LoadDavis(_FolderOperator):
         view = types.AutocompleteView(allow_user_input=False, allow_duplicates=False)
         for name in content.videos:
             view.add_choice(name, label=name)
-        description = "All, if you choose none"
+        description = "If empty: all"
         inputs.list("sequences", types.String(), label="Sequences", description=description, view=view)
 
     def chosen(self, params: dict[str, Any], content: Content) -> list[str]:
@@ -255,10 +255,10 @@ class LoadDavis(_FolderOperator):
 
 
 class LoadJhmdb(_FolderOperator):
-    """Loads JHMDB."""
+    """Load JHMDB."""
 
-    about = ("load_jhmdb", "Load JHMDB", "Make a video dataset with human joints of a JHMDB folder")
-    folder_help = "With joint_positions, splits, and Rename_Images or ReCompress_Videos"
+    about = ("load_jhmdb", "Load JHMDB", "Create a video dataset with human joints from a JHMDB folder")
+    folder_help = "The folder with joint_positions, splits, and Rename_Images or ReCompress_Videos"
 
     def look(self, folder: Path, split: str | None) -> Content:
         jhmdb = JhmdbFolder(folder, split)
@@ -269,10 +269,10 @@ class LoadJhmdb(_FolderOperator):
 
 
 class LoadKinetics(_FolderOperator):
-    """Loads a folder of videos, in the layout of Kinetics or any other."""
+    """Load a folder of videos, in the layout of Kinetics or any other."""
 
-    about = ("load_kinetics", "Load Kinetics", "Make a video dataset of a folder of videos, for training")
-    folder_help = "With videos, in folders named by class or beside lists of Kinetics (CSV)"
+    about = ("load_kinetics", "Load Kinetics", "Create a video dataset from a folder of videos, for training")
+    folder_help = "A folder of videos; class folders and Kinetics lists (CSV) are optional"
 
     def look(self, folder: Path, split: str | None) -> Content:
         clips = read_kinetics(folder, split)
@@ -280,7 +280,7 @@ class LoadKinetics(_FolderOperator):
         return Content("kinetics", splits, [str(clip.path) for clip in clips], lambda name: ())
 
     def add_choices(self, inputs: types.Object, content: Content) -> None:
-        forms.whole(inputs, "max_samples", label="At most this many videos", description="All, if empty")
+        forms.whole(inputs, "max_samples", label="Maximum number of videos", description="If empty: all")
 
     def chosen(self, params: dict[str, Any], content: Content) -> list[str]:
         return content.videos[: params.get("max_samples")]
@@ -291,19 +291,19 @@ class LoadKinetics(_FolderOperator):
 
 
 class LoadScenes(_DatasetOperator):
-    """Renders videos with exact labels, to try the tracker on."""
+    """Render videos with exact labels, to try the tracker."""
 
     about = (
         "load_scenes",
         "Render demo scenes",
-        "Render videos with exact masks, boxes, and keypoints, to try tracking on",
+        "Render videos with exact masks, boxes, and keypoints, to try the tracker",
     )
 
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
         inputs = types.Object()
         forms.whole(inputs, "count", default=4, label="Number of videos")
         difficulties = [(name, name.capitalize(), SCENE_DIFFICULTIES[name]) for name in get_args(Difficulty)]
-        forms.choose(inputs, "difficulty", difficulties, radio=True, label="Objects")
+        forms.choose(inputs, "difficulty", difficulties, radio=True, label="Difficulty")
         self._add_name(ctx, inputs, "colortrack-scenes")
         count = ctx.params.get("count", 4)
         text, written = forms.plural(count, "video"), count * SCENE_BYTES

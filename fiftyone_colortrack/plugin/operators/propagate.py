@@ -54,18 +54,18 @@ EVALUATE = f"{PLUGIN}/evaluate_tracks"
 SECONDS_PER_MEGAPIXEL = {"fast": 0.6, "lab": 0.3, "flow": 0.25, "identity": 0.05}
 """On two CPU cores, for the estimate until this machine has tracked with the model.
 
-`fast` was measured; to it `lab` is as the sums of `python benchmarks/speed.py` are.
+`fast` was measured; `lab` follows from the ratio that `python benchmarks/speed.py` prints.
 """
 RAFT_WEIGHTS = "raft_large_C_T_SKHT_V2-ff5fadd5.pth"
 SEEDS: list[Choice] = [
-    ("first", "First labeled frame", "Tracks the labels of the first labeled frame of each video"),
-    ("all", "All labeled frames", "Frames between two labeled frames are tracked from both sides"),
-    ("keyframes", "Keyframes", "Tracks labels that a person drew or corrected"),
+    ("first", "First labeled frame", "Track the labels of the first labeled frame of each video"),
+    ("all", "All labeled frames", "Track frames between two labeled frames from both sides"),
+    ("keyframes", "Keyframes", "Track the labels that a person drew or corrected"),
 ]
 SPANS: list[Choice] = [
     ("all", "All frames", ""),
     ("range", "A range of frames", "All other frames stay as they are"),
-    ("next", "The next frames", "Frames after the selected label, or after a frame that you name"),
+    ("next", "The next frames", "Frames after the selected label, or after a frame that you enter"),
 ]
 DIRECTIONS: list[Choice] = [
     ("both", "Both", "All frames of the video"),
@@ -73,46 +73,46 @@ DIRECTIONS: list[Choice] = [
     ("backward", "Backward", "From the labeled frames to the beginning"),
 ]
 EXISTING: list[Choice] = [
-    ("skip_existing", "Continue", "Leave videos alone that an earlier run finished. Corrections stay"),
-    ("overwrite", "Replace", "Track all videos again, and replace their tracks and all corrections"),
+    ("skip_existing", "Continue", "Keep finished videos and all corrections"),
+    ("overwrite", "Replace", "Track all videos again. This replaces their tracks and all corrections"),
 ]
 MODELS = {
     "fast": "Best tracks",
-    "lab": "No network: takes half the time, and loses objects sooner",
+    "lab": "No network: twice as fast, but loses objects sooner",
 }
 BASELINES: list[Choice] = [
-    ("identity", "identity", "Baseline: repeats the labels in place; takes almost no time"),
+    ("identity", "identity", "Baseline: repeats the labels in place"),
     ("flow", "flow", "Baseline: moves the labels with optical flow"),
-    ("raft", "raft", "Baseline: optical flow of a large network; slow without a GPU"),
+    ("raft", "raft", "Baseline: optical flow from a large network; slow without a GPU"),
 ]
 OUTPUTS: dict[type[fo.Label], list[Choice]] = {
     fo.Detections: [
         ("same", "As labeled", "Masks stay masks, boxes stay boxes"),
         ("masks", "Masks", "Boxes are tracked as filled masks"),
-        ("boxes", "Boxes", "The boxes around the tracked masks"),
-        ("polylines", "Polygons", "The outlines of the tracked masks"),
+        ("boxes", "Boxes", "Boxes around the tracked masks"),
+        ("polylines", "Polygons", "Outlines of the tracked masks"),
     ],
     fo.Polylines: [
         ("same", "As labeled", "Polygons stay polygons, open polylines stay polylines"),
         ("masks", "Masks", "Polygons become detections with masks"),
-        ("boxes", "Boxes", "The boxes around the tracked polygons"),
+        ("boxes", "Boxes", "Boxes around the tracked polygons"),
     ],
     fo.Segmentation: [
         ("same", "Detections with masks", "Each class becomes a track with a timeline"),
-        ("segmentation", "Segmentation", "As labeled"),
-        ("boxes", "Boxes", "The box around each class"),
-        ("polylines", "Polygons", "The outline of each class"),
+        ("segmentation", "Segmentation", "Segmentations stay segmentations"),
+        ("boxes", "Boxes", "A box around each class"),
+        ("polylines", "Polygons", "Outline of each class"),
     ],
 }
 TRACKER_SETTINGS: list[Choice] = [
-    ("memory", "Memory", "How many of the last frames the tracker looks at"),
-    ("radius", "Radius", "How far things may move from frame to frame, in pixels of the scaled frame"),
-    ("top_k", "Matches", "How many of the best matches labels are copied from"),
-    ("input_size", "Short side", "Larger frames are scaled down to this, in pixels"),
+    ("memory", "Memory", "Number of recent frames to search for matches"),
+    ("radius", "Radius", "Farthest motion from one frame to the next, in pixels of the scaled frame"),
+    ("top_k", "Matches", "Number of best matches to copy labels from"),
+    ("input_size", "Short side", "Size to which frames are scaled, in pixels"),
 ]
 SWITCHES: list[Choice] = [
-    ("end_at_cuts", "End tracks at cuts", "A new shot is labeled only if one of its frames is labeled"),
-    ("clean_masks", "Remove specks", "Masks keep only the parts that continue the object"),
+    ("end_at_cuts", "End tracks at cuts", "Label a new shot only if one of its frames is labeled"),
+    ("clean_masks", "Remove specks", "Remove parts of masks that do not belong to the object"),
 ]
 
 
@@ -124,7 +124,7 @@ class PropagateLabels(WorkOperator):
         return work_config(
             "propagate_labels",
             LABEL,
-            "Track the labels of one or more frames of each video through all its frames",
+            "Propagate labels from one or more frames of each video to all of its frames",
             "propagate",
         )
 
@@ -189,7 +189,7 @@ class PropagateLabelsInVideo(PropagateLabels):
     def config(self) -> foo.OperatorConfig:
         config = super().config
         config.name, config.unlisted = "propagate_labels_in_video", True
-        config.description = "Track the labels of one or more frames of this video through all its frames"
+        config.description = "Propagate labels from one or more frames of this video to all of its frames"
         return config
 
     def resolve_placement(self, ctx: ExecutionContext) -> types.Placement:
@@ -212,7 +212,7 @@ class PropagateLabelsInVideo(PropagateLabels):
 def propagation(
     view: SampleCollection, params: dict[str, Any], selected: Sequence[dict[str, Any]] = ()
 ) -> Propagation:
-    """The run that a form's values describe. Values that the form did not ask for do not count.
+    """The run that a form's values describe. Hidden inputs do not count.
 
     Args:
         view: the videos
@@ -263,7 +263,7 @@ def _frames(params: dict[str, Any], selected: Sequence[dict[str, Any]]) -> tuple
 
 
 def first_frame(selected: Sequence[dict[str, Any]]) -> int:
-    """The frame that is shown, as far as the App tells: that of a selected label."""
+    """The frame of the selected label, which is all that the App tells about the current frame."""
     return min((label.get("frame_number") or 1 for label in selected), default=1)
 
 
@@ -300,11 +300,11 @@ class _Form:
         self._inputs.properties = {**first, **self._inputs.properties}  # seen without scrolling
 
     def _value(self, name: str, default: Any = None) -> Any:
-        """What the form holds: what was typed, else what was chosen the last time."""
+        """The value in the form: entered now, or chosen the last time."""
         return self._ctx.params.get(name, self._last.get(name, default))
 
     def _propose(self, choices: list[Choice]) -> None:
-        """Tracks that somebody has corrected are what to go on from; others are not what to start from."""
+        """Propose to continue from corrected tracks, and never to start from other tracks."""
         tracks = [name for name, _, _ in choices if is_tracks(self._videos, name)]
         plans = {name: self._plan(name, "keyframes", name, "go on") for name in tracks}
         corrected = [name for name, plan in plans.items() if any(v.labeled and not v.reason for v in plan)]
@@ -333,7 +333,7 @@ class _Form:
         return run
 
     def _plan(self, seed_field: str, seeds: str, label_field: str, existing: str = "") -> list[PlannedVideo]:
-        """What a run would do with each video; nothing if it cannot start."""
+        """What a run would do with each video; empty if it cannot start."""
         try:
             return self._run(seed_field, seeds, label_field, existing).plan()
         except ColorTrackError:
@@ -369,7 +369,7 @@ class _Form:
                 "objects",
                 default=self._ctx.params.get("objects"),
                 label="Objects to track",
-                description="Classes, indexes, or ids, separated by commas. Empty: all objects",
+                description="Classes, indexes, or IDs, separated by commas. If empty: all objects",
             )
         span = self._ctx.params.get("span", "all")
         forms.choose(self._inputs, "span", SPANS, default=span, label="Frames to track")
@@ -378,7 +378,7 @@ class _Form:
         first = self._ctx.params.get("first_frame", first_frame(self._selected))
         forms.whole(self._inputs, "first_frame", default=first, label="From frame")
         if span == "next":
-            forms.whole(self._inputs, "next_frames", default=50, label="Number of frames after it")
+            forms.whole(self._inputs, "next_frames", default=50, label="Number of frames")
             return
         last = forms.whole(self._inputs, "last_frame", default=first, label="To frame")
         if self._ctx.params.get("last_frame", first) < first:
@@ -397,7 +397,7 @@ class _Form:
             default=name,
             required=True,
             label="Write tracks to",
-            description="A frame field, new or of an earlier run",
+            description="A frame field, new or from an earlier run",
             view=view,
         )
         name = field_name(name)
@@ -405,7 +405,7 @@ class _Form:
         if name in earlier:
             self._existing(name, videos)
         elif name in schema and name != field_name(self._seed_field):
-            label = f"Replace the labels that are in {frame_path(name)} now"
+            label = f"Replace the existing labels in {frame_path(name)}"
             self._inputs.bool("replace", default=False, label=label, view=types.SwitchView())
         forms.validate(prop, lambda: self._run(self._seed_field, self._seed_frames, name).check())
         return videos
@@ -418,7 +418,7 @@ class _Form:
         )
         count = sum(video.corrections for video in videos)
         by_hand = f"{forms.plural(count, 'label')} that a person drew, changed, or deleted"
-        go_on = f"To go on from them, choose {frame_path(name)} and Keyframes above."
+        go_on = f"To continue from them, choose {frame_path(name)} and Keyframes above."
         in_place = name == field_name(self._seed_field)
         if existing == "overwrite":
             if count:
@@ -426,18 +426,18 @@ class _Form:
             return
         again = sum(bool(video.other) and not video.reason for video in videos)
         if any(video.labeled for video in videos) and all(video.reason for video in videos):
-            text = "All these videos are finished: replace their tracks, or write to another field."
+            text = "All these videos are finished. Replace their tracks, or write to another field."
             if count:
                 text += f" The tracks have {by_hand}. {go_on}"
             forms.message(self._inputs, "finished", text, severity="error")
         elif again:
             text = (
-                "The model or the settings differ from those of the earlier run, so "
+                "The model or the settings differ from the earlier run, so "
                 f"{forms.plural(again, 'video')} will be tracked from scratch."
             )
             forms.message(self._inputs, "again", text, severity="warning")
         elif in_place:
-            text = "Only frames that depend on corrections are tracked again. All others stay as they are."
+            text = "Only frames that depend on corrections are re-tracked. All others stay as they are."
             forms.message(self._inputs, "corrected", text, severity="success")
         elif count:
             forms.message(self._inputs, "by_hand", f"{by_hand} stay as they are. {go_on}")
@@ -463,7 +463,7 @@ class _Form:
         prop = forms.choose(self._inputs, "model", _models(), default=self._value("model"), label="Model")
         if self._value("model") == "raft" and not _has_raft():
             prop.invalid = True
-            prop.error_message = f"The weights of RAFT are missing: save them as {_raft_path()}"
+            prop.error_message = f"The weights of RAFT are missing. Save them as {_raft_path()}"
         advanced = bool(self._value("advanced"))
         self._inputs.bool("advanced", default=advanced, label="Advanced settings", view=types.SwitchView())
         if not advanced:
@@ -474,8 +474,8 @@ class _Form:
         self._inputs.bool(
             "complete",
             default=bool(self._value("complete")),
-            label="Labeled frames show all objects",
-            description="The track of an object ends at a labeled frame that leaves it out",
+            label="Labeled frames show every object",
+            description="A track ends at a labeled frame that omits its object",
             view=types.SwitchView(),
         )
         for name, label, description in SWITCHES:
@@ -485,8 +485,8 @@ class _Form:
         self._inputs.bool(
             "cuts",
             default=bool(self._value("cuts")),
-            label="Keep the shots as a field",
-            description="Temporal detections of the shots that were found",
+            label="Save the shots",
+            description="As temporal detections, in a field of their own",
             view=types.SwitchView(),
         )
         self._inputs.float(
@@ -494,8 +494,8 @@ class _Form:
             default=self._value("min_confidence", 0.0),
             min=0,
             max=1,
-            label="Least confidence",
-            description="Labels with less confidence are left out",
+            label="Minimum confidence",
+            description="Labels with lower confidence are discarded",
         )
         for name, label, description in TRACKER_SETTINGS:
             default = self._value(name, getattr(TrackerConfig(), name))
@@ -507,11 +507,11 @@ class _Form:
                 "shards",
                 default=self._value("shards", 1),
                 label="Shards",
-                description="More than one: shared among workers (fiftyone delegated launch) on any machines",
+                description="If more than 1, workers (fiftyone delegated launch) on any machine share the videos",
             )
 
     def _estimate(self, videos: list[PlannedVideo]) -> None:
-        """Say how much work it is, before the button is pressed."""
+        """Show the estimated time and storage."""
         todo = [video for video in videos if not video.reason]
         if not todo:
             return
@@ -533,12 +533,12 @@ class _Form:
         bare = sum(not video.labeled for video in videos)
         notes = [f"{finished} finished by earlier runs"] if finished else []
         notes += [f"{bare} without labels in {self._seed_field}"] if bare else []
-        left_out = f" Left out: {' and '.join(notes)}." if notes else ""
+        left_out = f" Skipped: {' and '.join(notes)}." if notes else ""
         forms.message(self._inputs, "estimate", f"{', '.join(parts)}.{left_out}")
 
 
 def megapixels(videos: SampleCollection, input_size: int | tuple[int, int] | None) -> float:
-    """Mean size of the frames that the tracker sees, in millions of pixels."""
+    """Mean size of the scaled frames, in megapixels."""
     if isinstance(input_size, tuple):
         return input_size[0] * input_size[1] / 1e6
     sizes = zip(*videos.values(["metadata.frame_height", "metadata.frame_width"]), strict=True)
@@ -549,7 +549,7 @@ def megapixels(videos: SampleCollection, input_size: int | tuple[int, int] | Non
 
 
 def summary(report: PropagationReport) -> str:
-    """What a run did, and what went wrong with which video, in Markdown."""
+    """What a run did, and which videos failed and why, in Markdown."""
     lines = [str(report)]
     lines += [f"{os.path.basename(v.filepath)} failed: {v.reason}" for v in report.with_status("failed")]
     return "\n\n".join(map(forms.escape, lines + report.warnings))
@@ -581,7 +581,7 @@ def _has_raft() -> bool:
 
 
 def _color_by_instance(ctx: ExecutionContext) -> Any:
-    """What the run will do to the dataset, for the App that is open, which would not notice."""
+    """Set the dataset's colors, and tell the open App, which would not notice."""
     color_by_instance(ctx.dataset)
     scheme = ctx.dataset.app_config.color_scheme
     params = {"color_by": scheme.color_by, "color_pool": scheme.color_pool}
@@ -593,7 +593,7 @@ def _work(model: object) -> str:
 
 
 def _links(dataset: fo.Dataset, report: PropagationReport) -> list[Results]:
-    """What to do next with the videos of a run."""
+    """Buttons for the next steps after a run."""
     links, videos = [], whole(dataset)
     if report.frames:
         tracked = videos.match(F(run_field(report.label_field)) == report.run_key)
@@ -604,5 +604,5 @@ def _links(dataset: fo.Dataset, report: PropagationReport) -> list[Results]:
         ]
     if report.with_status("failed"):
         failed = videos.match_tags(failed_tag(report.label_field))
-        links.append(view_link("Show the videos that failed", failed))
+        links.append(view_link("Show failed videos", failed))
     return links

@@ -11,14 +11,14 @@ from fiftyone_colortrack.plugin import forms
 
 
 class StopTracking(foo.Operator):
-    """Stops work on the dataset; what has been written stays."""
+    """Stop work on the dataset. Saved labels stay."""
 
     @property
     def config(self) -> foo.OperatorConfig:
         return foo.OperatorConfig(
             name="stop_tracking",
             label="Stop tracking",
-            description="Stop work on this dataset; whatever has been tracked stays",
+            description="Stop work on this dataset. Labels that are already tracked stay",
             icon="/assets/icons/stop.svg",
             dynamic=True,
             risk_level=types.RiskLevel.LOW,
@@ -48,4 +48,4 @@ class StopTracking(foo.Operator):
     def execute(self, ctx: ExecutionContext) -> dict[str, str]:
         titles = {work.id: work.title for work in running(ctx.dataset)}
         request_stop(ctx.params["run"])
-        return {"stopped": titles.get(ctx.params["run"], "It had already ended")}
+        return {"stopped": titles.get(ctx.params["run"], "The run has already ended")}

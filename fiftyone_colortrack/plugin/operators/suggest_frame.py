@@ -18,14 +18,14 @@ GO_TO_FRAME = "@colortrack/fiftyone-colortrack/go_to_frame"
 
 
 class SuggestFrame(foo.Operator):
-    """Goes to the frame of the open video whose labels should help the tracker most."""
+    """Go to the frame of the open video where labels help the tracker most."""
 
     @property
     def config(self) -> foo.OperatorConfig:
         return foo.OperatorConfig(
             name="suggest_frame",
             label=LABEL,
-            description="Go to the frame of the open video whose labels should help the tracker most",
+            description="Go to the frame of the open video where labels help the tracker most",
             icon="/assets/icons/suggest.svg",
             dynamic=True,
             risk_level=types.RiskLevel.LOW,
@@ -44,7 +44,7 @@ class SuggestFrame(foo.Operator):
             choices = [(name, name, "") for name in tracks]
             forms.choose(inputs, "label_field", choices, label="Tracks to improve")
         else:
-            text = "Nothing is tracked yet: this suggests the frame to label first"
+            text = "Nothing is tracked yet. You get the frame to label first"
             forms.message(inputs, "no_tracks", text)
         return forms.form(self, inputs)
 
@@ -60,7 +60,7 @@ class SuggestFrame(foo.Operator):
             ctx.ops.notify(str(error), variant="error")
             return {}
         if not suggestions:
-            ctx.ops.notify("All frames of this video are labeled")
+            ctx.ops.notify("Every frame of this video is already labeled")
             return {}
         metadata = video.first().metadata
         ctx.trigger(GO_TO_FRAME, {"frame_number": suggestions[0].frame_number})
@@ -78,4 +78,4 @@ def _text(suggestion: Suggestion, frame_rate: float | None) -> str:
     place = f"frame {number}, at {(number - 1) / frame_rate:.2f} s" if frame_rate else f"frame {number}"
     if suggestion.confidence is None:
         return f"Label {place}, then propagate the labels: {suggestion.reason}."
-    return f"Label {place}: {suggestion.reason}. Set keyframe on your labels, and propagate again."
+    return f"Correct {place}: {suggestion.reason}. Then propagate again."

@@ -1,4 +1,4 @@
-"""Track a shard: the work of one delegated operation of many that share the videos of a run."""
+"""Track a shard: one of several delegated operations that share the videos of a run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fiftyone_colortrack.progress import ProgressCallback
 
 
 class TrackShard(WorkOperator):
-    """Queued by `propagate` with the executor `delegated`; people do not run it."""
+    """Track a shard. `propagate` with the executor `delegated` queues this operator."""
 
     @property
     def config(self) -> foo.OperatorConfig:
         return foo.OperatorConfig(
             name="track_shard",
             label="Track a shard of videos",
-            description="The part of a run of Propagate labels that one delegated worker does",
+            description="Track the videos of one delegated worker of a Propagate labels run",
             unlisted=True,
             execute_as_generator=True,
             allow_immediate_execution=False,

@@ -1,4 +1,4 @@
-"""Train tracker: on the videos and images of a view, without labels."""
+"""Train a tracker on the videos and images of a view, without labels."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 LABEL = "Train tracker"
 PROPAGATE = f"{PLUGIN}/propagate_labels"
 UNFINISHED: list[Choice] = [
-    ("resume", "Resume", "Continue after its last step, with the same files"),
+    ("resume", "Resume", "Continue after the last step, with the same files"),
     ("overwrite", "Replace", "Discard the run and start again"),
 ]
 SECONDS_PER_STEP = (0.8, 2.5)  # measured on 2 CPU cores, see docs/recipes.md
@@ -56,7 +56,7 @@ NAMED_FILES = 3  # that could not be read
 
 
 class TrainTracker(WorkOperator):
-    """Trains a tracker that **Propagate labels** lists by its name."""
+    """Train a tracker, which **Propagate labels** then lists by its name."""
 
     @property
     def config(self) -> foo.OperatorConfig:
@@ -146,7 +146,9 @@ class _Form:
         )
         if run and steps <= run.step:
             prop.invalid = True
-            prop.error_message = f"The run has already done {forms.plural(run.step, 'step')}: enter more"
+            prop.error_message = (
+                f"The run has already done {forms.plural(run.step, 'step')}: enter more steps"
+            )
         preset = self._models[init].preset if init in self._models else "fast"
         left = steps - run.step if run else steps
         forms.message(self._inputs, "content", f"{_content(data)}. {self._time(max(left, 0), preset)}")
@@ -154,7 +156,7 @@ class _Form:
         self._disk(name)
 
     def _value(self, name: str, default: Any) -> Any:
-        """What the form holds: what was entered, else the value of the run that was stopped."""
+        """The value in the form: entered now, or of the stopped run."""
         return self._ctx.params.get(name, self._last.get(name, default))
 
     def _name(self) -> str:
@@ -166,7 +168,7 @@ class _Form:
             default=name,
             required=True,
             label="Name of the model",
-            description="Letters, digits, - and _. Propagate labels lists the model under this name",
+            description="Letters, digits, - and _. Propagate labels lists the model by this name",
         )
         if not forms.validate(prop, lambda: check_name(name, overwrite=True)):
             return ""
@@ -177,14 +179,14 @@ class _Form:
         return name
 
     def _run(self, name: str, data: TrainingData) -> Checkpoint | None:
-        """Ask what to do with a stopped run of this name. Returns it if it can and shall be resumed."""
+        """Ask what to do with a stopped run of this name; return it if it will be resumed."""
         if not name or not is_unfinished(name):
             return None
         run, reason = None, ""
         try:
             run = Checkpoint.open(run_folder(name) / CHECKPOINT)
             if run.origin.data != cache_key(data, BUDGET):
-                reason = f"The run of {name} began with other files: select those, or replace it"
+                reason = f"The run of {name} began with other files: select those files, or replace the run"
         except ColorTrackError as error:
             reason = str(error)
         prop = forms.choose(
@@ -200,17 +202,17 @@ class _Form:
     def _first_weights(self) -> list[Choice]:
         models = [(info.name, info.name, info.description) for info in self._models.values()]
         models.sort(key=lambda model: model[0] != "fast")
-        return [*models, (RANDOM, "Random weights", "For the network of fast. Takes many videos and hours")]
+        return [*models, (RANDOM, "Random weights", "Needs many videos and takes hours")]
 
     def _files(self, data: TrainingData) -> None:
         """Mark files that do not exist."""
         files = [video if isinstance(video, Path) else video[0] for video in data.videos] + [*data.images]
         missing = [file for file in files if not file.exists()]
         if len(missing) == len(files):
-            text = f"None of the files exists, for example {missing[0]}"
+            text = f"None of the files exist, for example {missing[0]}"
             forms.message(self._inputs, "no_files", text, severity="error")
         elif missing:
-            text = f"{forms.plural(len(missing), 'file')} will be skipped: missing, for example {missing[0]}"
+            text = f"{forms.plural(len(missing), 'missing file')} will be skipped, for example {missing[0]}"
             forms.message(self._inputs, "missing", text, severity="warning")
 
     def _time(self, steps: int, preset: str) -> str:
@@ -226,7 +228,7 @@ class _Form:
             time = forms.duration(steps * last.metadata["seconds_per_step"])
             return f"{steps:,} steps take about {time}, at the speed of your last run, {last.name}."
         if preset == "paper":
-            return "The batches of this preset are meant for a GPU. On a CPU, a step may take minutes."
+            return "The batches of this model are made for a GPU. On a CPU, a step may take minutes."
         low, high = (forms.duration(steps * seconds) for seconds in SECONDS_PER_STEP)
         return f"On two CPU cores, {steps:,} steps take {low} to {high}."
 
@@ -235,7 +237,7 @@ class _Form:
         budget = round(BUDGET * 2**30)
         size = min(decoded_bytes(self._view) or budget, budget)
         folder = run_folder(name) if name else home()
-        text = f"During training, {folder} holds decoded frames: about {estimates.size(size)}."
+        text = f"Decoded frames take about {estimates.size(size)} in {folder} during training."
         try:
             check_space(folder, size)
         except ColorTrackError as error:
