@@ -15,6 +15,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Read the Docs ma
 MARK = re.compile(r"<!-- reference: (\w+) -->")
 
 
+def on_startup(**_: Any) -> None:
+    """Let FiftyOne be imported without a database (an event of MkDocs)."""
+    os.environ["FIFTYONE_DISABLE_SERVICES"] = "1"
+    os.environ.pop("FIFTYONE_DATABASE_URI", None)
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace the marks of a page (an event of MkDocs)."""
     return MARK.sub(lambda match: {"operators": operators, "cli": cli}[match[1]](), markdown)
@@ -22,7 +28,6 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def operators() -> str:
     """The operators and the panel, with their parameters, in Markdown."""
-    os.environ.setdefault("FIFTYONE_DISABLE_SERVICES", "1")  # no database for documentation
     from fiftyone.operators import PanelConfig
 
     from fiftyone_colortrack.plugin import CLASSES
@@ -54,8 +59,7 @@ def _table(rows: dict[str, tuple[str, str]]) -> list[str]:
 
 def cli() -> str:
     """The commands and their options, in Markdown."""
-    os.environ.setdefault("FIFTYONE_DISABLE_SERVICES", "1")
     from fiftyone_colortrack.cli import app
 
-    _, *commands = re.split(r"^(?=## )", app.generate_docs(), flags=re.MULTILINE)
+    _, *commands = re.split(r"^(?=## )", app.generate_docs(heading_level=1), flags=re.MULTILINE)
     return re.sub(r", --empty-[\w-]+", "", "".join(commands))  # flags that the commands do not have
