@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Read the Docs may not install the package
 MARK = re.compile(r"<!-- reference: (\w+) -->")
 
 
 def on_startup(**_: Any) -> None:
-    """Let FiftyOne be imported without a database (an event of MkDocs)."""
+    """Use the code of this checkout, and no database (an event of MkDocs)."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     os.environ["FIFTYONE_DISABLE_SERVICES"] = "1"
     os.environ.pop("FIFTYONE_DATABASE_URI", None)
 
