@@ -4,7 +4,7 @@
         [--pairs 3] [--rate 1e-4] [--model fast] [--json FILE]
 
 Colors need no labels: before it tracks, the network is trained for some steps on the frames of that video
-alone, at a low learning rate, and starts from MODEL for every video anew. Every number of steps is a run of
+alone, at a low learning rate, and starts from MODEL again for every video. Every number of steps is a run of
 its own. Seconds are those of tuning (with decoding) and of tracking.
 """
 

@@ -4,7 +4,7 @@
 
 Runs that are finished are not made again, so that the table can grow. Under `torchrun` several processes
 train, each on its share of the pairs, and nothing is scored; run it again alone for that. The network is
-scored alone, without the raw Lab that `fast` puts beside it.
+scored alone, without the raw Lab that `fast` adds.
 """
 
 from __future__ import annotations

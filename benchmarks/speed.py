@@ -1,4 +1,4 @@
-"""Where the time of a frame goes, beside the plain way to do each step, and beside what the machine can do.
+"""Where the time of a frame goes, compared with the plain way to do each step and with the machine's limits.
 
     python benchmarks/speed.py [--model fast] [--size 480] [--memory 7] [--objects 2] [--repeats 5]
 
@@ -269,7 +269,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default="fast")
     parser.add_argument("--size", type=int, default=480, help="height of the frames; they are 16:9")
-    parser.add_argument("--memory", type=int, default=7, help="frames in memory beside the labeled one")
+    parser.add_argument("--memory", type=int, default=7, help="frames in memory besides the labeled one")
     parser.add_argument("--objects", type=int, default=2, help="objects of single steps")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

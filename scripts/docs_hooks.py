@@ -34,7 +34,8 @@ def operators() -> str:
     from fiftyone_colortrack.plugin.params import PARAMETERS
 
     parts = []
-    for config in (cls().config for cls in CLASSES):
+    configs = [cls().config for cls in CLASSES]
+    for config in sorted(configs, key=lambda c: not isinstance(c, PanelConfig) and c.name not in PARAMETERS):
         panel = isinstance(config, PanelConfig)
         text = config.help_markdown.strip() if panel else f"{config.description}."
         parts += [f"## {config.label}", f"`{config.name}`{' (panel)' if panel else ''}", text]
