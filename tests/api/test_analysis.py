@@ -138,7 +138,7 @@ def test_by_confidence(scored):
     assert [s.mean for s in fifths] == pytest.approx(ranked.reshape(5, 6).mean(1))
     assert [s.x for s in fifths] == pytest.approx(ranked.reshape(5, 6).mean(1) / 2)
     assert fifths[0].note == f"{ranked[0] / 2:.3g} to {ranked[5] / 2:.3g}"
-    assert analysis.missing[-1].startswith("There is no frames.unsure_confidence")
+    assert analysis.missing[-1].startswith("frames.unsure_confidence")
 
 
 def test_frames_of_one_confidence_stay_together(scored):
@@ -194,7 +194,7 @@ def test_only_evaluations_of_tracks_count_the_latest_first(scored):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"eval_key": "none"}, "no evaluation of tracks 'none'; there are: bad, good"),
+        ({"eval_key": "none"}, "no evaluation of tracks 'none'; choose one of: bad, good"),
         ({"against": "none"}, "no evaluation of tracks 'none'"),
         ({"metric": "F"}, "'good' has no F; it has: J"),
         ({"group_by": "good_J"}, "grouped by 'good_J'; choose one of attributes, tags, filepath"),
