@@ -24,7 +24,8 @@ from fiftyone_colortrack.fields.schema import POSSIBLE_OUTPUTS
 
 def is_image_groups(samples: Any) -> bool:
     """Whether a collection holds images that are grouped into videos."""
-    return isinstance(samples, SampleCollection) and bool(samples._is_dynamic_groups)
+    groups = isinstance(samples, SampleCollection) and samples._is_dynamic_groups
+    return bool(groups and not samples._is_frames)
 
 
 @contextmanager

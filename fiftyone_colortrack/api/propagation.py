@@ -29,7 +29,6 @@ from fiftyone_colortrack.fields import (
     check_label_field,
     check_seed_field,
     check_videos,
-    clip_ranges,
     color_by_instance,
     create_tracks_field,
     field_name,
@@ -38,6 +37,7 @@ from fiftyone_colortrack.fields import (
     is_tracks,
     rename_companions,
     tracks_type,
+    viewed_ranges,
     whole,
 )
 from fiftyone_colortrack.model.weights import find_model
@@ -95,10 +95,10 @@ def propagate(
 
     Args:
         samples: videos: a dataset, a view, or the name of a dataset. Videos without labels in the seed field
-            are skipped. Of a grouped dataset, all slices of videos are tracked; of a view of clips, only the
-            frames of the clips. Images that `dataset.group_by("sequence", order_by="frame_number")` orders
-            are read as videos; both fields are then fields of the images. Save samples that you changed
-            before: the dataset is reloaded
+            are skipped. Of a grouped dataset, all slices of videos are tracked; of a view of clips or frames,
+            only its frames (the labels are written to the videos: `view.reload()` shows them). Images that
+            `dataset.group_by("sequence", order_by="frame_number")` orders are read as videos; both fields are
+            then fields of the images. Save samples that you changed before: the dataset is reloaded
         seed_field: frame field with detections (masks or boxes), keypoints, polylines, or segmentations
         label_field: frame field for the tracks, new or made by an earlier run. It may be the seed field if
             you continue tracks from their keyframes: `seeds="keyframes", skip_existing=True`
@@ -296,6 +296,7 @@ class Propagation:
                 frames=None if self.frames is None else (self.frames[0], self.frames[1]),
                 fill_boxes=self.output == "masks",
                 complete=self.complete,
+                viewed=viewed_ranges(self.samples) if isinstance(self.samples, SampleCollection) else (),
             ),
             Settings(self.model, self.direction, self.output, self.tracker),
             self.overwrite,
@@ -303,7 +304,6 @@ class Propagation:
             self.cuts_field,
             self.device,
             self.on_error,
-            clip_ranges(self.samples) if isinstance(self.samples, SampleCollection) else (),
         )
 
     def _check_values(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -13,11 +12,14 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.core.expressions import ViewExpression
 
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.fields.record import runs
 from fiftyone_colortrack.fields.shapes import LABEL_LISTS
 from fiftyone_colortrack.pictures import COLORS
 
 SeedFrames = Literal["first", "all", "keyframes"]
 OutputKind = Literal["masks", "boxes", "points", "polylines", "segmentation"]
+Ranges = tuple[tuple[int, int], ...]
+"""First and last frames (from 1), ascending."""
 SEED_FRAMES: tuple[SeedFrames, ...] = get_args(SeedFrames)
 OUTPUT_TYPES: dict[OutputKind, type[fo.Label]] = {
     "masks": fo.Detections,
@@ -84,14 +86,15 @@ def confidence_field(label_field: str) -> str:
     return f"{field_name(label_field)}_confidence"
 
 
-def check_videos(samples: SampleCollection | str) -> SampleCollection:
+def check_videos(samples: SampleCollection | str, *, whole_videos: bool = False) -> SampleCollection:
     """The videos of a collection, as a collection of videos.
 
     Of a grouped dataset these are all slices that are videos; of clips or frames, the videos that they come
-    from (see `clip_ranges`).
+    from (see `viewed_ranges`).
 
     Args:
         samples: a dataset, a view, or the name of a dataset
+        whole_videos: whether views of clips or frames are refused, since whole videos would be read
 
     Raises:
         ColorTrackError: if there is no such dataset, or it does not hold videos
@@ -107,7 +110,12 @@ def check_videos(samples: SampleCollection | str) -> SampleCollection:
             f"samples must be a dataset, a view, or the name of a dataset, not {type(samples).__name__}"
         )
     if samples._is_clips or samples._is_frames:
-        ids = list(dict.fromkeys(samples.values("sample_id")))
+        if whole_videos:
+            raise ColorTrackError(
+                "this takes whole videos, not a view of their clips or frames; choose the videos: "
+                "dataset.select(view.distinct('sample_id'))"
+            )
+        ids = list(dict.fromkeys(_flat(samples).values("sample_id")))
         samples = whole(samples._root_dataset).select(ids, ordered=True)
     elif samples.media_type == "group" and "video" in (samples.group_media_types or {}).values():
         samples = samples.select_group_slices(media_type="video")
@@ -124,13 +132,44 @@ def whole(dataset: fo.Dataset) -> SampleCollection:
     return dataset.select_group_slices(media_type="video") if dataset.media_type == "group" else dataset
 
 
-def clip_ranges(samples: SampleCollection) -> tuple[tuple[str, tuple[tuple[int, int], ...]], ...]:
-    """First and last frame (from 1) of the clips in a view of clips, by the id of their video."""
-    ranges = defaultdict(list)
-    if samples._is_clips:
-        for id, (first, last) in zip(*samples.values(["sample_id", "support"]), strict=True):
-            ranges[id].append((first, last))
-    return tuple((id, tuple(sorted(of_video))) for id, of_video in ranges.items())
+def _flat(samples: SampleCollection) -> SampleCollection:
+    return samples.flatten() if samples._is_dynamic_groups else samples
+
+
+def viewed_ranges(samples: SampleCollection) -> tuple[tuple[str, Ranges], ...]:
+    """The frames that a view of clips or frames shows of each video, by its id.
+
+    Videos that are shown whole are left out: all, where the view is one of videos.
+    """
+    if not (samples._is_clips or samples._is_frames):
+        return ()
+    shown: dict[str, set[int]] = {}
+    frames = "support" if samples._is_clips else "frame_number"
+    for id, of_sample in zip(*_flat(samples).values(["sample_id", frames]), strict=True):
+        first, last = of_sample if samples._is_clips else (of_sample, of_sample)
+        shown.setdefault(id, set()).update(range(first, last + 1))
+    videos = whole(samples._root_dataset).select(list(shown))
+    lengths = zip(*videos.values(["id", "metadata.total_frame_count"]), strict=True)
+    ranges = {
+        id: tuple((a, b) for a, b in runs(shown[id])) for id, length in lengths if len(shown[id]) != length
+    }
+    return tuple(ranges.items())
+
+
+def viewed_frames(samples: SampleCollection | str) -> SampleCollection:
+    """The videos of a collection (see `check_videos`), with those frames alone that a view of clips or frames shows."""
+    videos = check_videos(samples)
+    ranges = {} if isinstance(samples, str) else dict(viewed_ranges(samples))
+    if not ranges:
+        return videos
+    facts = zip(*videos.values(["id", "frames.frame_number", "frames.id"]), strict=True)
+    shown = [
+        frame
+        for id, numbers, frames in facts
+        for number, frame in zip(numbers, frames, strict=True)
+        if id not in ranges or any(first <= number <= last for first, last in ranges[id])
+    ]
+    return videos.select_frames(shown, omit_empty=False)
 
 
 def seed_fields(samples: SampleCollection) -> dict[str, type[fo.Label]]:

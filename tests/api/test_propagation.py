@@ -250,6 +250,32 @@ def test_only_the_frames_of_clips_are_tracked(videos):
     assert report.frames == 4
     numbers = videos.match_frames(fo.ViewField("tracks") != None).values("frames.frame_number")  # noqa: E711
     assert numbers == [[2, 3, 6, 7]]
+    both = propagate(videos.limit(1).to_clips([[[1, 3], [3, 5], [7, 8]]]), "part", frames=(2, 7))
+    assert both.frames == 5
+    whole = propagate(videos.limit(1).to_clips([[[1, 8]]]), "whole")
+    assert (whole.frames, propagate(videos.limit(1), "whole", skip_existing=True).frames) == (8, 0)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_only_the_frames_of_a_view_of_frames_are_tracked(videos, tmp_path, grouped, squares):
+    sample = videos.first()
+    for number in range(1, 9):
+        sample.frames[number]["truth"] = detections(squares[1][number - 1])
+    sample.frames[5]["seed"] = detections(squares[1][4])
+    sample.save()
+    frames = videos.limit(1).to_frames(sample_frames=True, output_dir=str(tmp_path / "frames"))
+    view = frames.match(fo.ViewField("frame_number").is_in([3, 5, 7]))
+    group = view.group_by("sample_id", order_by="frame_number") if grouped else view
+    assert propagate(group).frames == 3
+    found = {n: f.tracks for n, f in videos.first().frames.items() if f.tracks}
+    assert list(found) == [3, 5, 7]
+    assert all(label.keyframe for label in found[5].detections)  # the first labeled frame of the view
+    propagate(videos, overwrite=True)
+    ct.evaluate_tracks(frames.match(fo.ViewField("frame_number") > 5), "tracks", "truth", "late")
+    assert [n for n, f in videos.first().frames.items() if f.late_J is not None] == [6, 7]
+    for whole in (ct.suggest, ct.colorize):
+        with pytest.raises(ct.ColorTrackError, match="sample_id"):
+            whole(view)
 
 
 def event(first, last):

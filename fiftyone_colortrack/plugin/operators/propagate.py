@@ -204,9 +204,7 @@ class PropagateLabelsInVideo(PropagateLabels):
         return self._target(ctx)
 
     def _target(self, ctx: ExecutionContext) -> SampleCollection:
-        if not ctx.current_sample:
-            raise ColorTrackError("Open a video first")
-        return whole(ctx.dataset).select(ctx.current_sample)
+        return forms.open_sample(ctx)
 
 
 def propagation(
@@ -518,8 +516,6 @@ class _Form:
         run = self._run(self._seed_field, self._seed_frames, "tracks")
         known = [video.frames for video in todo if video.frames]
         frames = round(sum(known) / len(known) * len(todo)) if known else 0
-        if run.frames and known:
-            frames = sum(max(min(n, run.frames[1]) - run.frames[0] + 1, 0) for n in known)
         parts = [f"{forms.plural(len(todo), 'video')} to track"]
         if frames:
             size = frames * self._read(megapixels, run.tracker.input_size)
