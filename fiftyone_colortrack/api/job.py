@@ -42,6 +42,7 @@ from fiftyone_colortrack.fields import (
     failed_tag,
     find_corrections,
     frame_path,
+    pull,
     read_seeds,
     read_written,
     record_field,
@@ -241,6 +242,7 @@ class Job:
         from fiftyone_colortrack.tracking import Tracker
 
         started = time.perf_counter()
+        pull(self.dataset, [planned.id], self.label_field)
         present = self.find(self.samples.select(planned.id))
         if not present:
             raise ColorTrackError("the video was removed from the dataset during the run")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 
-from fiftyone_colortrack.api.image_groups import images_as_videos, is_image_groups
 from fiftyone_colortrack.api.job import Job
 from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos, plan_video, video_length
 from fiftyone_colortrack.api.ray_workers import check_ray, track_with_ray
@@ -26,6 +25,7 @@ from fiftyone_colortrack.fields import (
     OutputKind,
     SeedFrames,
     SeedRules,
+    as_videos,
     check_label_field,
     check_seed_field,
     check_videos,
@@ -34,7 +34,10 @@ from fiftyone_colortrack.fields import (
     field_name,
     find_renamed,
     frame_path,
+    is_image_groups,
     is_tracks,
+    push_runs,
+    push_schema,
     rename_companions,
     tracks_type,
     viewed_ranges,
@@ -229,8 +232,14 @@ class Propagation:
             ColorTrackError: see `propagate`
         """
         if is_image_groups(self.samples):
-            with images_as_videos(self.samples, self.seed_field, self.label_field) as videos:
-                return replace(self, samples=videos).run(progress, stop)
+            if self.cuts_field is not None:
+                raise ColorTrackError("shots cannot be kept with images (cuts_field); leave it out")
+            with as_videos(self.samples) as videos:
+                try:
+                    report = replace(self, samples=videos).run(progress, stop)
+                    return replace(report, label_field=self.label_field)
+                finally:
+                    push_runs(videos._root_dataset, self.label_field)
         started = time.perf_counter()
         self.check()
         report = PropagationReport(None, frame_path(self.label_field))
@@ -376,6 +385,7 @@ class Propagation:
             self._dataset.reload()  # else it takes away what others have added meanwhile
             report.run_key = f"{self.label_field}_{secrets.token_hex(3)}"
             create_tracks_field(self._dataset, self.label_field, self.seed_field, self.output)
+            push_schema(self._dataset, self.label_field)
             if self.cuts_field is not None:
                 self._dataset.add_sample_field(
                     self.cuts_field, fo.EmbeddedDocumentField, embedded_doc_type=fo.TemporalDetections

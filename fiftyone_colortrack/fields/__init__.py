@@ -4,6 +4,7 @@ FiftyOne counts frames from 1 and gives coordinates as shares of the image; ever
 frames count from 0 and coordinates are pixels. Only this room and the loaders in `datasets` convert.
 """
 
+from fiftyone_colortrack.fields.images import as_videos, is_image_groups, pull, push_runs, push_schema
 from fiftyone_colortrack.fields.lock import Lock
 from fiftyone_colortrack.fields.objects import ObjectTable, TrackedObject
 from fiftyone_colortrack.fields.record import (
@@ -74,6 +75,7 @@ __all__ = [
     "TrackWriter",
     "TrackedObject",
     "Written",
+    "as_videos",
     "check_label_field",
     "check_seed_field",
     "check_videos",
@@ -89,10 +91,14 @@ __all__ = [
     "find_skeleton",
     "frame_label",
     "frame_path",
+    "is_image_groups",
     "is_tracks",
     "labeled_frames",
     "labels_of",
     "open_video",
+    "pull",
+    "push_runs",
+    "push_schema",
     "read_drawn",
     "read_seeds",
     "read_written",

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import fiftyone as fo
 import fiftyone.core.odm as foo
+from bson import ObjectId
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 from fiftyone.core.expressions import ViewExpression
@@ -44,6 +45,8 @@ CONVERSIONS: dict[type[fo.Label], str] = {
     fo.Classifications: "classifications have no place in the image; draw boxes or masks",
 }
 _RESERVED = {"filepath", "frame_number", "frames", "id", "metadata", "sample_id", "support", "tags"}
+IMAGES = "colortrack_images"
+"""Where the info of a temporary dataset of videos holds the id of the dataset of its images, see `as_videos`."""
 _MARK = {"colortrack": "made by Propagate labels"}
 
 
@@ -123,7 +126,8 @@ def check_videos(samples: SampleCollection | str, *, whole_videos: bool = False)
         raise ColorTrackError("these are groups of images, which only `propagate` reads as videos")
     if samples.media_type != "video":
         kind = f"{samples.media_type}s" if samples.media_type else "nothing yet"
-        raise ColorTrackError(f"choose a dataset or view of videos; this one holds {kind}")
+        way_out = "; group images that form videos: group_by(..., order_by=...)" if kind == "images" else ""
+        raise ColorTrackError(f"choose a dataset or view of videos; this one holds {kind}{way_out}")
     return samples
 
 
@@ -307,13 +311,16 @@ def check_fields(dataset: fo.Dataset, label_field: str, sample_id: str) -> None:
         ColorTrackError: if the dataset, the video, or a field is gone
     """
     names = {"frame_fields.name": 1, "sample_fields.name": 1}
-    document = foo.get_db_conn().datasets.find_one({"_id": dataset._doc.id}, names)
+    id = ObjectId(dataset.info.get(IMAGES, dataset._doc.id))
+    document = foo.get_db_conn().datasets.find_one({"_id": id}, names)
     if document is None:
         raise ColorTrackError(f"the dataset {dataset.name!r} was deleted during the run")
     found = {f"frames.{f['name']}" for f in document.get("frame_fields") or ()}
     found |= {f["name"] for f in document.get("sample_fields") or ()}
     name = field_name(label_field)
     needed = [frame_path(name), frame_path(confidence_field(name)), run_field(name), record_field(name)]
+    if IMAGES in dataset.info:
+        needed = [field_name(path) for path in needed]
     if missing := [path for path in (*needed, confidence_field(name)) if path not in found]:
         raise ColorTrackError(
             f"{missing[0]} was renamed or deleted during the run; run it again with a field that exists"

@@ -149,6 +149,8 @@ def open_video(sample: fo.Sample, notes: list[str] | None = None) -> tuple[Frame
     """
     paths = _frame_images(sample)
     if missing := [path for path in paths if not os.path.isfile(path)]:
+        if not os.path.isfile(sample.filepath):
+            raise ColorTrackError(f"{missing[0]} is not a file: it is missing, or was moved")
         if notes is not None:
             notes.append(f"the image {missing[0]} is missing, so the video is read instead of images")
         paths = []

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import fiftyone as fo
 import numpy as np
@@ -432,8 +433,9 @@ def test_points_and_boxes(videos):
     np.testing.assert_allclose(box, [8 + 28, 8, 16, 16], atol=8)  # a cell of the grid
 
 
-def test_images_that_form_videos(dataset, squares, tmp_path):
-    """Groups of images are read as videos; the tracks are written to the images."""
+@pytest.fixture
+def scenes(dataset, squares, tmp_path):
+    """Images of two scenes, in no order; the first one of each has labels."""
     for scene in ("a", "b"):
         for number in (10, 2, 1, 9, 3):
             path = tmp_path / f"{scene}{number}.png"
@@ -442,14 +444,50 @@ def test_images_that_form_videos(dataset, squares, tmp_path):
             if number == 1:
                 sample["seed"] = detections(squares[1][0])
             dataset.add_sample(sample)
-    groups = dataset.group_by("scene", order_by="number")
+    return dataset
+
+
+def test_images_that_form_videos(scenes, squares):
+    """Groups of images are read as videos; the tracks are written to the images."""
+    groups = scenes.group_by("scene", order_by="number")
     report = propagate(groups)
-    assert report.frames == 10
-    assert dataset.count("tracks.detections") == 20
-    third = dataset.match(fo.ViewField("number") == 3).first()
+    assert (report.frames, report.label_field) == (10, "tracks")
+    assert scenes.count("tracks.detections") == 20
+    third = scenes.match(fo.ViewField("number") == 3).first()
     found = paint(third.tracks.detections, [1, 2], (64, 96))
     assert ((found > 0) & (squares[1][2] > 0)).sum() > 0.7 * (squares[1][2] > 0).sum()
-    before = dataset.values("tracks.detections.id")
+    before = scenes.values("tracks.detections.id")
     again = propagate(groups, skip_existing=True)
     assert [video.status for video in again.videos] == ["skipped", "skipped"]
-    assert dataset.values("tracks.detections.id") == before
+    assert scenes.values("tracks.detections.id") == before
+    third.tracks.detections[0].bounding_box = [0.5, 0.5, 0.25, 0.25]
+    third.save()
+    keyframes = {"seeds": "keyframes", "skip_existing": True}
+    from_there = ct.propagate(groups, "tracks", "tracks", model="lab", config=SMALL, **keyframes)
+    assert [video.kept for video in from_there.videos] == [1, 0]
+    third.reload()
+    assert third.tracks.detections[0].bounding_box == [0.5, 0.5, 0.25, 0.25]
+    for name in ("scene", "number"):
+        with pytest.raises(ct.ColorTrackError, match=name):
+            propagate(groups, name)
+
+
+def test_images_keep_what_was_tracked_before_a_stop(scenes, monkeypatch):
+    monkeypatch.setattr(tracks, "FRAMES_PER_WRITE", 2)
+    groups, seen = scenes.group_by("scene", order_by="number"), []
+
+    def look(done, total, message):
+        seen.append(scenes.count("tracks") if scenes.has_field("tracks") else 0)
+
+    stopped = propagate(groups, progress=look, stop=lambda: len(seen) > 7)
+    assert stopped.stopped
+    assert 0 < seen[4] < scenes.count("tracks") < 10  # in portions, not at the end
+    assert scenes.list_runs() == [stopped.run_key]
+    there = scenes.count("tracks")
+    assert propagate(groups, skip_existing=True).frames == 10 - there
+    (missing,) = scenes.match(fo.ViewField("number") == 9).limit(1).values("filepath")
+    Path(missing).unlink()
+    report = propagate(groups, "other")
+    assert [video.status for video in report.videos] == ["failed", "done"]
+    assert missing in report.videos[0].reason
+    assert scenes.count_sample_tags() == {"other_failed": 1}
