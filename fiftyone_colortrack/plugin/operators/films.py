@@ -74,7 +74,8 @@ class _FilmOperator(WorkOperator):
         name = made and made.name
         return {
             "summary": "\n\n".join([str(report), *failed]),
-            "variant": "warning" if failed else "success",
+            "title": "Done" if done else "Nothing was rendered",
+            "variant": "warning" if failed else "success" if done else "info",
             "dataset": name,
             "links": [link("Open the rendered videos", "open_dataset", {"dataset": name})] if name else [],
         }

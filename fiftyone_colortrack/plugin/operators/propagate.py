@@ -161,11 +161,11 @@ class PropagateLabels(WorkOperator):
             return report
 
         report = yield from show(ctx, f"{LABEL} to {frame_path(run.label_field)}", track)
-        done = bool(report.frames)
+        done, stopped = bool(report.frames), report.stopped and "info"
         return {
             "summary": summary(report),
-            "title": "Done" if done else "Nothing was tracked",
-            "variant": "success" if done and not report.with_status("failed") else "warning",
+            "title": "Nothing was tracked" if not done else "Stopped" if report.stopped else "Done",
+            "variant": "warning" if not done or report.with_status("failed") else stopped or "success",
             "run": report.run_key,
             "tracks": report.label_field if done else None,
             "links": _links(ctx.dataset, report),
