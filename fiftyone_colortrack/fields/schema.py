@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import fiftyone as fo
 import fiftyone.core.odm as foo
+import fiftyone.core.stages as fos
 from bson import ObjectId
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
@@ -121,7 +122,7 @@ def check_videos(samples: SampleCollection | str, *, whole_videos: bool = False)
         ids = list(dict.fromkeys(_flat(samples).values("sample_id")))
         samples = whole(samples._root_dataset).select(ids, ordered=True)
     elif samples.media_type == "group" and "video" in (samples.group_media_types or {}).values():
-        samples = samples.select_group_slices(media_type="video")
+        samples = _all_slices(samples)
     if samples._is_dynamic_groups:
         raise ColorTrackError("these are groups of images, which only `propagate` reads as videos")
     if samples.media_type != "video":
@@ -134,6 +135,19 @@ def check_videos(samples: SampleCollection | str, *, whole_videos: bool = False)
 def whole(dataset: fo.Dataset) -> SampleCollection:
     """All videos of a dataset, those of every group slice included."""
     return dataset.select_group_slices(media_type="video") if dataset.media_type == "group" else dataset
+
+
+def _all_slices(groups: SampleCollection) -> SampleCollection:
+    """The videos of all slices. FiftyOne cannot load samples from a view that selects groups, and then slices."""
+    videos, stages = groups.select_group_slices(media_type="video"), groups.view()._stages
+    if any(isinstance(stage, fos.SelectGroups | fos.ExcludeGroups) for stage in stages):
+        videos = whole(groups._root_dataset).select(videos.values("id"), ordered=True)
+        filters = (
+            fos.FilterLabels | fos.SelectLabels | fos.ExcludeLabels | fos.FilterKeypoints | fos.MatchFrames
+        )
+        for stage in (stage for stage in stages if isinstance(stage, filters)):
+            videos = videos.add_stage(stage)
+    return videos
 
 
 def _flat(samples: SampleCollection) -> SampleCollection:

@@ -226,7 +226,10 @@ def read_seeds(
             if rules.which == "first" and rules.objects is None:
                 break
     ignore = _evaluation_attributes(sample.dataset)
-    found = _identify(dict(sorted(labeled.items())), sample.id, rules, ignore, warnings)
+    try:
+        found = _identify(dict(sorted(labeled.items())), sample.id, rules, ignore, warnings)
+    except ColorTrackError as error:
+        raise ColorTrackError(f"{frame_path(name)} of {sample.filepath}: {error}") from error
     if found is None or not found.drawn:
         what = "keyframes" if rules.which == "keyframes" else "labels"
         reason = "; ".join(warnings) or f"no {what} in any frame"

@@ -370,6 +370,9 @@ def test_every_slice_of_a_group_is_tracked(dataset, squares, squares_file, tmp_p
     assert sorted(video.status for video in report.videos) == ["done", "skipped"]
     assert both.count("frames.tracks.detections") == 32
     assert None not in both.values("tracks_run")
+    chosen = dataset.select_groups([group.id]).filter_labels("frames.seed", fo.ViewField("index") == 2)
+    assert propagate(chosen, "chosen").frames == 16
+    assert both.count("frames.chosen.detections") == 16
 
 
 def test_a_renamed_field_stops_the_run_and_the_dataset_loads(videos):
