@@ -62,7 +62,7 @@ def export_tracks(
     """
     if format not in get_args(Format):
         raise ColorTrackError(f"format is {format!r}; choose one of {', '.join(get_args(Format))}")
-    videos = check_videos(samples)
+    videos = check_videos(samples, whole_videos=True)
     folder = check_allowed(export_dir)
     if seed_fields(videos).get(field_name(label_field)) is not fo.Detections:
         raise ColorTrackError(f"{frame_path(label_field)} has no detections to export; choose another field")

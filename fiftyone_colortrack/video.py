@@ -199,7 +199,7 @@ class _Index:
         the first decoded frames.
         """
         with _open(path) as (container, stream):
-            countable = stream.codec_context.name not in UNCOUNTABLE_CODECS
+            countable = stream.codec_context.codec.canonical_name not in UNCOUNTABLE_CODECS
             ticks = stream.time_base * (stream.average_rate or 1)  # frame intervals per unit of time stamps
             packets = [
                 _Packet(p.pts, p.size, p.dts, p.is_keyframe, p.is_discard, p.is_corrupt)
@@ -619,7 +619,7 @@ def _shown_stream(path: Path, container: Any) -> Any:
     if not streams:
         raise ColorTrackError(f"{path} uses a codec that cannot be decoded; re-encode it, or remove it")
     best = container.streams.best("video")
-    videos = [s for s in streams if s.codec_context.name not in PICTURE_CODECS] or streams
+    videos = [s for s in streams if s.codec_context.codec.canonical_name not in PICTURE_CODECS] or streams
     stream = max(videos, key=lambda s: (s.frames != 1, s == best))
     _check_size(path, stream.codec_context.width, stream.codec_context.height)
     return stream
@@ -680,7 +680,7 @@ def _inspect(path: Path) -> tuple[VideoInfo, _Orientation]:
         )
         name = container.format.name.split(",")[0]
         name = "webm" if path.suffix.lower() == ".webm" else {"mov": "mp4"}.get(name, name)
-        codec, pixels = stream.codec_context.name, frame.format.name
+        codec, pixels = stream.codec_context.codec.canonical_name, frame.format.name
         return VideoInfo(*size, stream.frames, rate, duration, codec, pixels, name), orientation
 
 

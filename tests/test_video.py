@@ -287,6 +287,7 @@ def test_browsers_show_what_they_can_decode(tmp_path: Path) -> None:
         ("v.mkv", "libx264", "yuv420p", False),
         ("v.avi", "libx264", "yuv420p", False),
         ("old.mp4", "mpeg4", "yuv420p", False),
+        ("new.mp4", "libsvtav1", "yuv420p", True),
     ]:
         assert (
             plays_in_browser(VideoFile(encode(tmp_path / name, frames, codec, pixels=pixels)).info) == plays

@@ -16,7 +16,7 @@ from fiftyone.utils.eval.detection import DetectionResults
 from fiftyone_colortrack.api.report import plural
 from fiftyone_colortrack.api.scores import BoxScorer, MaskScorer, PointScorer, Scorer, VideoScores
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import check_videos, field_name, labeled_frames, seed_fields, whole
+from fiftyone_colortrack.fields import field_name, labeled_frames, seed_fields, viewed_frames, whole
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def score_fields(samples: SampleCollection, eval_key: str) -> list[str]:
 
 def check_compared(samples: SampleCollection | str, pred_field: str, gt_field: str) -> SampleCollection:
     """The videos, or a ColorTrackError if their two frame fields cannot be compared."""
-    view = check_videos(samples)
+    view = viewed_frames(samples)
     pred, gt = field_name(pred_field), field_name(gt_field)
     types = seed_fields(view)
     for name in (pred, gt):

@@ -22,12 +22,12 @@ from fiftyone.core.view import DatasetView
 from fiftyone_colortrack.api.plan import (
     FoundVideo,
     PlannedVideo,
-    Ranges,
     Settings,
     find_videos,
     plan_video,
     scope_of,
     seed_samples,
+    spans,
 )
 from fiftyone_colortrack.api.report import Clock, VideoResult
 from fiftyone_colortrack.errors import ColorTrackError, OnError
@@ -42,6 +42,7 @@ from fiftyone_colortrack.fields import (
     failed_tag,
     find_corrections,
     frame_path,
+    pull,
     read_seeds,
     read_written,
     record_field,
@@ -69,7 +70,6 @@ class Job:
 
     Attributes:
         samples: videos
-        ranges: frames to track, where a view of clips limits them
     """
 
     samples: SampleCollection
@@ -82,7 +82,6 @@ class Job:
     cuts_field: str | None = None
     device: str | torch.device | None = None
     on_error: OnError = "skip"
-    ranges: Ranges = ()
 
     def to_dict(self) -> dict[str, Any]:
         """What `from_dict` makes this job of, in another process; JSON if the model is a name."""
@@ -101,7 +100,6 @@ class Job:
             "cuts_field": self.cuts_field,
             "device": self.device and str(self.device),
             "on_error": self.on_error,
-            "ranges": self.ranges,
         }
 
     @classmethod
@@ -131,15 +129,14 @@ class Job:
         rules, settings = dict(values["rules"]), dict(values["settings"])
         for name in ("objects", "frames"):
             rules[name] = None if rules[name] is None else tuple(rules[name])
+        rules["viewed"] = tuple((id, tuple((a, b) for a, b in ranges)) for id, ranges in rules["viewed"])
         size = settings["config"]["input_size"]
         size = tuple(size) if isinstance(size, list) else size  # JSON has no tuples
         settings["config"] = TrackerConfig(**{**settings["config"], "input_size": size})
-        ranges = tuple((id, tuple((a, b) for a, b in of_video)) for id, of_video in values["ranges"])
         special = {
             "samples": DatasetView._build(dataset, values["view"]),
             "rules": SeedRules(**rules),
             "settings": Settings(**settings),
-            "ranges": ranges,
         }
         return cls(**special, **{k: v for k, v in values.items() if k not in {*special, "dataset", "view"}})
 
@@ -166,7 +163,7 @@ class Job:
     @property
     def scope(self) -> tuple[Any, ...]:
         """The arguments of `find_videos` after the videos."""
-        return self.seed_field, self.label_field, self.rules, self.ranges, self.skip_existing
+        return self.seed_field, self.label_field, self.rules, self.skip_existing
 
     def find(self, samples: SampleCollection) -> list[FoundVideo]:
         """What the database knows about some videos."""
@@ -247,6 +244,7 @@ class Job:
         from fiftyone_colortrack.tracking import Tracker
 
         started = time.perf_counter()
+        pull(self.dataset, [planned.id], self.label_field)
         present = self.find(self.samples.select(planned.id))
         if not present:
             raise ColorTrackError("the video was removed from the dataset during the run")
@@ -256,7 +254,6 @@ class Job:
             return VideoResult(planned.id, planned.filepath, "skipped", reason=now.reason)
         video = self._read_seeds(planned)
         ranges = self._ranges(planned.id, len(video.frames))
-        span = range(ranges[0].start, ranges[-1].stop) if ranges else None
         tracker = Tracker(
             video.frames,
             video.seeds,
@@ -265,7 +262,7 @@ class Job:
             direction=self.settings.direction,
             config=self.settings.config,
             device=self.device,
-            span=span,
+            spans=ranges,
         )
         part = Part.of(
             run_key,
@@ -299,7 +296,7 @@ class Job:
             record=TrackRecord.from_dict(values),
             corrections=corrections,
         )
-        writer.begin(scope_of(self.rules, dict(self.ranges).get(planned.id)), part, done)
+        writer.begin(scope_of(self.rules, planned.id), part, done)
         part_tracker = tracker.only(todo)
         part_tracker.resume = resume
         stopped = False
@@ -333,13 +330,15 @@ class Job:
 
     def _ranges(self, id: str, length: int) -> list[range]:
         """The frames (from 0) to track; empty for all."""
-        pairs = dict(self.ranges).get(id) or ((self.rules.frames,) if self.rules.frames else ())
-        found = [range(first - 1, min(last, length)) for first, last in sorted(pairs)]
-        if pairs and not any(found):
+        ranges = self.rules.ranges(id)
+        found = spans(ranges, length)
+        if ranges == ():
+            raise ColorTrackError(f"the view shows none of the frames {self.rules.frames}; choose others")
+        if ranges and not found:
             raise ColorTrackError(
-                f"the video has {length} frames; frames {pairs[0][0]} and later do not exist"
+                f"the video has {length} frames; frames {ranges[0][0]} and later do not exist"
             )
-        return [frames for frames in found if frames]
+        return found
 
     def _read_seeds(self, video: PlannedVideo) -> SeededVideo:
         samples = seed_samples(self.samples, self.seed_field, self.label_field).select(video.id)

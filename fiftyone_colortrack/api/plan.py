@@ -13,6 +13,7 @@ from fiftyone_colortrack.fields import (
     DrawnLabels,
     OutputKind,
     Part,
+    Ranges,
     SeedRules,
     TrackRecord,
     digest,
@@ -35,10 +36,6 @@ from fiftyone_colortrack.video import probe
 
 if TYPE_CHECKING:
     from fiftyone_colortrack.model.colorizer import Embedder
-
-
-Ranges = tuple[tuple[str, tuple[tuple[int, int], ...]], ...]
-"""Per video id, first and last frames (from 1) that a view of clips shows; empty for whole videos."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class PlannedVideo:
     Attributes:
         id: of the sample
         filepath: of the video
-        frames: to track; 0 if that is unknown
+        frames: number of frames to track; 0 if that is unknown
         reason: why the video is left alone; empty if it is not
         labeled: whether it has labels to start from
         other: key of the run that made its earlier tracks with another model or other settings
@@ -92,6 +89,7 @@ class FoundVideo:
         filepath: of the video
         length: number of frames; 0 if that is unknown
         labeled: whether it has labels to start from
+        ranges: the frames that are to be tracked; None for all
         run: that finished its tracks
         earlier: what was tracked before in the same scope; None if nothing, or if that is to be replaced
         drawn: what a person labeled in it, where there are earlier tracks to compare it with
@@ -103,6 +101,7 @@ class FoundVideo:
     filepath: str
     length: int
     labeled: bool
+    ranges: Ranges | None = None
     run: str | None = None
     earlier: Part | None = None
     drawn: DrawnLabels | None = None
@@ -115,7 +114,6 @@ def find_videos(
     seed_field: str,
     label_field: str,
     rules: SeedRules,
-    ranges: Ranges,
     skip_existing: bool,
 ) -> list[FoundVideo]:
     """Find what the plan needs to know, without opening the videos.
@@ -125,14 +123,13 @@ def find_videos(
         seed_field: name of the field to start from
         label_field: name of the field to write to
         rules: which labels to start from
-        ranges: frames to track, per video id; see `scope_of`
         skip_existing: see `propagate`
     """
     source = seed_samples(samples, seed_field, label_field)
     corrections = find_corrections(samples, label_field)
     changed = find_corrections(source, seed_field) if rules.which == "keyframes" else {}
     labeled = seed_frames(source, seed_field, rules, changed)
-    earlier = _earlier(samples, label_field, rules, ranges) if skip_existing else {}
+    earlier = _earlier(samples, label_field, rules) if skip_existing else {}
     continued = [id for id, (_, part) in earlier.items() if labeled[id] and part]
     drawn = read_drawn(source.select(continued), seed_field, rules) if continued else {}
     found = []
@@ -142,14 +139,15 @@ def find_videos(
         run, part = earlier.get(id, (None, None))
         changes = corrections.get(id)
         damaged = frozenset(changes.interpolated) if changes and skip_existing else frozenset()
-        facts = run, part, drawn.get(id), damaged, len(changes) if changes else 0
+        facts = rules.ranges(id), run, part, drawn.get(id), damaged, len(changes) if changes else 0
         found.append(FoundVideo(id, path, length or 0, bool(labeled[id]), *facts))
     return found
 
 
 def plan_video(video: FoundVideo, seed_field: str, label_field: str, settings: Settings) -> PlannedVideo:
     """What `propagate` does with a video."""
-    frames, reason, other = video.length, "", ""
+    reason = other = ""
+    frames = sum(len(frames) for frames in spans(video.ranges, video.length) or [range(video.length)])
     part, drawn = video.earlier, video.drawn
     if not video.labeled:
         reason = f"{frame_path(seed_field)} has no labels to start from"
@@ -176,7 +174,13 @@ def _frames_to_track(video: FoundVideo, settings: Settings) -> int:
     assert part is not None
     length = video.length or video_length(video.filepath)
     segments = plan_segments(
-        drawn.ids, length, settings.direction, settings.config.labeled, gone=drawn.gone, cuts=part.cuts
+        drawn.ids,
+        length,
+        settings.direction,
+        settings.config.labeled,
+        gone=drawn.gone,
+        cuts=part.cuts,
+        spans=spans(video.ranges, length),
     )
     now = Part.of("", "", settings.digest(drawn.kind), drawn.digests, segments)
     todo = now.todo(segments, part)
@@ -192,9 +196,15 @@ def seed_samples(samples: SampleCollection, seed_field: str, label_field: str) -
     return whole(samples._root_dataset).select(samples.values("id")) if in_place else samples
 
 
-def scope_of(rules: SeedRules, ranges: tuple[tuple[int, int], ...] | None) -> str:
-    """What a run is limited to: "all", or a digest of objects and frames."""
-    limited = rules.objects, ranges or rules.frames
+def spans(ranges: Ranges | None, length: int) -> list[range]:
+    """The frames (from 0) of a video that are in ranges; empty for all, or where there are none."""
+    found = [range(first - 1, min(last, length)) for first, last in ranges or ()]
+    return [frames for frames in found if frames]
+
+
+def scope_of(rules: SeedRules, id: str) -> str:
+    """What a run of a video is limited to: "all", or a digest of objects and frames."""
+    limited = rules.objects, rules.ranges(id)
     return "all" if limited == (None, None) else digest(*limited)[:12]
 
 
@@ -210,7 +220,6 @@ def _earlier(
     samples: SampleCollection,
     label_field: str,
     rules: SeedRules,
-    ranges: Ranges,
 ) -> dict[str, tuple[str | None, Part | None]]:
     """The run that finished each video, and what was tracked before in this scope: where its labels are."""
     name = field_name(label_field)
@@ -220,7 +229,7 @@ def _earlier(
     earlier: dict[str, tuple[str | None, Part | None]] = {}
     for id, run, values in zip(*samples.values(["id", run_field(name), record_field(name)]), strict=True):
         record = TrackRecord.from_dict(values)
-        part = record.parts.get(scope_of(rules, dict(ranges).get(id)))
+        part = record.parts.get(scope_of(rules, id))
         if part is not None and id in there:
             earlier[id] = run, part
     return earlier

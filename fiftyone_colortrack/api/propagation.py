@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 
-from fiftyone_colortrack.api.image_groups import images_as_videos, is_image_groups
 from fiftyone_colortrack.api.job import Job
 from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos, plan_video, video_length
 from fiftyone_colortrack.api.ray_workers import check_ray, track_with_ray
@@ -26,18 +25,22 @@ from fiftyone_colortrack.fields import (
     OutputKind,
     SeedFrames,
     SeedRules,
+    as_videos,
     check_label_field,
     check_seed_field,
     check_videos,
-    clip_ranges,
     color_by_instance,
     create_tracks_field,
     field_name,
     find_renamed,
     frame_path,
+    is_image_groups,
     is_tracks,
+    push_runs,
+    push_schema,
     rename_companions,
     tracks_type,
+    viewed_ranges,
     whole,
 )
 from fiftyone_colortrack.model.weights import find_model
@@ -95,10 +98,10 @@ def propagate(
 
     Args:
         samples: dataset or view of videos, or a dataset's name. Videos without labels in the seed field are
-            skipped. All video slices of a grouped dataset are tracked. In a clips view, only the frames of the
-            clips are tracked. Images that `dataset.group_by("sequence", order_by="frame_number")` orders are
-            read as videos; both fields are then fields of the images. Save your changes to samples first: the
-            dataset is reloaded
+            skipped. All video slices of a grouped dataset are tracked. In a view of clips or frames, only its
+            frames are tracked; the labels are saved to the videos, and `view.reload()` shows them. Images that
+            `dataset.group_by("sequence", order_by="frame_number")` orders are read as videos; both fields are
+            then fields of the images. Save your changes to samples first: the dataset is reloaded
         seed_field: frame field with detections (masks or boxes), keypoints, polylines, or segmentations
         label_field: frame field for the tracks, new or from an earlier run. It may be the seed field if you
             continue tracks from their keyframes: `seeds="keyframes", skip_existing=True`
@@ -228,8 +231,14 @@ class Propagation:
             ColorTrackError: see `propagate`
         """
         if is_image_groups(self.samples):
-            with images_as_videos(self.samples, self.seed_field, self.label_field) as videos:
-                return replace(self, samples=videos).run(progress, stop)
+            if self.cuts_field is not None:
+                raise ColorTrackError("shots cannot be kept with images (cuts_field); leave it out")
+            with as_videos(self.samples) as videos:
+                try:
+                    report = replace(self, samples=videos).run(progress, stop)
+                    return replace(report, label_field=self.label_field)
+                finally:
+                    push_runs(videos._root_dataset, self.label_field)
         started = time.perf_counter()
         self.check()
         report = PropagationReport(None, frame_path(self.label_field))
@@ -295,6 +304,7 @@ class Propagation:
                 frames=None if self.frames is None else (self.frames[0], self.frames[1]),
                 fill_boxes=self.output == "masks",
                 complete=self.complete,
+                viewed=viewed_ranges(self.samples) if isinstance(self.samples, SampleCollection) else (),
             ),
             Settings(self.model, self.direction, self.output, self.tracker),
             self.overwrite,
@@ -302,7 +312,6 @@ class Propagation:
             self.cuts_field,
             self.device,
             self.on_error,
-            clip_ranges(self.samples) if isinstance(self.samples, SampleCollection) else (),
         )
 
     def _check_values(self) -> None:
@@ -373,6 +382,7 @@ class Propagation:
             self._dataset.reload()  # else it takes away what others have added meanwhile
             report.run_key = f"{self.label_field}_{secrets.token_hex(3)}"
             create_tracks_field(self._dataset, self.label_field, self.seed_field, self.output)
+            push_schema(self._dataset, self.label_field)
             if self.cuts_field is not None:
                 self._dataset.add_sample_field(
                     self.cuts_field, fo.EmbeddedDocumentField, embedded_doc_type=fo.TemporalDetections

@@ -80,7 +80,7 @@ def suggest(
     Raises:
         ColorTrackError: if `propagate` did not write the field
     """
-    videos = check_videos(samples)
+    videos = check_videos(samples, whole_videos=True)
     found: dict[str, list[Suggestion]] = {}
     if label_field is not None:
         found = _by_confidence(videos, field_name(label_field), count)

@@ -72,6 +72,6 @@ def list_frames(folder: Path) -> list[Path]:
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file; a ColorTrackError if it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ColorTrackError(f"{path} cannot be read: {error}") from error

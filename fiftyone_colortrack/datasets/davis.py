@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import yaml
 from PIL import Image
@@ -32,9 +33,20 @@ RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
 MASK_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff"})
 MOST_OBJECTS = 100
 """More numbers than this in one mask are levels of gray."""
+MOST_VOID_IDS = 20
+"""White beside gray levels above this may be one more object, scaled like them to be seen, and not `VOID`."""
 FRAME_RATE = 24
 WEB_PALETTE = Image.new("RGB", (1, 1)).convert("P").getpalette("RGB") or []
 """The palette of images that Pillow has converted from colors."""
+DAVIS_COLORS = {
+    sum(
+        (id >> (3 * bit + channel) & 1) << (23 - 8 * channel - bit)
+        for bit in range(8)
+        for channel in range(3)
+    ): id
+    for id in range(256)
+}
+"""Object ids by the colors of DAVIS's palette, which is that of PASCAL VOC, as 24-bit numbers."""
 ATTRIBUTES = {
     "AC": "appearance change",
     "BC": "background clutter",
@@ -235,13 +247,27 @@ def _object_ids(path: Path, numbers: np.ndarray, has_palette: bool, shows_white:
     largest = int(numbers.max(initial=0))
     if shows_white:
         return (numbers > (127 if largest <= 255 else 32767)).astype(np.uint8)
-    levels = len(np.unique(numbers))
-    if levels > MOST_OBJECTS:
+    levels = np.unique(numbers)
+    if len(levels) > MOST_OBJECTS or (not has_palette and _are_edges(numbers, levels)):
         raise ColorTrackError(
-            f"{path} has {levels} different numbers, so it is a photo or has smooth edges; "
+            f"{path} has {len(levels)} different numbers, so it is a photo or has smooth edges; "
             "save object ids without smoothing, or one object in black and white"
         )
+    ids = [level for level in levels.tolist() if level not in (0, *_WHITES)]
+    if not has_palette and largest in _WHITES and min(ids, default=largest) > MOST_VOID_IDS:
+        raise ColorTrackError(
+            f"{path}: white may be an object, or pixels to leave out, since others hold smaller numbers; "
+            "save object ids as numbers from 1"
+        )
     return np.where(numbers == 65535, VOID, numbers).astype(np.uint8 if largest in range(256) else np.int32)
+
+
+def _are_edges(numbers: np.ndarray, levels: np.ndarray) -> bool:
+    """Whether most levels of gray are lines at most a pixel wide, as in the smooth edges of a drawing."""
+    if len(levels) < 5:
+        return False
+    thin = [not cv2.erode((numbers == level).astype(np.uint8), np.ones((2, 2))).any() for level in levels]
+    return 2 * sum(thin) > len(levels)
 
 
 def _read_numbers(path: Path) -> tuple[np.ndarray, bool]:
@@ -253,10 +279,14 @@ def _read_numbers(path: Path) -> tuple[np.ndarray, bool]:
             _check_palette(path, numbers, image.getpalette("RGB") or [])
     if (mode in ("RGB", "RGBA") and (numbers[..., :3] == numbers[..., :1]).all()) or mode == "LA":
         numbers = numbers[..., 0]
+    elif mode in ("RGB", "RGBA"):
+        packed = numbers[..., :3].astype(np.int64) @ [65536, 256, 1]
+        if set(np.unique(packed).tolist()) <= DAVIS_COLORS.keys():
+            return np.vectorize(DAVIS_COLORS.get, otypes=[np.uint8])(packed), True
     if numbers.ndim != 2 or mode == "F":
         raise ColorTrackError(
-            f"{path} is a color image without a palette, so the object ids are lost; "
-            "save masks with a palette, or object ids as levels of gray"
+            f"{path} is a color image without a palette, and not in the colors of DAVIS, so the object ids "
+            "are lost; save masks with a palette, or object ids as levels of gray"
         )
     return numbers, mode == "P"
 

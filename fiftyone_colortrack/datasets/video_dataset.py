@@ -181,7 +181,7 @@ def add_videos(
                 except ColorTrackError as error:
                     if on_error == "raise":
                         raise
-                    skipped[_printable(name)] = str(error)
+                    skipped[_printable(name)] = _printable(str(error))
                 update(done, len(names), _printable(name))
         if len(skipped) == len(names):
             reason = next(iter(skipped.values()), "there are no videos")

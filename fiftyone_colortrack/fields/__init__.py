@@ -4,6 +4,7 @@ FiftyOne counts frames from 1 and uses relative coordinates. Everywhere else in 
 coordinates are pixels. Only this subpackage, the loaders in `datasets`, and `exports` convert.
 """
 
+from fiftyone_colortrack.fields.images import as_videos, is_image_groups, pull, push_runs, push_schema
 from fiftyone_colortrack.fields.lock import Lock
 from fiftyone_colortrack.fields.objects import ObjectTable, TrackedObject
 from fiftyone_colortrack.fields.record import (
@@ -19,11 +20,11 @@ from fiftyone_colortrack.fields.schema import (
     OUTPUT_TYPES,
     SEED_FRAMES,
     OutputKind,
+    Ranges,
     SeedFrames,
     check_label_field,
     check_seed_field,
     check_videos,
-    clip_ranges,
     color_by_instance,
     confidence_field,
     create_tracks_field,
@@ -40,6 +41,8 @@ from fiftyone_colortrack.fields.schema import (
     select_frames,
     set_skeleton,
     tracks_type,
+    viewed_frames,
+    viewed_ranges,
     whole,
 )
 from fiftyone_colortrack.fields.seeds import (
@@ -64,6 +67,7 @@ __all__ = [
     "ObjectTable",
     "OutputKind",
     "Part",
+    "Ranges",
     "SeedFrames",
     "SeedRules",
     "SeededVideo",
@@ -71,10 +75,10 @@ __all__ = [
     "TrackWriter",
     "TrackedObject",
     "Written",
+    "as_videos",
     "check_label_field",
     "check_seed_field",
     "check_videos",
-    "clip_ranges",
     "color_by_instance",
     "confidence_field",
     "create_tracks_field",
@@ -87,10 +91,14 @@ __all__ = [
     "find_skeleton",
     "frame_label",
     "frame_path",
+    "is_image_groups",
     "is_tracks",
     "labeled_frames",
     "labels_of",
     "open_video",
+    "pull",
+    "push_runs",
+    "push_schema",
     "read_drawn",
     "read_seeds",
     "read_written",
@@ -103,5 +111,7 @@ __all__ = [
     "set_skeleton",
     "track_name",
     "tracks_type",
+    "viewed_frames",
+    "viewed_ranges",
     "whole",
 ]

@@ -13,6 +13,7 @@ import fiftyone.core.odm as foo
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.fields.schema import IMAGES
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Lock:
 
     def __init__(self, dataset: fo.Dataset, *what: str, stop: Callable[[], bool] = lambda: False) -> None:
         self._locks = foo.get_db_conn()["colortrack.locks"]
-        self._key = "/".join((str(dataset._doc.id), *what))
+        self._key = "/".join((dataset.info.get(IMAGES, str(dataset._doc.id)), *what))
         self._owner = secrets.token_hex(8)
         self._stop = stop
         self._released = threading.Event()

@@ -232,7 +232,7 @@ class Part:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        done = None if self.done is None else _runs(self.done)
+        done = None if self.done is None else runs(self.done)
         return {**vars(self), "segments": list(self.segments), "cuts": list(self.cuts), "done": done}
 
     @classmethod
@@ -243,7 +243,7 @@ class Part:
         return cls(**{**values, **listed})
 
 
-def _runs(numbers: Iterable[int]) -> list[list[int]]:
+def runs(numbers: Iterable[int]) -> list[list[int]]:
     """First and last of each run of consecutive numbers."""
     found: list[list[int]] = []
     for number in sorted(numbers):

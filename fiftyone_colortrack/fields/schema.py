@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Literal, get_args
 
 import fiftyone as fo
 import fiftyone.core.odm as foo
+import fiftyone.core.stages as fos
+from bson import ObjectId
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 from fiftyone.core.expressions import ViewExpression
 
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.fields.record import runs
 from fiftyone_colortrack.fields.shapes import LABEL_LISTS
 from fiftyone_colortrack.pictures import COLORS
 
 SeedFrames = Literal["first", "all", "keyframes"]
 OutputKind = Literal["masks", "boxes", "points", "polylines", "segmentation"]
+Ranges = tuple[tuple[int, int], ...]
+"""First and last frames (from 1), ascending."""
 SEED_FRAMES: tuple[SeedFrames, ...] = get_args(SeedFrames)
 OUTPUT_TYPES: dict[OutputKind, type[fo.Label]] = {
     "masks": fo.Detections,
@@ -42,6 +46,8 @@ CONVERSIONS: dict[type[fo.Label], str] = {
     fo.Classifications: "classifications have no place in the image; draw boxes or masks",
 }
 _RESERVED = {"filepath", "frame_number", "frames", "id", "metadata", "sample_id", "support", "tags"}
+IMAGES = "colortrack_images"
+"""Where the info of a temporary dataset of videos holds the id of the dataset of its images, see `as_videos`."""
 _MARK = {"colortrack": "made by Propagate labels"}
 
 
@@ -84,14 +90,15 @@ def confidence_field(label_field: str) -> str:
     return f"{field_name(label_field)}_confidence"
 
 
-def check_videos(samples: SampleCollection | str) -> SampleCollection:
+def check_videos(samples: SampleCollection | str, *, whole_videos: bool = False) -> SampleCollection:
     """The videos of a collection, as a collection of videos.
 
     Of a grouped dataset these are all slices that are videos; of clips or frames, the videos that they come
-    from (see `clip_ranges`).
+    from (see `viewed_ranges`).
 
     Args:
         samples: a dataset, a view, or the name of a dataset
+        whole_videos: whether views of clips or frames are refused, since whole videos would be read
 
     Raises:
         ColorTrackError: if there is no such dataset, or it does not hold videos
@@ -107,17 +114,27 @@ def check_videos(samples: SampleCollection | str) -> SampleCollection:
             f"samples must be a dataset, a view, or a dataset's name, not {type(samples).__name__}"
         )
     if samples._is_clips or samples._is_frames:
-        ids = list(dict.fromkeys(samples.values("sample_id")))
+        if whole_videos:
+            raise ColorTrackError(
+                "this takes whole videos, not a view of their clips or frames; choose the videos: "
+                "dataset.select(view.distinct('sample_id'))"
+            )
+        ids = list(dict.fromkeys(_flat(samples).values("sample_id")))
         samples = whole(samples._root_dataset).select(ids, ordered=True)
     elif samples.media_type == "group" and "video" in (samples.group_media_types or {}).values():
-        samples = samples.select_group_slices(media_type="video")
+        samples = _all_slices(samples)
     if samples._is_dynamic_groups:
         raise ColorTrackError(
             "only `propagate` reads groups of images as videos; choose a dataset or view of videos"
         )
     if samples.media_type != "video":
         kind = f"has {samples.media_type}s" if samples.media_type else "is empty"
-        raise ColorTrackError(f"choose a dataset or view of videos; this one {kind}")
+        way_out = (
+            "; group images that form videos: group_by(..., order_by=...)"
+            if samples.media_type == "image"
+            else ""
+        )
+        raise ColorTrackError(f"choose a dataset or view of videos; this one {kind}{way_out}")
     return samples
 
 
@@ -126,13 +143,57 @@ def whole(dataset: fo.Dataset) -> SampleCollection:
     return dataset.select_group_slices(media_type="video") if dataset.media_type == "group" else dataset
 
 
-def clip_ranges(samples: SampleCollection) -> tuple[tuple[str, tuple[tuple[int, int], ...]], ...]:
-    """First and last frame (from 1) of the clips in a view of clips, by the id of their video."""
-    ranges = defaultdict(list)
-    if samples._is_clips:
-        for id, (first, last) in zip(*samples.values(["sample_id", "support"]), strict=True):
-            ranges[id].append((first, last))
-    return tuple((id, tuple(sorted(of_video))) for id, of_video in ranges.items())
+def _all_slices(groups: SampleCollection) -> SampleCollection:
+    """The videos of all slices. FiftyOne cannot load samples from a view that selects groups, and then slices."""
+    videos, stages = groups.select_group_slices(media_type="video"), groups.view()._stages
+    if any(isinstance(stage, fos.SelectGroups | fos.ExcludeGroups) for stage in stages):
+        videos = whole(groups._root_dataset).select(videos.values("id"), ordered=True)
+        filters = (
+            fos.FilterLabels | fos.SelectLabels | fos.ExcludeLabels | fos.FilterKeypoints | fos.MatchFrames
+        )
+        for stage in (stage for stage in stages if isinstance(stage, filters)):
+            videos = videos.add_stage(stage)
+    return videos
+
+
+def _flat(samples: SampleCollection) -> SampleCollection:
+    return samples.flatten() if samples._is_dynamic_groups else samples
+
+
+def viewed_ranges(samples: SampleCollection) -> tuple[tuple[str, Ranges], ...]:
+    """The frames that a view of clips or frames shows of each video, by its id.
+
+    Videos that are shown whole are left out: all, where the view is one of videos.
+    """
+    if not (samples._is_clips or samples._is_frames):
+        return ()
+    shown: dict[str, set[int]] = {}
+    frames = "support" if samples._is_clips else "frame_number"
+    for id, of_sample in zip(*_flat(samples).values(["sample_id", frames]), strict=True):
+        first, last = of_sample if samples._is_clips else (of_sample, of_sample)
+        shown.setdefault(id, set()).update(range(first, last + 1))
+    videos = whole(samples._root_dataset).select(list(shown))
+    lengths = zip(*videos.values(["id", "metadata.total_frame_count"]), strict=True)
+    ranges = {
+        id: tuple((a, b) for a, b in runs(shown[id])) for id, length in lengths if len(shown[id]) != length
+    }
+    return tuple(ranges.items())
+
+
+def viewed_frames(samples: SampleCollection | str) -> SampleCollection:
+    """The videos of a collection (see `check_videos`), with those frames alone that a view of clips or frames shows."""
+    videos = check_videos(samples)
+    ranges = {} if isinstance(samples, str) else dict(viewed_ranges(samples))
+    if not ranges:
+        return videos
+    facts = zip(*videos.values(["id", "frames.frame_number", "frames.id"]), strict=True)
+    shown = [
+        frame
+        for id, numbers, frames in facts
+        for number, frame in zip(numbers, frames, strict=True)
+        if id not in ranges or any(first <= number <= last for first, last in ranges[id])
+    ]
+    return videos.select_frames(shown, omit_empty=False)
 
 
 def seed_fields(samples: SampleCollection) -> dict[str, type[fo.Label]]:
@@ -270,13 +331,16 @@ def check_fields(dataset: fo.Dataset, label_field: str, sample_id: str) -> None:
         ColorTrackError: if the dataset, the video, or a field is gone
     """
     names = {"frame_fields.name": 1, "sample_fields.name": 1}
-    document = foo.get_db_conn().datasets.find_one({"_id": dataset._doc.id}, names)
+    id = ObjectId(dataset.info.get(IMAGES, dataset._doc.id))
+    document = foo.get_db_conn().datasets.find_one({"_id": id}, names)
     if document is None:
         raise ColorTrackError(f"the dataset {dataset.name!r} was deleted during the run")
     found = {f"frames.{f['name']}" for f in document.get("frame_fields") or ()}
     found |= {f["name"] for f in document.get("sample_fields") or ()}
     name = field_name(label_field)
     needed = [frame_path(name), frame_path(confidence_field(name)), run_field(name), record_field(name)]
+    if IMAGES in dataset.info:
+        needed = [field_name(path) for path in needed]
     if missing := [path for path in (*needed, confidence_field(name)) if path not in found]:
         raise ColorTrackError(
             f"{missing[0]} was renamed or deleted during the run; start it again with a field that exists"

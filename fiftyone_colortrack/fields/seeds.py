@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import fiftyone as fo
 import numpy as np
@@ -15,6 +16,7 @@ from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.objects import ObjectTable, TrackedObject
 from fiftyone_colortrack.fields.record import Corrections, TrackRecord, digest, labels_of
 from fiftyone_colortrack.fields.schema import (
+    Ranges,
     SeedFrames,
     field_name,
     frame_path,
@@ -54,6 +56,7 @@ class SeedRules:
         objects: the objects to track, by the id of a label or instance, class, or index; None for all
         frames: first and last frame (from 1) to track; None for all. `first` then means the first labeled
             frame among these; else the last one before them, or the first one after them
+        viewed: frames that a view of clips or frames shows, by video id: no others are tracked
         fill_boxes: whether boxes are read as filled masks
         complete: whether labeled frames show every object: a track ends at a labeled frame that omits its object
     """
@@ -63,14 +66,28 @@ class SeedRules:
     frames: tuple[int, int] | None = None
     fill_boxes: bool = False
     complete: bool = False
+    viewed: tuple[tuple[str, Ranges], ...] = ()
 
-    def in_order(self, numbers: Iterable[int]) -> list[int]:
-        """Numbers of labeled frames in the order in which one is the first."""
-        first, last = self.frames or (1, float("inf"))
-        ordered = sorted(numbers)
-        before = [number for number in reversed(ordered) if number < first]
-        inside = [number for number in ordered if first <= number <= last]
-        return inside + before + [number for number in ordered if number > last]
+    def ranges(self, id: str) -> Ranges | None:
+        """The frames of a video that are to be tracked; None for all."""
+        shown = self._viewed.get(id)
+        if shown is None or self.frames is None:
+            return shown or (self.frames and (self.frames,))
+        parts = [(max(a, self.frames[0]), min(b, self.frames[1])) for a, b in shown]
+        return tuple((first, last) for first, last in parts if first <= last)
+
+    def in_order(self, numbers: Iterable[int], id: str) -> list[int]:
+        """Numbers of labeled frames of a video in the order in which one is the first."""
+        ordered, ranges = sorted(numbers), self.ranges(id)
+        if not ranges:
+            return ordered
+        inside = [n for n in ordered if any(first <= n <= last for first, last in ranges)]
+        before = [n for n in reversed(ordered) if n < ranges[0][0]]
+        return inside + before + [n for n in ordered if n not in (*inside, *before)]
+
+    @cached_property
+    def _viewed(self) -> dict[str, Ranges]:
+        return dict(self.viewed)
 
 
 @dataclass(frozen=True)
@@ -132,6 +149,8 @@ def open_video(sample: fo.Sample, notes: list[str] | None = None) -> tuple[Frame
     """
     paths = _frame_images(sample)
     if missing := [path for path in paths if not os.path.isfile(path)]:
+        if not os.path.isfile(sample.filepath):
+            raise ColorTrackError(f"{missing[0]} is not a file: it is missing, or was moved")
         if notes is not None:
             notes.append(
                 f"the image {missing[0]} is missing, so ColorTrack reads the video instead of images"
@@ -188,7 +207,7 @@ def read_seeds(
     warnings += frames.warnings if isinstance(frames, VideoFile) else []
     targets = sample.dataset.get_mask_targets(frame_path(name))
     labeled: dict[int, list[fo.Label]] = {}
-    for number in rules.in_order(sample.frames.keys()):
+    for number in rules.in_order(sample.frames.keys(), sample.id):
         try:
             labels = _chosen(split(sample.frames[number][name], targets), number, rules, corrections)
             visible = [label for label in labels if is_visible(label, canvas)]
@@ -209,7 +228,10 @@ def read_seeds(
             if rules.which == "first" and rules.objects is None:
                 break
     ignore = _evaluation_attributes(sample.dataset)
-    found = _identify(dict(sorted(labeled.items())), sample.id, rules, ignore, warnings)
+    try:
+        found = _identify(dict(sorted(labeled.items())), sample.id, rules, ignore, warnings)
+    except ColorTrackError as error:
+        raise ColorTrackError(f"{frame_path(name)} of {sample.filepath}: {error}") from error
     if found is None or not found.drawn:
         what = "keyframes" if rules.which == "keyframes" else "labels"
         reason = "; ".join(warnings) or f"no {what} in any frame"
@@ -259,7 +281,7 @@ def seed_frames(
     """Numbers (from 1) of the frames of each video whose labels have to be read to find its seeds."""
     numbers = labeled_frames(samples, path, "all" if rules.which == "first" else rules.which)
     if rules.which == "first" and rules.objects is None:
-        return {id: rules.in_order(of_video)[:1] for id, of_video in numbers.items()}
+        return {id: rules.in_order(of_video, id)[:1] for id, of_video in numbers.items()}
     return {
         id: sorted({*of_video, *(corrections[id].drawn if id in corrections else ())})
         for id, of_video in numbers.items()
@@ -347,7 +369,7 @@ def _identify(
         drawn = {f: of_frame for f, of_frame in drawn.items() if of_frame}
         objects = {id: obj for id, obj in objects.items() if id in wanted}
     if rules.which == "first" and drawn:
-        first = rules.in_order(frame + 1 for frame in drawn)[0] - 1
+        first = rules.in_order((frame + 1 for frame in drawn), sample_id)[0] - 1
         drawn = {first: drawn[first]}
     gone = _ends(drawn, rules.complete)
     digests = {frame: _digest(pairs, objects, table) for frame, pairs in drawn.items()}

@@ -12,6 +12,7 @@ import numpy as np
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 
+from fiftyone_colortrack.fields.images import pull, push
 from fiftyone_colortrack.fields.lock import Lock
 from fiftyone_colortrack.fields.objects import TrackedObject
 from fiftyone_colortrack.fields.record import Corrections, Part, TrackRecord, Written, labels_of, track_name
@@ -209,6 +210,7 @@ class TrackWriter:
 
     def _present(self, numbers: Collection[int]) -> dict[int, fo.Label | None]:
         """What the field holds now."""
+        pull(self._dataset, [self._sample_id], self._name)
         view = self._view.match_frames(F("frame_number").is_in(list(numbers)), omit_empty=False)
         found = zip(*view.values(["frames.frame_number", frame_path(self._name)], unwind=True), strict=True)
         return dict(found)
@@ -226,6 +228,7 @@ class TrackWriter:
 
     def _set(self, path: str, value: Any) -> None:
         whole(self._dataset).set_values(path, {self._sample_id: value}, key_field="id")
+        push(self._dataset, self._sample_id, path, value)
 
 
 def default_output(video: SeededVideo) -> OutputKind:

@@ -21,6 +21,7 @@ from fiftyone_colortrack.api.report import plural as plural
 from fiftyone_colortrack.api.stop import dataset_store
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import frame_path, labeled_frames, seed_fields
+from fiftyone_colortrack.fields import whole as all_videos
 from fiftyone_colortrack.plugin import params
 
 Choice = tuple[str, str, str]
@@ -87,6 +88,18 @@ def message(inputs: types.Object, name: str, text: str, *, severity: str = "info
     if severity == "error":
         prop.invalid = True
         prop.error_message = text
+
+
+def open_sample(ctx: ExecutionContext) -> SampleCollection:
+    """What is open in the App's window: a video, or a clip of one.
+
+    Raises:
+        ColorTrackError: if nothing is open
+    """
+    if not ctx.current_sample:
+        raise ColorTrackError("Open a video first")
+    parts = ctx.view._is_clips or ctx.view._is_frames
+    return (ctx.view if parts else all_videos(ctx.dataset)).select(ctx.current_sample)
 
 
 def validate(prop: types.Property, check: Callable[[], object]) -> bool:

@@ -44,7 +44,7 @@ def plan_segments(
     *,
     gone: Mapping[int, frozenset[int]] | None = None,
     cuts: Sequence[int] = (),
-    span: range | None = None,
+    spans: Sequence[range] = (),
 ) -> list[Segment]:
     """Divide a video at its labeled frames, the way `Tracker` goes through it.
 
@@ -62,7 +62,7 @@ def plan_segments(
         labeled: number of labeled frames in memory, see `TrackerConfig`
         gone: IDs of the objects whose tracks end before a labeled frame, see `Seed`
         cuts: first frames of new shots, ascending
-        span: the frames to label; None for all
+        spans: the frames to label, ascending; empty for all. A segment reaches from its first to its last one
 
     Returns:
         the frames that are tracked, in the order of time
@@ -76,7 +76,7 @@ def plan_segments(
             labeled,
             gone={length - 1 - frame: ids for frame, ids in gone.items()},
             cuts=[length - cut for cut in reversed(cuts)],
-            span=span and mirrored(span, length),
+            spans=[mirrored(span, length) for span in reversed(spans)],
         )
         return [segment.mirrored(length) for segment in reversed(segments)]
     segments = []
@@ -85,8 +85,9 @@ def plan_segments(
         if frames:
             start = shot.start if direction == "both" else frames[0]
             segments += _plan_shot(range(start, shot.stop), frames, drawn, gone, max(labeled, 1))
-    clipped = (replace(segment, frames=overlap(segment.frames, span)) for segment in segments)
-    return [segment for segment in clipped if segment.frames]
+    parts = ([overlap(s.frames, span) for span in spans] if spans else [s.frames] for s in segments)
+    found = zip(segments, ([part for part in of_segment if part] for of_segment in parts), strict=True)
+    return [replace(s, frames=range(inside[0].start, inside[-1].stop)) for s, inside in found if inside]
 
 
 def _plan_shot(

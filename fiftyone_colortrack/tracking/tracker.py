@@ -197,8 +197,8 @@ class Tracker:
         direction: direction in time, from the seeds: `forward`, `backward`, or `both`
         config: settings of the tracker, see `TrackerConfig`
         device: PyTorch device, such as `cpu` or `cuda:1`. Default: the best one
-        span: indices of the frames to label. Default: all. Frames outside are tracked only if frames inside depend
-            on them
+        spans: indices of the frames to label, ascending. Default: all. Frames outside are tracked only if frames
+            inside depend on them; frames between two of them may be labeled, too
         resume: the last frames that an interrupted run labeled, up to `config.memory`: tracking continues after
             them. They may include earlier seeds that omit objects, as the run completed them; then the frames
             before them are not tracked again
@@ -221,7 +221,7 @@ class Tracker:
         direction: Direction = "both",
         config: TrackerConfig | Mapping[str, Any] | None = None,
         device: str | torch.device | None = None,
-        span: range | None = None,
+        spans: Sequence[range] = (),
         resume: Sequence[Seed] = (),
     ) -> None:
         self.frames = open_frames(frames)
@@ -231,10 +231,11 @@ class Tracker:
         if direction not in DIRECTIONS:
             raise ColorTrackError(f"direction is {direction!r}; choose one of {', '.join(DIRECTIONS)}")
         length = len(self.frames)
-        if span is not None and (span.step != 1 or not 0 <= span.start < span.stop <= length):
-            raise ColorTrackError(
-                f"span is {span}; it must be a range of frames within the video, which has {length} frames"
-            )
+        for span in spans:
+            if span.step != 1 or not 0 <= span.start < span.stop <= length:
+                raise ColorTrackError(
+                    f"span is {span}; it must be a range of frames within the video, which has {length} frames"
+                )
         self.seeds = _sorted_seeds(seeds, length)
         self.resume = _sorted_seeds(resume, length) if resume else []
         self._engine = _Engine(self.frames, self.seeds, kind, model, self.config, device)
@@ -247,7 +248,7 @@ class Tracker:
             self.config.labeled,
             gone={seed.frame: seed.gone for seed in self.seeds},
             cuts=self.cuts,
-            span=span,
+            spans=spans,
         )
 
     def only(self, segments: Collection[Segment]) -> Tracker:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import fiftyone as fo
 import numpy as np
@@ -253,6 +254,32 @@ def test_only_the_frames_of_clips_are_tracked(videos):
     assert report.frames == 4
     numbers = videos.match_frames(fo.ViewField("tracks") != None).values("frames.frame_number")  # noqa: E711
     assert numbers == [[2, 3, 6, 7]]
+    both = propagate(videos.limit(1).to_clips([[[1, 3], [3, 5], [7, 8]]]), "part", frames=(2, 7))
+    assert both.frames == 5
+    whole = propagate(videos.limit(1).to_clips([[[1, 8]]]), "whole")
+    assert (whole.frames, propagate(videos.limit(1), "whole", skip_existing=True).frames) == (8, 0)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_only_the_frames_of_a_view_of_frames_are_tracked(videos, tmp_path, grouped, squares):
+    sample = videos.first()
+    for number in range(1, 9):
+        sample.frames[number]["truth"] = detections(squares[1][number - 1])
+    sample.frames[5]["seed"] = detections(squares[1][4])
+    sample.save()
+    frames = videos.limit(1).to_frames(sample_frames=True, output_dir=str(tmp_path / "frames"))
+    view = frames.match(fo.ViewField("frame_number").is_in([3, 5, 7]))
+    group = view.group_by("sample_id", order_by="frame_number") if grouped else view
+    assert propagate(group).frames == 3
+    found = {n: f.tracks for n, f in videos.first().frames.items() if f.tracks}
+    assert list(found) == [3, 5, 7]
+    assert all(label.keyframe for label in found[5].detections)  # the first labeled frame of the view
+    propagate(videos, overwrite=True)
+    ct.evaluate_tracks(frames.match(fo.ViewField("frame_number") > 5), "tracks", "truth", "late")
+    assert [n for n, f in videos.first().frames.items() if f.late_J is not None] == [6, 7]
+    for whole in (ct.suggest, ct.colorize):
+        with pytest.raises(ct.ColorTrackError, match="sample_id"):
+            whole(view)
 
 
 def event(first, last):
@@ -346,6 +373,9 @@ def test_every_slice_of_a_group_is_tracked(dataset, squares, squares_file, tmp_p
     assert sorted(video.status for video in report.videos) == ["done", "skipped"]
     assert both.count("frames.tracks.detections") == 32
     assert None not in both.values("tracks_run")
+    chosen = dataset.select_groups([group.id]).filter_labels("frames.seed", fo.ViewField("index") == 2)
+    assert propagate(chosen, "chosen").frames == 16
+    assert both.count("frames.chosen.detections") == 16
 
 
 def test_a_renamed_field_stops_the_run_and_the_dataset_loads(videos):
@@ -409,8 +439,9 @@ def test_points_and_boxes(videos):
     np.testing.assert_allclose(box, [8 + 28, 8, 16, 16], atol=8)  # a cell of the grid
 
 
-def test_images_that_form_videos(dataset, squares, tmp_path):
-    """Groups of images are read as videos; the tracks are written to the images."""
+@pytest.fixture
+def scenes(dataset, squares, tmp_path):
+    """Images of two scenes, in no order; the first one of each has labels."""
     for scene in ("a", "b"):
         for number in (10, 2, 1, 9, 3):
             path = tmp_path / f"{scene}{number}.png"
@@ -419,14 +450,50 @@ def test_images_that_form_videos(dataset, squares, tmp_path):
             if number == 1:
                 sample["seed"] = detections(squares[1][0])
             dataset.add_sample(sample)
-    groups = dataset.group_by("scene", order_by="number")
+    return dataset
+
+
+def test_images_that_form_videos(scenes, squares):
+    """Groups of images are read as videos; the tracks are written to the images."""
+    groups = scenes.group_by("scene", order_by="number")
     report = propagate(groups)
-    assert report.frames == 10
-    assert dataset.count("tracks.detections") == 20
-    third = dataset.match(fo.ViewField("number") == 3).first()
+    assert (report.frames, report.label_field) == (10, "tracks")
+    assert scenes.count("tracks.detections") == 20
+    third = scenes.match(fo.ViewField("number") == 3).first()
     found = paint(third.tracks.detections, [1, 2], (64, 96))
     assert ((found > 0) & (squares[1][2] > 0)).sum() > 0.7 * (squares[1][2] > 0).sum()
-    before = dataset.values("tracks.detections.id")
+    before = scenes.values("tracks.detections.id")
     again = propagate(groups, skip_existing=True)
     assert [video.status for video in again.videos] == ["skipped", "skipped"]
-    assert dataset.values("tracks.detections.id") == before
+    assert scenes.values("tracks.detections.id") == before
+    third.tracks.detections[0].bounding_box = [0.5, 0.5, 0.25, 0.25]
+    third.save()
+    keyframes = {"seeds": "keyframes", "skip_existing": True}
+    from_there = ct.propagate(groups, "tracks", "tracks", model="lab", config=SMALL, **keyframes)
+    assert [video.kept for video in from_there.videos] == [1, 0]
+    third.reload()
+    assert third.tracks.detections[0].bounding_box == [0.5, 0.5, 0.25, 0.25]
+    for name in ("scene", "number"):
+        with pytest.raises(ct.ColorTrackError, match=name):
+            propagate(groups, name)
+
+
+def test_images_keep_what_was_tracked_before_a_stop(scenes, monkeypatch):
+    monkeypatch.setattr(tracks, "FRAMES_PER_WRITE", 2)
+    groups, seen = scenes.group_by("scene", order_by="number"), []
+
+    def look(done, total, message):
+        seen.append(scenes.count("tracks") if scenes.has_field("tracks") else 0)
+
+    stopped = propagate(groups, progress=look, stop=lambda: len(seen) > 7)
+    assert stopped.stopped
+    assert 0 < seen[4] < scenes.count("tracks") < 10  # in portions, not at the end
+    assert scenes.list_runs() == [stopped.run_key]
+    there = scenes.count("tracks")
+    assert propagate(groups, skip_existing=True).frames == 10 - there
+    (missing,) = scenes.match(fo.ViewField("number") == 9).limit(1).values("filepath")
+    Path(missing).unlink()
+    report = propagate(groups, "other")
+    assert [video.status for video in report.videos] == ["failed", "done"]
+    assert missing in report.videos[0].reason
+    assert scenes.count_sample_tags() == {"other_failed": 1}

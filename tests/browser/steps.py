@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -20,6 +21,15 @@ def open_operator(page, label: str, search: str = "") -> None:
     page.locator("[data-cy=action-browse-operations]").first.click()
     page.keyboard.type(search or label)
     page.get_by_text(label, exact=True).last.click()
+
+
+def choose_folder(page, folder: Path) -> None:
+    page.get_by_title("Choose a directory").locator("button").click()
+    path = page.get_by_role("dialog").last.locator("input").first
+    path.fill(str(folder.parent))
+    path.press("Enter")
+    page.get_by_text(folder.name, exact=True).last.click()
+    page.get_by_role("button", name="Choose", exact=True).click()
 
 
 def ready(page) -> None:

@@ -17,7 +17,16 @@ from colortrack_benchmarks.scenes import load_scenes
 from fiftyone_colortrack.datasets.video_dataset import Instances, video_sample
 from fiftyone_colortrack.fields.shapes import paint
 from fiftyone_colortrack.video import VideoFile, write_video
-from tests.browser.steps import colors_on_screen, done, execute, open_operator, open_video, ready, wait_until
+from tests.browser.steps import (
+    choose_folder,
+    colors_on_screen,
+    done,
+    execute,
+    open_operator,
+    open_video,
+    ready,
+    wait_until,
+)
 
 DRAWN = {
     "van": [(0, 43), (65, 37), (190, 40), (232, 54), (265, 113), (297, 226), (300, 272), (0, 272)],
@@ -196,3 +205,44 @@ def test_the_form_for_training_says_what_it_takes(page, open_dataset, street, sc
     page.get_by_text("Decoded frames take about").wait_for()
     ready(page)
     screenshot("train-form")
+
+
+def test_a_failure_stays_until_it_is_read(page, open_dataset, street, davis_squares, screenshot):
+    """A list names a sequence that is missing: the form says so. What the form cannot see, the dialog says."""
+    street.name = "failures"
+    with (davis_squares / "ImageSets/2017/val.txt").open("a") as names:
+        names.write("missing\n")
+    (davis_squares / "Annotations/480p/squares/00003.png").write_bytes(b"no picture")
+    open_dataset(street)
+    page.locator("[data-cy=looker]").first.wait_for()
+    open_operator(page, "Load DAVIS", search="davis")
+    choose_folder(page, davis_squares)
+    page.get_by_text("1 of 2 videos cannot be loaded").first.wait_for()
+    page.get_by_role("button", name="Execute", disabled=True).wait_for()
+    screenshot("load-missing")
+    page.get_by_text("Leave out", exact=True).click()
+    ready(page)
+    execute(page)
+    failed = page.get_by_role("dialog").get_by_text("00003.png")
+    failed.wait_for()
+    page.wait_for_timeout(5000)  # longer than a toast
+    assert failed.is_visible()
+    assert not page.get_by_role("progressbar").is_visible()
+    screenshot("load-failed")
+    done(page)
+
+
+def test_a_run_that_did_nothing_is_not_done_in_green(page, open_dataset, street, screenshot):
+    street.name = "nothing"
+    Path(street.first().filepath).unlink()
+    open_dataset(street)
+    page.locator("[data-cy=looker]").first.wait_for()
+    page.get_by_text("Propagate labels", exact=True).last.click()
+    page.get_by_text("1 video to track").wait_for()
+    ready(page)
+    execute(page)
+    page.get_by_role("dialog").get_by_text("Nothing was tracked").wait_for()
+    assert page.get_by_role("dialog").locator("[class*=colorWarning], [class*=standardWarning]").count()
+    assert not page.get_by_role("dialog").locator("[class*=Success]").count()
+    screenshot("nothing-tracked")
+    done(page)

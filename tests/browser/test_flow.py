@@ -14,7 +14,15 @@ from PIL import Image
 
 import fiftyone_colortrack as ct
 from colortrack_benchmarks.scenes import load_scenes, render_scene
-from tests.browser.steps import colors_on_screen, done, execute, open_operator, ready, wait_until
+from tests.browser.steps import (
+    choose_folder,
+    colors_on_screen,
+    done,
+    execute,
+    open_operator,
+    ready,
+    wait_until,
+)
 
 FRAMES = {"parade": 12, "traffic": 60}  # the second one is there to be stopped
 NAME = "davis-2017"  # which the form proposes
@@ -58,12 +66,7 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
     dataset.add_sample(fo.Sample(filepath=str(next(davis.rglob("*.jpg")))))  # an empty one has no operators
     open_dataset(dataset)
     open_operator(page, "Load DAVIS", search="davis")
-    page.get_by_title("Choose a directory").locator("button").click()
-    path = page.get_by_role("dialog").last.locator("input").first
-    path.fill(str(davis.parent))
-    path.press("Enter")
-    page.get_by_text(davis.name, exact=True).last.click()
-    page.get_by_role("button", name="Choose", exact=True).click()
+    choose_folder(page, davis)
     page.get_by_text(f"2 sequences of DAVIS 2017, {sum(FRAMES.values())} frames").wait_for()
     ready(page)
     screenshot("load-form")

@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -208,6 +209,12 @@ MASKS: dict[str, tuple[Callable[[np.ndarray], Image.Image], dict[int, int]]] = {
     "1 bit": (lambda ids: white(ids).convert("1"), {1: 1}),
     "white in a palette": (lambda ids: palette(np.asarray(white(ids))), {1: 1}),
     "white in 16 bits": (lambda ids: Image.fromarray(65535 * (ids == 1).astype(np.uint16)), {1: 1}),
+    "colors of DAVIS": (
+        lambda ids: Image.fromarray(
+            np.array([[0, 0, 0], [128, 0, 0], [0] * 3, [128, 128, 0]], np.uint8)[ids]
+        ),
+        {1: 1, 3: 3},
+    ),
     "0 and 1": (lambda ids: gray((ids == 1).astype(np.uint8)), {1: 1}),
 }
 
@@ -237,7 +244,11 @@ def test_masks_that_lost_their_ids_are_refused(tmp_path: Path) -> None:
     colors = [(0, 0, 0), (200, 30, 40), (30, 90, 111)]
     rgb = Image.fromarray(np.array(colors, np.uint8)[ids])
     inverted = palette(ids, [255, 255, 255, 0, 0, 0, 9, 9, 9])
-    for image in (smooth, rgb, rgb.convert("P"), inverted, Image.fromarray(ids.astype(np.float32))):
+    disk = cv2.circle(np.zeros((40, 60), np.uint8), (30, 20), 12, 255, -1)
+    edges = Image.fromarray(cv2.GaussianBlur(disk, (5, 5), 0))
+    scaled = Image.fromarray(np.array([0, 128, 255], np.uint8)[ids])
+    as_float = Image.fromarray(ids.astype(np.float32))
+    for image in (smooth, edges, scaled, rgb, rgb.convert("P"), inverted, as_float):
         path = tmp_path / "mask.tiff"
         image.save(path)
         with pytest.raises(ColorTrackError, match=r"mask\.tiff"):
@@ -261,6 +272,8 @@ def test_folders_as_people_make_them(davis2017: Path, suffix: str) -> None:
                 path.rename(target)
     (davis2017 / "Annotations" / "Full-Resolution" / "one" / "2.png").unlink()
     (davis2017 / "ImageSets" / "2017" / "._train.txt").write_bytes(b"\0\5\26\7")
+    train = davis2017 / "ImageSets" / "2017" / "train.txt"
+    train.write_bytes(b"\xef\xbb\xbf" + train.read_bytes().replace(b"\n", b"\r\n"))  # as Notepad does
     (one,) = read_davis(davis2017, "train", ["one"])
     shutil.rmtree(davis2017 / "ImageSets")
     (unlisted,) = read_davis(davis2017, sequences=["one"])

@@ -7,6 +7,7 @@ import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
 from fiftyone.operators.executor import ExecutionContext, ExecutionError, Executor, resolve_placement
 from fiftyone.operators.registry import OperatorRegistry
+from PIL import Image
 
 from fiftyone_colortrack import propagate
 from fiftyone_colortrack.api.stop import running
@@ -61,6 +62,32 @@ def test_without_labels_the_form_says_what_to_do(form, dataset, squares_file):
 def test_images_are_refused(form, dataset):
     dataset.add_sample(fo.Sample(filepath="image.png"))
     assert "videos" in form("propagate_labels", dataset, {}).errors["no_videos"]
+
+
+def test_images_that_form_videos(form, execute, dataset, squares, tmp_path):
+    for number, picture in enumerate(squares[0], 1):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(picture).save(path)
+        sample = fo.Sample(filepath=str(path), scene="a", number=number)
+        if number == 1:
+            box = fo.Detection(label="square", bounding_box=[8 / 96, 8 / 64, 16 / 96, 16 / 64])
+            sample["seed"] = fo.Detections(detections=[box])
+        dataset.add_sample(sample)
+    datasets = fo.list_datasets()
+    assert "group_by" in form("propagate_labels", dataset, {}).errors["no_videos"]
+    view = dataset.group_by("scene", order_by="number")
+    shown = form("propagate_labels", dataset, {}, view=view._serialize())
+    assert shown.errors == {}
+    assert shown.choices("seed_field") == ["seed"]
+    assert "1 video to track, 8 frames" in shown.text("estimate")
+    messages = execute("propagate_labels", view=view, params={**PARAMS, "seed_field": "seed"})
+    assert dataset.count("tracks.detections") == 8
+    assert "written to tracks" in notifications(messages)[0]
+    (fields,) = [params["fields"] for name, params in messages if name.endswith("set_active_fields")]
+    assert fields == ["tracks"]
+    again = form("propagate_labels", dataset, {"label_field": "tracks"}, view=view._serialize())
+    assert "finished" in again.errors
+    assert fo.list_datasets() == datasets
 
 
 def test_keyframes_are_offered_where_there_are_some(form, videos):

@@ -104,7 +104,7 @@ def test_frames_without_any_object_are_left_out():
 @pytest.mark.parametrize("direction", ["both", "forward", "backward"])
 def test_a_span_takes_part_of_the_plan(direction):
     whole = plan({10: ONE, 40: ONE}, direction)
-    assert plan({10: ONE, 40: ONE}, direction, span=range(5, 21)) == {
+    assert plan({10: ONE, 40: ONE}, direction, spans=[range(5, 21)]) == {
         (max(first, 5), min(stop, 21)): seeds
         for (first, stop), seeds in whole.items()
         if max(first, 5) < min(stop, 21)

@@ -220,7 +220,7 @@ def test_features_are_computed_once_per_frame(prepared):
         ([Seed(1, np.ones(SIZE, np.uint8))] * 2, {}, "labeled twice"),
         (np.ones(SIZE, np.uint8), {"kind": "lines"}, "choose one of masks"),
         (np.ones(SIZE, np.uint8), {"direction": "up"}, "choose one of forward"),
-        (np.ones(SIZE, np.uint8), {"span": range(5, 11)}, r"span is range\(5, 11\)"),
+        (np.ones(SIZE, np.uint8), {"spans": [range(5, 11)]}, r"span is range\(5, 11\)"),
     ],
 )
 def test_bad_input_is_named(seeds, options, message):
@@ -416,7 +416,7 @@ def test_a_span_is_as_in_the_whole(direction, span):
     video, masks = scene(16)
     seeds = seeds_of(masks, {3: (1, 2), 8: (1,), 11: (1, 2)})
     whole = track(video, seeds, direction=direction)
-    part = Tracker(video, seeds, model="lab", config=SMALL, direction=direction, span=span)
+    part = Tracker(video, seeds, model="lab", config=SMALL, direction=direction, spans=[span])
     steps = list(part.steps())
     assert len(steps) == part.step_count
     tracked = {frame.frame: frame for frame in steps if frame is not None}
@@ -427,10 +427,10 @@ def test_a_span_is_as_in_the_whole(direction, span):
 
 def test_only_what_a_span_needs_is_tracked(prepared):
     video, masks = scene(20)
-    track(video, Seed(5, masks[5]), span=range(5, 10))
+    track(video, Seed(5, masks[5]), spans=[range(5, 10)])
     assert len(prepared) == 5
     prepared.clear()
-    track(video, [Seed(2, masks[2]), Seed(16, masks[16])], direction="forward", span=range(16, 18))
+    track(video, [Seed(2, masks[2]), Seed(16, masks[16])], direction="forward", spans=[range(16, 18)])
     assert len(prepared) == 2 + 1  # with the labeled frame before, which stays in memory
 
 

@@ -18,7 +18,15 @@ from fiftyone_colortrack.api.evaluation import (
     score_fields,
     untracked_videos,
 )
-from fiftyone_colortrack.fields import check_videos, field_name, is_tracks, labeled_frames, seed_fields
+from fiftyone_colortrack.fields import (
+    check_videos,
+    field_name,
+    is_tracks,
+    labeled_frames,
+    seed_fields,
+    viewed_frames,
+    whole,
+)
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.reading import reader
 from fiftyone_colortrack.plugin.work import (
@@ -56,6 +64,7 @@ class EvaluateTracks(WorkOperator):
         view = ctx.target_view()
         if not forms.validate(view_prop, lambda: check_videos(view)):
             return forms.form(self, inputs)
+        view = viewed_frames(view)
         read = reader(view)
         choices = read(forms.field_choices, fo.Detections, fo.Keypoints, empty=False)
         names = [name for name, _, _ in choices]
@@ -114,7 +123,7 @@ class EvaluateTracks(WorkOperator):
         return f"Evaluate {ctx.params.get('pred_field')} against {ctx.params.get('gt_field')}"
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
-        params, view, started = ctx.params, ctx.target_view(), time.monotonic()
+        params, view, started = ctx.params, viewed_frames(ctx.target_view()), time.monotonic()
         forms.remember(ctx, self.config.name, "gt_field")
         results = yield from show(
             ctx,
@@ -134,11 +143,11 @@ class EvaluateTracks(WorkOperator):
         scores = {row["label"]: row["value"] for row in results.custom_metrics.values()}
         main = main_scores(results).items()
         text = ", ".join(f"{label} {value:.3f}" for label, value in main if value is not None)
-        without = 0 if params.get("zero") else len(untracked_videos(check_videos(view), params["pred_field"]))
+        without = 0 if params.get("zero") else len(untracked_videos(view, params["pred_field"]))
         if without:
             text += f"; skipped {forms.plural(without, 'video')} without tracks"
         score = score_fields(ctx.dataset, params["eval_key"])[0]
-        worst = ctx.dataset.exists(score).sort_by(score)
+        worst = whole(ctx.dataset).exists(score).sort_by(score)
         return {
             "summary": forms.escape(f"{params['eval_key']}: {text}"),
             "scores": scores,

@@ -40,7 +40,7 @@ class ExportTracks(WorkOperator):
         inputs = types.Object()
         view_prop = inputs.view_target(ctx, action_description="Export")
         view = ctx.target_view()
-        if not forms.validate(view_prop, lambda: check_videos(view)):
+        if not forms.validate(view_prop, lambda: check_videos(view, whole_videos=True)):
             return forms.form(self, inputs)
         videos = check_videos(view)
         choices = forms.field_choices(videos, fo.Detections, empty=False)

@@ -43,7 +43,8 @@ class _FilmOperator(WorkOperator):
         inputs = types.Object()
         view_prop = inputs.view_target(ctx, action_description="Render videos of")
         view = ctx.target_view()
-        if forms.validate(view_prop, lambda: check_videos(view)):
+        if forms.validate(view_prop, lambda: check_videos(view, whole_videos=True)):
+            view = check_videos(view)
             models = [(info.name, info.name, info.description) for info in list_models()]
             models.sort(key=lambda model: model[0] != "fast")
             last = forms.remembered(ctx, self.config.name)
@@ -73,7 +74,8 @@ class _FilmOperator(WorkOperator):
         name = made and made.name
         return {
             "summary": "\n\n".join([str(report), *failed]),
-            "variant": "warning" if failed else "success",
+            "title": "Done" if done else "Nothing was rendered",
+            "variant": "warning" if failed else "success" if done else "info",
             "dataset": name,
             "links": [link("Open the rendered videos", "open_dataset", {"dataset": name})] if name else [],
         }

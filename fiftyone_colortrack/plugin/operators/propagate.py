@@ -18,6 +18,7 @@ from fiftyone_colortrack.api.propagation import Propagation
 from fiftyone_colortrack.api.report import PropagationReport
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
+    as_videos,
     check_videos,
     color_by_instance,
     confidence_field,
@@ -25,6 +26,7 @@ from fiftyone_colortrack.fields import (
     field_name,
     find_corrections,
     frame_path,
+    is_image_groups,
     is_tracks,
     labeled_frames,
     run_field,
@@ -153,16 +155,17 @@ class PropagateLabels(WorkOperator):
         def track(progress: Any, stop: Any) -> PropagationReport:
             report = run.run(progress, stop)
             seconds = sum(video.seconds for video in report.videos)
-            size = report.frames * megapixels(check_videos(run.samples), run.tracker.input_size)
-            estimates.remember_speed(_work(run.model), size, seconds)
+            if not is_image_groups(run.samples):
+                size = report.frames * megapixels(check_videos(run.samples), run.tracker.input_size)
+                estimates.remember_speed(_work(run.model), size, seconds)
             return report
 
         report = yield from show(ctx, f"{LABEL} to {frame_path(run.label_field)}", track)
-        done = bool(report.frames)
+        done, stopped = bool(report.frames), report.stopped and "info"
         return {
             "summary": summary(report),
-            "title": "Done" if done else "Nothing was tracked",
-            "variant": "success" if done and not report.with_status("failed") else "warning",
+            "title": "Nothing was tracked" if not done else "Stopped" if report.stopped else "Done",
+            "variant": "warning" if not done or report.with_status("failed") else stopped or "success",
             "run": report.run_key,
             "tracks": report.label_field if done else None,
             "links": _links(ctx.dataset, report),
@@ -204,9 +207,7 @@ class PropagateLabelsInVideo(PropagateLabels):
         return self._target(ctx)
 
     def _target(self, ctx: ExecutionContext) -> SampleCollection:
-        if not ctx.current_sample:
-            raise ColorTrackError("Open a video first")
-        return whole(ctx.dataset).select(ctx.current_sample)
+        return forms.open_sample(ctx)
 
 
 def propagation(
@@ -224,7 +225,7 @@ def propagation(
         settings["min_confidence"] = float(params["min_confidence"])
     shards = params.get("shards", 1)
     field = field_name(params["label_field"])
-    tracks = is_tracks(check_videos(view), field)
+    tracks = is_tracks(view._root_dataset, field)
     overwrite = params.get("existing") == "overwrite" if tracks else bool(params.get("replace"))
     return Propagation(
         view,
@@ -275,12 +276,16 @@ class _Form:
 
     def build(self) -> None:
         try:
-            self._videos = check_videos(self._view)
+            with as_videos(self._view) as self._videos:
+                self._build()
         except ColorTrackError as error:
             forms.message(self._inputs, "no_videos", str(error), severity="error")
-            return
+
+    def _build(self) -> None:
         self._read = reader(self._videos)
         choices = self._read(forms.field_choices)
+        if is_image_groups(self._view):
+            choices = [(field_name(name), field_name(label), text) for name, label, text in choices]
         if not choices:
             text = (
                 "Open a video, click Annotate, and draw masks, boxes, polygons, or keypoints in one frame. "
@@ -328,7 +333,7 @@ class _Form:
         params |= {"replace": self._ctx.params.get("replace")}
         params["model"] = params["model"] if params.get("model") in models else models[0]
         params |= {"seed_field": seed_field, "seeds": seeds, "label_field": label_field}
-        run = propagation(self._view, params, self._selected)
+        run = propagation(self._videos if is_image_groups(self._view) else self._view, params, self._selected)
         run.read = lambda function, _, *args: self._read(function, *args)
         return run
 
@@ -518,8 +523,6 @@ class _Form:
         run = self._run(self._seed_field, self._seed_frames, "tracks")
         known = [video.frames for video in todo if video.frames]
         frames = round(sum(known) / len(known) * len(todo)) if known else 0
-        if run.frames and known:
-            frames = sum(max(min(n, run.frames[1]) - run.frames[0] + 1, 0) for n in known)
         parts = [f"{forms.plural(len(todo), 'video')} to track"]
         if frames:
             size = frames * self._read(megapixels, run.tracker.input_size)
@@ -594,8 +597,11 @@ def _work(model: object) -> str:
 
 def _links(dataset: fo.Dataset, report: PropagationReport) -> list[Results]:
     """Buttons for the next steps after a run."""
-    links, videos = [], whole(dataset)
-    if report.frames:
+    links, videos, tracks = [], whole(dataset), report.label_field
+    if report.frames and not tracks.startswith("frames."):
+        doubtful = dataset.exists(tracks).sort_by(confidence_field(tracks))
+        links.append(view_link("Show these images, least confident first", doubtful))
+    elif report.frames:
         tracked = videos.match(F(run_field(report.label_field)) == report.run_key)
         doubtful = tracked.sort_by(confidence_field(report.label_field))
         links += [

@@ -49,12 +49,9 @@ class SuggestFrame(foo.Operator):
         return forms.form(self, inputs)
 
     def execute(self, ctx: ExecutionContext) -> dict[str, object]:
-        if not ctx.current_sample:
-            ctx.ops.notify("Open a video first", variant="error")
-            return {}
         label_field = ctx.params.get("label_field") or next(iter(_tracks(ctx.dataset)), None)
-        video = ctx.dataset.select(ctx.current_sample)
         try:
+            video = forms.open_sample(ctx)
             (suggestions,) = suggest(video, label_field, progress=False).values()
         except ColorTrackError as error:
             ctx.ops.notify(str(error), variant="error")
