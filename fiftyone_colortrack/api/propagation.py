@@ -26,6 +26,8 @@ from fiftyone_colortrack.fields import (
     OutputKind,
     SeedFrames,
     SeedRules,
+    adopt_renamed,
+    check_cuts_field,
     check_label_field,
     check_seed_field,
     check_videos,
@@ -36,7 +38,6 @@ from fiftyone_colortrack.fields import (
     find_renamed,
     frame_path,
     is_tracks,
-    rename_companions,
     tracks_type,
     whole,
 )
@@ -197,11 +198,7 @@ class Propagation:
                 skip_existing=self.skip_existing,
             )
         if self.cuts_field is not None:
-            present = self._videos.get_field_schema().get(self.cuts_field)
-            if present is not None and getattr(present, "document_type", None) is not fo.TemporalDetections:
-                raise ColorTrackError(
-                    f"{self.cuts_field} exists and does not hold temporal detections; choose another name"
-                )
+            check_cuts_field(self._videos, self.cuts_field, self.label_field)
         if isinstance(self.model, str) and self.model not in BASELINES:
             find_model(self.model)
 
@@ -275,8 +272,8 @@ class Propagation:
         return self._videos._root_dataset
 
     @cached_property
-    def _renamed(self) -> str | None:
-        """The name that the tracks had before somebody renamed their field."""
+    def _renamed(self) -> tuple[str, str] | None:
+        """The names of tracks that somebody renamed, from this field or to it."""
         return find_renamed(self._dataset, self.label_field)
 
     @property
@@ -350,7 +347,7 @@ class Propagation:
     def _check_in_place(self) -> None:
         """Tracks may be written over their seeds only where nobody's work is lost."""
         path = frame_path(self.label_field)
-        tracks = is_tracks(self._videos, self.label_field)
+        tracks = is_tracks(self._videos, self.label_field) or self._renamed is not None
         if not tracks or self.seeds != "keyframes" or not self.skip_existing:
             way_on = ", or continue these tracks (skip_existing) from their keyframes" if tracks else ""
             raise ColorTrackError(
@@ -364,22 +361,19 @@ class Propagation:
             return
         with Lock(self._dataset, "fields"):
             self._dataset.reload()
-            rename_companions(self._dataset, self._renamed, self.label_field)
-        report.notes.append(
-            f"{frame_path(self._renamed)} was renamed to {frame_path(self.label_field)}; "
-            "its record was renamed with it"
-        )
+            names = adopt_renamed(self._dataset, self.label_field)
+        if names:
+            old, new = map(frame_path, names)
+            report.notes.append(f"{old} was renamed to {new}; its record was renamed with it")
 
     def _prepare(self, report: PropagationReport, todo: Sequence[PlannedVideo]) -> None:
         """Make the fields, and record what is run, and how."""
         with Lock(self._dataset, "fields"):
             self._dataset.reload()  # else it takes away what others have added meanwhile
             report.run_key = f"{self.label_field}_{secrets.token_hex(3)}"
-            create_tracks_field(self._dataset, self.label_field, self.seed_field, self.output)
-            if self.cuts_field is not None:
-                self._dataset.add_sample_field(
-                    self.cuts_field, fo.EmbeddedDocumentField, embedded_doc_type=fo.TemporalDetections
-                )
+            create_tracks_field(
+                self._dataset, self.label_field, self.seed_field, self.output, self.cuts_field
+            )
             config = self._dataset.init_run(
                 method=METHOD,
                 seed_field=frame_path(self.seed_field),
