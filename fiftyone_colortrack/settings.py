@@ -51,7 +51,7 @@ def check_space(folder: str | os.PathLike[str], needed: int = 0) -> None:
     free = shutil.disk_usage(existing).free
     if free <= needed:
         raise ColorTrackError(
-            f"{folder} needs {needed / 1e9:.1f} GB, but its disk has only {free / 1e9:.1f} GB free"
+            f"{folder} needs {needed / 1e6:,.1f} MB, but its disk has only {free / 1e6:,.1f} MB free"
         )
     quota = os.environ.get(MAX_GB)
     if quota and folder.exists():

@@ -538,9 +538,9 @@ class VideoWriter:
             if error is None:
                 self._finish()
         finally:
-            with suppress(OSError):  # the first error says more
-                self._container.close()
-            self._unfinished.unlink(missing_ok=True)
+            for clean_up in (self._container.close, self._unfinished.unlink):
+                with suppress(OSError):  # the first error says more
+                    clean_up()
 
     def _finish(self) -> None:
         if not self._count:

@@ -203,37 +203,38 @@ def unpack(path: Path, folder: Path) -> None:
         ColorTrackError: if the archive is damaged or encrypted, uses an unknown method, has links or members
             of one name, leads out of the folder, holds more than it states, or differs from existing files
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as temporary:
-        unpacked = Path(temporary)
-        try:
-            with _members(path) as members:
-                _check(path, members, folder)
-                for name, size, open_member in members:
-                    (unpacked / name).parent.mkdir(parents=True, exist_ok=True)
-                    with open_member() as content, (unpacked / name).open("xb") as file:
-                        shutil.copyfileobj(content, file, CHUNK)
-                    if (unpacked / name).stat().st_size != size:
-                        raise ColorTrackError(
-                            f"{path}: {name!r} does not have the size that it states; get it again"
-                        )
-        except ColorTrackError:
-            raise
-        except Exception as error:  # each compression method has its own
-            if isinstance(error, OSError) and error.errno:
-                problem = f"cannot be unpacked to {folder} ({error.strerror}); free disk space there"
-            else:
-                problem = f"is damaged, encrypted, or compressed in an unknown way ({error}); get it again"
-            raise ColorTrackError(f"{path} {problem}") from error
-        for name, *_ in members:
-            target = folder / name
-            if target.exists() and not (target.is_file() and filecmp.cmp(unpacked / name, target, False)):
-                raise ColorTrackError(
-                    f"{target} exists, and differs from the file in {path}; move it, or choose another folder"
-                )
-        for name, *_ in members:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (unpacked / name).replace(folder / name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as temporary:
+            _unpack(path, folder, Path(temporary))
+    except ColorTrackError:
+        raise
+    except Exception as error:  # each compression method has its own
+        if isinstance(error, OSError) and error.errno:
+            problem = f"cannot be unpacked to {folder} ({error.strerror}); free disk space there"
+        else:
+            problem = f"is damaged, encrypted, or compressed in an unknown way ({error}); get it again"
+        raise ColorTrackError(f"{path} {problem}") from error
+
+
+def _unpack(path: Path, folder: Path, unpacked: Path) -> None:
+    with _members(path) as members:
+        _check(path, members, folder)
+        for name, size, open_member in members:
+            (unpacked / name).parent.mkdir(parents=True, exist_ok=True)
+            with open_member() as content, (unpacked / name).open("xb") as file:
+                shutil.copyfileobj(content, file, CHUNK)
+            if (unpacked / name).stat().st_size != size:
+                raise ColorTrackError(f"{path}: {name!r} does not have the size that it states; get it again")
+    for name, *_ in members:
+        target = folder / name
+        if target.exists() and not (target.is_file() and filecmp.cmp(unpacked / name, target, False)):
+            raise ColorTrackError(
+                f"{target} exists, and differs from the file in {path}; move it, or choose another folder"
+            )
+    for name, *_ in members:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (unpacked / name).replace(folder / name)
 
 
 _Member = tuple[str, int, Callable[[], AbstractContextManager[IO[bytes]]]]
