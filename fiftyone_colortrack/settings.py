@@ -13,7 +13,7 @@ MAX_GB = "FIFTYONE_COLORTRACK_MAX_GB"
 
 
 def check_allowed(path: str | os.PathLike[str]) -> Path:
-    """The absolute path of a file or folder that loaders and exports may use.
+    """The absolute path of a file or folder that may be read or written on a user's behalf.
 
     Args:
         path: a file or folder, which need not exist. Links are followed before it is checked

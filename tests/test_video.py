@@ -1,6 +1,4 @@
-import os
 import struct
-import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from fractions import Fraction

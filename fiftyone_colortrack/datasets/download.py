@@ -17,6 +17,7 @@ from typing import IO
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
+from fiftyone_colortrack.settings import check_allowed, check_space
 
 ATTEMPTS = 3
 CHUNK = 2**20
@@ -111,7 +112,7 @@ def download(name: str, folder: str | Path, progress: bool | ProgressCallback | 
 
     if name not in SOURCES:
         raise ColorTrackError(f"there is no download of {name!r}, only of {', '.join(SOURCES)}")
-    source, folder = SOURCES[name], Path(folder)
+    source, folder = SOURCES[name], check_allowed(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (
@@ -252,8 +253,10 @@ def _check(path: Path, members: list[_Member], folder: Path) -> None:
         if str(PurePosixPath(name)).casefold() in seen:
             raise ColorTrackError(f"{path} has {name!r} twice; unpack it yourself, and load the folder")
         seen.add(str(PurePosixPath(name)).casefold())
-    if sum(size for _, size, _ in members) > shutil.disk_usage(folder).free:
+    needed = sum(size for _, size, _ in members)
+    if needed > shutil.disk_usage(folder).free:
         raise ColorTrackError(f"{path} needs more space than {folder} has; free disk space")
+    check_space(folder, needed)
 
 
 @contextmanager

@@ -72,7 +72,7 @@ class _FilmOperator(WorkOperator):
         made = report.dataset if len(failed) < len(report.videos) else None
         name = made and made.name
         return {
-            "summary": "\n\n".join([str(report), *failed]),
+            "summary": "\n\n".join(map(forms.escape, [str(report), *failed])),
             "variant": "warning" if failed else "success",
             "dataset": name,
             "links": [link("Open the rendered videos", "open_dataset", {"dataset": name})] if name else [],
