@@ -306,12 +306,16 @@ def load_scenes(
     """
     from fiftyone_colortrack.datasets.video_dataset import add_videos, build_dataset, fingerprint
     from fiftyone_colortrack.fields import set_skeleton
+    from fiftyone_colortrack.settings import check_allowed, check_space
 
     def make_sample(scene_name: str) -> fo.Sample:
         scene = render_scene(size, frames, objects, difficulty=difficulty, late=late, seed=seeds[scene_name])
+        check_space(folder.parent)
         return scene_sample(folder / f"{scene_name}.mp4", scene, name=scene_name, tags=[difficulty])
 
-    folder = Path(video_dir) / fingerprint(size, frames, objects, late)  # other scenes have other files
+    folder = check_allowed(video_dir) / fingerprint(
+        size, frames, objects, late
+    )  # other scenes have other files
     seeds = {f"{difficulty}-{number}": number for number in range(seed, seed + count)}
     with build_dataset(name, persistent, overwrite) as dataset:
         set_skeleton(dataset, "points", point_skeleton())

@@ -164,7 +164,8 @@ def write_report(analysis: Analysis, path: str | os.PathLike[str]) -> Path:
         temporary.write_text(page, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
         raise ColorTrackError(f"cannot write {path}: {error.strerror}") from error
     return path
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, CycloptsError, Parameter, Token, UnknownCommandError
 from rich.table import Table
 
+from fiftyone_colortrack.__main__ import end_at_once
 from fiftyone_colortrack.errors import ColorTrackError, OnError
 from fiftyone_colortrack.terminal import console, score_table, warn
 from fiftyone_colortrack.version import __version__
@@ -202,13 +203,19 @@ def _interrupts(advice: str, stoppable: bool) -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         warn("Stopping after the current step. Press Ctrl-C again to stop at once.")
 
-    before = signal.signal(signal.SIGINT, ask)
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)  # cleans up on the way
+
+    before = {
+        number: signal.signal(number, how) for number, how in ((signal.SIGINT, ask), (signal.SIGTERM, end))
+    }
     try:
         yield asked.is_set
     except KeyboardInterrupt:
         asked.set()
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, how in before.items():
+            signal.signal(number, how)
     if asked.is_set():
         warn(f"Stopped. {advice}")
         raise SystemExit(INTERRUPTED)
@@ -462,7 +469,7 @@ def benchmark_badja(result: Result, *, json: Json = None) -> None:
 
 def main() -> None:
     """Run the command line. On bad input, print one line to standard error and exit with status 2."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # cleans up on the way
+    end_at_once()
     try:
         app(print_error=False, exit_on_error=False, result_action="return_value")
     except (CycloptsError, ColorTrackError) as error:
@@ -472,5 +479,5 @@ def main() -> None:
             text = " ".join(str(error).split()).replace("TrackerConfig.", "--")
         warn(f"colortrack: {text}")
         sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # the second Ctrl-C
         sys.exit(INTERRUPTED)

@@ -13,7 +13,7 @@ MAX_GB = "FIFTYONE_COLORTRACK_MAX_GB"
 
 
 def check_allowed(path: str | os.PathLike[str]) -> Path:
-    """The absolute path of a file or folder that loaders and exports may use.
+    """The absolute path of a file or folder that may be read or written on a user's behalf.
 
     Args:
         path: a file or folder, which need not exist. Links are followed before it is checked
@@ -51,7 +51,7 @@ def check_space(folder: str | os.PathLike[str], needed: int = 0) -> None:
     free = shutil.disk_usage(existing).free
     if free <= needed:
         raise ColorTrackError(
-            f"{folder} needs {needed / 1e9:.1f} GB, but its disk has only {free / 1e9:.1f} GB free; free some space"
+            f"{folder} needs {needed / 1e6:,.1f} MB, but its disk has only {free / 1e6:,.1f} MB free; free some space"
         )
     quota = os.environ.get(MAX_GB)
     if quota and folder.exists():

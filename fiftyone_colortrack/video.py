@@ -536,9 +536,9 @@ class VideoWriter:
             if error is None:
                 self._finish()
         finally:
-            with suppress(OSError):  # the first error says more
-                self._container.close()
-            self._unfinished.unlink(missing_ok=True)
+            for clean_up in (self._container.close, self._unfinished.unlink):
+                with suppress(OSError):  # the first error says more
+                    clean_up()
 
     def _finish(self) -> None:
         if not self._count:
@@ -621,11 +621,12 @@ def _shown_stream(path: Path, container: Any) -> Any:
     best = container.streams.best("video")
     videos = [s for s in streams if s.codec_context.codec.canonical_name not in PICTURE_CODECS] or streams
     stream = max(videos, key=lambda s: (s.frames != 1, s == best))
-    _check_size(path, stream.codec_context.width, stream.codec_context.height)
+    check_size(path, stream.codec_context.width, stream.codec_context.height)
     return stream
 
 
-def _check_size(path: Path, width: int, height: int) -> None:
+def check_size(path: Path, width: int, height: int) -> None:
+    """Raise a ColorTrackError if an image is too large to decode."""
     if width * height > MAX_PIXELS:
         raise ColorTrackError(
             f"{path} has {width} x {height} pixels, more than the limit of {MAX_PIXELS // 10**6} megapixels; "
@@ -707,7 +708,7 @@ def _read_image(path: Path) -> np.ndarray:
     _require_file(path)
     try:
         with Image.open(path) as header:  # does not decode yet
-            _check_size(path, *header.size)
+            check_size(path, *header.size)
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on every system
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except (OSError, Image.DecompressionBombError, cv2.error) as error:

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -139,3 +139,21 @@ def davis_squares(tmp_path: Path, squares: tuple[np.ndarray, np.ndarray]) -> Pat
         mask.putpalette([0, 0, 0, 200, 0, 0, 0, 0, 200])  # makes it a palette image
         mask.save(root / f"Annotations/480p/squares/{t:05}.png")
     return root
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """A function that mounts a file system with given options; only root can."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options: str) -> Path:
+        subprocess.run(["umount", folder], capture_output=True)
+        command = ["mount", "-t", "tmpfs", "-o", options, "colortrack", folder]
+        if os.name != "posix" or os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("only root can mount a file system")
+        return folder
+
+    yield mount
+    if os.name == "posix":
+        subprocess.run(["umount", folder], capture_output=True)

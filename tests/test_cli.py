@@ -299,6 +299,22 @@ def test_sigterm_leaves_no_temporary_file(long_video: Path, tmp_path: Path) -> N
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_fiftyone_is_imported(number: int) -> None:
+    """FiftyOne catches every exception there, and the command would go on."""
+    code = (
+        "import os, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == 'fiftyone.core.config': os.kill(os.getpid(), {number:d})\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    with start("suggest", "none", "tracks", code=code + START) as process:
+        printed = process.stdout.read()
+    assert process.returncode == 128 + number
+    assert printed == "Stopped.\n"
+
+
 def test_ctrl_c_while_a_dataset_is_loaded(davis_squares: Path, database: None) -> None:
     code = (  # Ctrl-C while a sample is added
         "import os, signal\nimport fiftyone as fo\nadd = fo.Dataset.add_sample\n"

@@ -2,8 +2,12 @@
 
 import os
 
+import fiftyone as fo
 import pytest
 
+import fiftyone_colortrack as ct
+from colortrack_benchmarks.scenes import load_scenes
+from fiftyone_colortrack.datasets.download import download
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.settings import check_allowed, check_space
 
@@ -36,3 +40,44 @@ def test_a_folder_may_not_outgrow_its_limit(tmp_path, monkeypatch):
 def test_work_that_cannot_fit_on_the_disk_is_refused_before_it_begins(tmp_path):
     with pytest.raises(ColorTrackError, match="free"):
         check_space(tmp_path / "new", 10**18)
+
+
+@pytest.mark.parametrize("work", ["davis", "kinetics", "scenes", "film", "download", "training"])
+def test_the_settings_hold_wherever_files_are_read_or_written(
+    dataset, davis_squares, squares_file, tmp_path, monkeypatch, work
+):
+    (tmp_path / "open").mkdir()
+    dataset.add_sample(fo.Sample(filepath=str(squares_file)))
+    videos = tmp_path / "more"
+    videos.mkdir()
+    (videos / "v.mp4").symlink_to(squares_file)
+    before = set(tmp_path.rglob("*")), fo.list_datasets()
+    calls = {
+        "davis": lambda: ct.load_davis(davis_squares, "settings"),
+        "kinetics": lambda: ct.load_kinetics(videos, "settings", video_dir=tmp_path / "open" / "v"),
+        "scenes": lambda: load_scenes(tmp_path / "scenes", "settings", 1),
+        "film": lambda: ct.embed(dataset, model="lab", on_error="raise"),
+        "download": lambda: download("davis-2017", tmp_path / "download"),
+        "training": lambda: ct.train(videos, out_dir=tmp_path / "open" / "run", steps=1),
+    }
+    monkeypatch.setenv("FIFTYONE_COLORTRACK_ALLOWED_ROOTS", str(tmp_path / "open"))
+    with pytest.raises(ColorTrackError, match="outside the folders that this server allows"):
+        calls[work]()
+    assert (set(tmp_path.rglob("*")), fo.list_datasets()) == before
+
+
+@pytest.mark.parametrize("work", ["davis", "scenes", "film"])
+def test_a_made_video_counts_against_the_limit(dataset, davis_squares, squares_file, monkeypatch, work):
+    dataset.add_sample(fo.Sample(filepath=str(squares_file)))
+    folder = squares_file.parent / "made"
+    folder.mkdir()
+    (folder / "earlier").write_bytes(bytes(2000))
+    monkeypatch.setenv("FIFTYONE_COLORTRACK_MAX_GB", str(1000 / 2**30))
+    calls = {
+        "davis": lambda: ct.load_davis(davis_squares, "settings", video_dir=folder),
+        "scenes": lambda: load_scenes(folder, "settings", 1),
+        "film": lambda: ct.embed(dataset, model="lab", out_dir=folder, on_error="raise"),
+    }
+    with pytest.raises(ColorTrackError, match="exceed this server's limit"):
+        calls[work]()
+    assert [path.name for path in folder.iterdir()] == ["earlier"]

@@ -387,7 +387,7 @@ def _color_errors(dataset: fo.Dataset) -> dict[str, dict[int, float]]:
     if films is None or not fo.dataset_exists(films):
         return {}
     colors = fo.load_dataset(films).match(F("film") == "colors")
-    return _by_frame(colors, "frames.color_distance", "source_id")
+    return _by_frame(colors, "frames.color_distance", "source_id") if len(colors) else {}
 
 
 def _by_frame(view: SampleCollection, path: str, id_field: str = "id") -> dict[str, dict[int, float]]:

@@ -12,10 +12,12 @@ from fiftyone_colortrack.api.propagation import METHOD
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
     Lock,
+    adopt_renamed,
     check_videos,
     confidence_field,
     failed_tag,
     field_name,
+    find_renamed,
     frame_path,
     is_tracks,
     labels_of,
@@ -159,6 +161,13 @@ def delete_tracks(samples: SampleCollection | str, label_field: str) -> None:
     dataset: fo.Dataset = videos._root_dataset
     with Lock(dataset, "fields"):
         dataset.reload()
+        renamed = find_renamed(dataset, name)
+        if renamed and renamed[0] == name:
+            new = frame_path(renamed[1])
+            raise ColorTrackError(
+                f"{frame_path(name)} was renamed to {new}; name that field to delete the tracks"
+            )
+        adopt_renamed(dataset, name)
         if not is_tracks(dataset, name):
             raise ColorTrackError(
                 f"{frame_path(name)} does not hold tracks from ColorTrack; nothing was deleted"

@@ -17,6 +17,7 @@ from fiftyone_colortrack.api.report import plural
 from fiftyone_colortrack.api.scores import BoxScorer, MaskScorer, PointScorer, Scorer, VideoScores
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import field_name, labeled_frames, seed_fields, viewed_frames, whole
+from fiftyone_colortrack.fields.shapes import LABEL_LISTS
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def evaluate_tracks(
         raise ColorTrackError(f"untracked is {untracked!r}; choose one of {', '.join(get_args(Untracked))}")
     samples = check_compared(samples, pred_field, gt_field)
     dataset = samples._root_dataset
-    check_eval_key(dataset, eval_key, overwrite)
+    check_eval_key(dataset, eval_key, pred_field, gt_field, overwrite)
     pred, gt = field_name(pred_field), field_name(gt_field)
     left_out = untracked_videos(samples, pred) if untracked == "skip" else []
     if left_out:
@@ -171,16 +172,40 @@ def check_compared(samples: SampleCollection | str, pred_field: str, gt_field: s
     return view
 
 
-def check_eval_key(dataset: fo.Dataset, eval_key: str, overwrite: bool = False) -> None:
-    """Raise a ColorTrackError if an evaluation cannot have this name."""
-    if not eval_key.isidentifier():
+def check_eval_key(
+    dataset: fo.Dataset, eval_key: str, pred_field: str, gt_field: str, overwrite: bool = False
+) -> None:
+    """Raise a ColorTrackError if an evaluation cannot have this name, or would replace a user's fields."""
+    if not isinstance(eval_key, str) or not eval_key.isidentifier() or eval_key.startswith("_"):
         raise ColorTrackError(
             f"{eval_key!r} cannot be the name of an evaluation; use letters, digits, and underscores"
         )
-    if eval_key in dataset.list_evaluations() and not overwrite:
+    exists = eval_key in dataset.list_evaluations()
+    if exists and not overwrite:
         raise ColorTrackError(
             f"the evaluation {eval_key!r} exists; replace it (overwrite), or choose another name"
         )
+    if any(hasattr(kind, eval_key) for kind in (fo.Detection, fo.Keypoint, fo.Detections, fo.Keypoints)):
+        raise ColorTrackError(f"FiftyOne itself uses the name {eval_key!r}; choose another name")
+    paths = _fields_of(dataset, eval_key, pred_field, gt_field)
+    if exists:
+        replaced = dataset.get_evaluation_info(eval_key).config
+        paths -= _fields_of(dataset, eval_key, replaced.pred_field, replaced.gt_field)
+    if paths:
+        raise ColorTrackError(
+            f"the evaluation {eval_key!r} would replace {', '.join(sorted(paths))}, which you already use; "
+            "choose another name"
+        )
+
+
+def _fields_of(dataset: fo.Dataset, eval_key: str, pred_field: str, gt_field: str) -> set[str]:
+    """The fields of an evaluation that exist."""
+    metrics = ("tp", "fp", "fn", *MaskScorer.metrics, *BoxScorer.metrics, *PointScorer.metrics)
+    paths = {f"{prefix}{eval_key}_{metric}" for metric in metrics for prefix in ("", "frames.")}
+    for field in map(field_name, (pred_field, gt_field)):
+        label_list = LABEL_LISTS.get(seed_fields(whole(dataset)).get(field))
+        paths |= {f"frames.{field}.{label_list}.{eval_key}{part}" for part in ("", "_id", "_iou")}
+    return {path for path in paths if dataset.get_field(path) is not None}
 
 
 def _make_scorer(view: SampleCollection, pred: str, gt: str) -> Scorer:

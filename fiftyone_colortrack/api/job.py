@@ -280,7 +280,7 @@ class Job:
             assert found.earlier is not None
             done |= found.earlier.done or set()
         view = whole(self.dataset).select(planned.id)
-        corrections = find_corrections(view, self.label_field).get(planned.id)
+        corrections = find_corrections(view, self.label_field, unrecorded=True).get(planned.id)
         (values,) = view.values(record_field(self.label_field))
         limited = self.rules.objects is not None
         writer = TrackWriter(

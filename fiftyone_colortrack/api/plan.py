@@ -23,7 +23,6 @@ from fiftyone_colortrack.fields import (
     is_tracks,
     read_drawn,
     record_field,
-    run_field,
     seed_frames,
     whole,
 )
@@ -90,7 +89,6 @@ class FoundVideo:
         length: number of frames; 0 if that is unknown
         labeled: whether it has labels to start from
         ranges: the frames that are to be tracked; None for all
-        run: that finished its tracks
         earlier: what was tracked before in the same scope; None if nothing, or if that is to be replaced
         drawn: what a person labeled in it, where there are earlier tracks to compare it with
         damaged: numbers (from 1) of frames in which FiftyOne's App interpolated boxes
@@ -102,7 +100,6 @@ class FoundVideo:
     length: int
     labeled: bool
     ranges: Ranges | None = None
-    run: str | None = None
     earlier: Part | None = None
     drawn: DrawnLabels | None = None
     damaged: frozenset[int] = frozenset()
@@ -126,20 +123,19 @@ def find_videos(
         skip_existing: see `propagate`
     """
     source = seed_samples(samples, seed_field, label_field)
-    corrections = find_corrections(samples, label_field)
+    corrections = find_corrections(samples, label_field, unrecorded=True)
     changed = find_corrections(source, seed_field) if rules.which == "keyframes" else {}
     labeled = seed_frames(source, seed_field, rules, changed)
     earlier = _earlier(samples, label_field, rules) if skip_existing else {}
-    continued = [id for id, (_, part) in earlier.items() if labeled[id] and part]
+    continued = [id for id in earlier if labeled[id]]
     drawn = read_drawn(source.select(continued), seed_field, rules) if continued else {}
     found = []
     for id, path, length in zip(
         *samples.values(["id", "filepath", "metadata.total_frame_count"]), strict=True
     ):
-        run, part = earlier.get(id, (None, None))
         changes = corrections.get(id)
         damaged = frozenset(changes.interpolated) if changes and skip_existing else frozenset()
-        facts = rules.ranges(id), run, part, drawn.get(id), damaged, len(changes) if changes else 0
+        facts = rules.ranges(id), earlier.get(id), drawn.get(id), damaged, len(changes) if changes else 0
         found.append(FoundVideo(id, path, length or 0, bool(labeled[id]), *facts))
     return found
 
@@ -152,12 +148,12 @@ def plan_video(video: FoundVideo, seed_field: str, label_field: str, settings: S
     if not video.labeled:
         reason = f"{frame_path(seed_field)} has no labels to start from"
     elif part is not None and part.done is None and _continued_in_place(part, seed_field, label_field):
-        reason = f"finished by run {video.run}, which continued these tracks from their keyframes"
+        reason = f"finished by run {part.run}, which continued these tracks from their keyframes"
     elif part is not None and drawn is not None:
         if part.settings != settings.digest(drawn.kind):
             other = part.run
         if part.done is None and Part.digest_of(drawn.digests) == part.seeds and not video.damaged:
-            reason = f"finished by run {video.run}"
+            reason = f"finished by run {part.run}"
         else:
             frames = _frames_to_track(video, settings)
     return PlannedVideo(video.id, video.filepath, frames, reason, video.labeled, other, video.corrections)
@@ -220,16 +216,15 @@ def _earlier(
     samples: SampleCollection,
     label_field: str,
     rules: SeedRules,
-) -> dict[str, tuple[str | None, Part | None]]:
-    """The run that finished each video, and what was tracked before in this scope: where its labels are."""
+) -> dict[str, Part]:
+    """What was tracked before in this scope, by video: where its labels are."""
     name = field_name(label_field)
     if not is_tracks(samples, name) or name not in samples.get_frame_field_schema():
         return {}
     there = set(whole(samples._root_dataset).exists(frame_path(name)).values("id"))
-    earlier: dict[str, tuple[str | None, Part | None]] = {}
-    for id, run, values in zip(*samples.values(["id", run_field(name), record_field(name)]), strict=True):
-        record = TrackRecord.from_dict(values)
-        part = record.parts.get(scope_of(rules, id))
+    earlier: dict[str, Part] = {}
+    for id, values in zip(*samples.values(["id", record_field(name)]), strict=True):
+        part = TrackRecord.from_dict(values).parts.get(scope_of(rules, id))
         if part is not None and id in there:
-            earlier[id] = run, part
+            earlier[id] = part
     return earlier

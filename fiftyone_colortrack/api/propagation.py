@@ -25,7 +25,9 @@ from fiftyone_colortrack.fields import (
     OutputKind,
     SeedFrames,
     SeedRules,
+    adopt_renamed,
     as_videos,
+    check_cuts_field,
     check_label_field,
     check_seed_field,
     check_videos,
@@ -38,7 +40,6 @@ from fiftyone_colortrack.fields import (
     is_tracks,
     push_runs,
     push_schema,
-    rename_companions,
     tracks_type,
     viewed_ranges,
     whole,
@@ -199,11 +200,7 @@ class Propagation:
                 skip_existing=self.skip_existing,
             )
         if self.cuts_field is not None:
-            present = self._videos.get_field_schema().get(self.cuts_field)
-            if present is not None and getattr(present, "document_type", None) is not fo.TemporalDetections:
-                raise ColorTrackError(
-                    f"{self.cuts_field} exists but is not a field of temporal detections; choose another name"
-                )
+            check_cuts_field(self._videos, self.cuts_field, self.label_field)
         if isinstance(self.model, str) and self.model not in BASELINES:
             find_model(self.model)
 
@@ -283,8 +280,8 @@ class Propagation:
         return self._videos._root_dataset
 
     @cached_property
-    def _renamed(self) -> str | None:
-        """The name of the tracks before somebody renamed their field."""
+    def _renamed(self) -> tuple[str, str] | None:
+        """The names of tracks that somebody renamed, from this field or to it."""
         return find_renamed(self._dataset, self.label_field)
 
     @property
@@ -354,7 +351,7 @@ class Propagation:
     def _check_in_place(self) -> None:
         """Refuse to write tracks over their seeds if that would lose a person's work."""
         path = frame_path(self.label_field)
-        tracks = is_tracks(self._videos, self.label_field)
+        tracks = is_tracks(self._videos, self.label_field) or self._renamed is not None
         if not tracks or self.seeds != "keyframes" or not self.skip_existing:
             way_on = ", or continue these tracks (skip_existing) from their keyframes" if tracks else ""
             raise ColorTrackError(
@@ -370,23 +367,20 @@ class Propagation:
             return
         with Lock(self._dataset, "fields"):
             self._dataset.reload()
-            rename_companions(self._dataset, self._renamed, self.label_field)
-        report.notes.append(
-            f"{frame_path(self._renamed)} was renamed to {frame_path(self.label_field)}; "
-            "its records were renamed too"
-        )
+            names = adopt_renamed(self._dataset, self.label_field)
+        if names:
+            old, new = map(frame_path, names)
+            report.notes.append(f"{old} was renamed to {new}; its record was renamed, too")
 
     def _prepare(self, report: PropagationReport, todo: Sequence[PlannedVideo]) -> None:
         """Create the fields, and record the run and its settings."""
         with Lock(self._dataset, "fields"):
             self._dataset.reload()  # else it takes away what others have added meanwhile
             report.run_key = f"{self.label_field}_{secrets.token_hex(3)}"
-            create_tracks_field(self._dataset, self.label_field, self.seed_field, self.output)
+            create_tracks_field(
+                self._dataset, self.label_field, self.seed_field, self.output, self.cuts_field
+            )
             push_schema(self._dataset, self.label_field)
-            if self.cuts_field is not None:
-                self._dataset.add_sample_field(
-                    self.cuts_field, fo.EmbeddedDocumentField, embedded_doc_type=fo.TemporalDetections
-                )
             config = self._dataset.init_run(
                 method=METHOD,
                 seed_field=frame_path(self.seed_field),

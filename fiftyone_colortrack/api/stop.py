@@ -97,7 +97,8 @@ class StopSignal:
 
 def running(dataset: fo.Dataset) -> list[RunningWork]:
     """The running work on a dataset, oldest first. Work of killed processes disappears by itself."""
-    alive = {"$expr": {"$gt": ["$seen", {"$subtract": ["$$NOW", 1000 * SECONDS_WITHOUT_BEAT]}]}}
+    silence = {"$abs": {"$subtract": ["$$NOW", "$seen"]}}  # or the server's clock was set back
+    alive = {"$expr": {"$lt": [silence, 1000 * SECONDS_WITHOUT_BEAT]}}
     found = _running().find({"dataset": dataset._doc.id, **alive})
     return [RunningWork(d["_id"], d["title"], d["message"], d["fraction"]) for d in found]
 

@@ -17,6 +17,7 @@ from typing import IO
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
+from fiftyone_colortrack.settings import check_allowed, check_space
 
 ATTEMPTS = 3
 CHUNK = 2**20
@@ -110,7 +111,7 @@ def download(name: str, folder: str | Path, progress: bool | ProgressCallback | 
 
     if name not in SOURCES:
         raise ColorTrackError(f"cannot download {name!r}; choose one of {', '.join(SOURCES)}")
-    source, folder = SOURCES[name], Path(folder)
+    source, folder = SOURCES[name], check_allowed(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (
@@ -202,37 +203,40 @@ def unpack(path: Path, folder: Path) -> None:
         ColorTrackError: if the archive is damaged or encrypted, uses an unknown method, has links or members
             with the same name, points outside the folder, holds more than it claims, or differs from existing files
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as temporary:
-        unpacked = Path(temporary)
-        try:
-            with _members(path) as members:
-                _check(path, members, folder)
-                for name, size, open_member in members:
-                    (unpacked / name).parent.mkdir(parents=True, exist_ok=True)
-                    with open_member() as content, (unpacked / name).open("xb") as file:
-                        shutil.copyfileobj(content, file, CHUNK)
-                    if (unpacked / name).stat().st_size != size:
-                        raise ColorTrackError(
-                            f"{path}: {name!r} is not as large as the archive claims; download it again"
-                        )
-        except ColorTrackError:
-            raise
-        except Exception as error:  # each compression method has its own
-            if isinstance(error, OSError) and error.errno:
-                problem = f"cannot be unpacked to {folder} ({error.strerror}); free disk space there"
-            else:
-                problem = f"is damaged, encrypted, or has an unknown compression ({error}); download it again"
-            raise ColorTrackError(f"{path} {problem}") from error
-        for name, *_ in members:
-            target = folder / name
-            if target.exists() and not (target.is_file() and filecmp.cmp(unpacked / name, target, False)):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as temporary:
+            _unpack(path, folder, Path(temporary))
+    except ColorTrackError:
+        raise
+    except Exception as error:  # each compression method has its own
+        if isinstance(error, OSError) and error.errno:
+            problem = f"cannot be unpacked to {folder} ({error.strerror}); free disk space there"
+        else:
+            problem = f"is damaged, encrypted, or has an unknown compression ({error}); download it again"
+        raise ColorTrackError(f"{path} {problem}") from error
+
+
+def _unpack(path: Path, folder: Path, unpacked: Path) -> None:
+    with _members(path) as members:
+        _check(path, members, folder)
+        for name, size, open_member in members:
+            (unpacked / name).parent.mkdir(parents=True, exist_ok=True)
+            with open_member() as content, (unpacked / name).open("xb") as file:
+                shutil.copyfileobj(content, file, CHUNK)
+            if (unpacked / name).stat().st_size != size:
                 raise ColorTrackError(
-                    f"{target} exists and differs from the file in {path}; move it, or choose another folder"
+                    f"{path}: {name!r} is not as large as the archive claims; download it again"
                 )
-        for name, *_ in members:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (unpacked / name).replace(folder / name)
+    for name, *_ in members:
+        target = folder / name
+        if target.exists() and not (target.is_file() and filecmp.cmp(unpacked / name, target, False)):
+            raise ColorTrackError(
+                f"{target} exists and differs from the file in {path}; move it, or choose another folder"
+            )
+    for name, *_ in members:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (unpacked / name).replace(folder / name)
 
 
 _Member = tuple[str, int, Callable[[], AbstractContextManager[IO[bytes]]]]
@@ -254,8 +258,10 @@ def _check(path: Path, members: list[_Member], folder: Path) -> None:
         if str(PurePosixPath(name)).casefold() in seen:
             raise ColorTrackError(f"{path} contains {name!r} twice; unpack it yourself, and load the folder")
         seen.add(str(PurePosixPath(name)).casefold())
-    if sum(size for _, size, _ in members) > shutil.disk_usage(folder).free:
+    needed = sum(size for _, size, _ in members)
+    if needed > shutil.disk_usage(folder).free:
         raise ColorTrackError(f"{path} needs more space than {folder} has; free disk space")
+    check_space(folder, needed)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from fiftyone_colortrack.errors import ColorTrackError, OnError
 from fiftyone_colortrack.fields import color_by_instance
 from fiftyone_colortrack.fields.shapes import regions, relative_box
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
+from fiftyone_colortrack.settings import check_allowed, check_space
 from fiftyone_colortrack.video import Frames, VideoInfo, probe, write_video
 
 logger = logging.getLogger(__name__)
@@ -221,12 +222,21 @@ def _printable(name: str) -> str:
 
 
 def video_folder(root: Path, video_dir: str | Path | None) -> Path:
-    """The folder for encoded videos: `video_dir`, a folder inside the data, or a folder of FiftyOne's own."""
+    """The folder for encoded videos: `video_dir`, a folder inside the data, or a folder of FiftyOne's own.
+
+    Raises:
+        ColorTrackError: if this server does not allow to read the data, or to write to the folder
+    """
+    check_allowed(root)
     if video_dir is not None:
-        return Path(video_dir)
-    if os.access(root, os.W_OK):
-        return root / ENCODED
-    return Path(fo.config.default_dataset_dir) / "colortrack" / f"{root.name}-{fingerprint(root.resolve())}"
+        folder = Path(video_dir)
+    elif os.access(root, os.W_OK):
+        folder = root / ENCODED
+    else:
+        own = Path(fo.config.default_dataset_dir) / "colortrack"
+        folder = own / f"{root.name}-{fingerprint(root.resolve())}"
+    check_allowed(folder)
+    return folder
 
 
 def fingerprint(*parts: object) -> str:
@@ -267,6 +277,7 @@ def encode_once(
         else:
             if info.frame_count == len(frames) and (info.width, info.height) == even:
                 return path, info
+    check_space(folder)
     return path, write_video(path, frames.read(range(len(frames))), frame_rate)
 
 

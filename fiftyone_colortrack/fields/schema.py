@@ -55,11 +55,12 @@ def field_name(path: str) -> str:
     """The name of a frame field, without FiftyOne's prefix `frames.`.
 
     Raises:
-        ColorTrackError: if the path is not a string
+        ColorTrackError: if the path is not a string, or has the prefix twice
     """
-    if not isinstance(path, str):
+    name = path.strip().removeprefix("frames.") if isinstance(path, str) else None
+    if name is None or name.startswith("frames."):
         raise ColorTrackError(f"the name of a field must be a string such as 'frames.tracks', not {path!r}")
-    return path.strip().removeprefix("frames.")
+    return name
 
 
 def frame_path(path: str) -> str:
@@ -226,6 +227,23 @@ def check_seed_field(samples: SampleCollection, seed_field: str) -> type[fo.Labe
     raise ColorTrackError(f"{frame_path(name)} {reason}")
 
 
+def check_name(name: str) -> None:
+    """Raise a ColorTrackError if no new field can have this name."""
+    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+        raise ColorTrackError(f"{name!r} cannot name a field; use letters, digits and underscores")
+    if hasattr(fo.Frame, name) or hasattr(fo.Sample, name) or name in _RESERVED:
+        raise ColorTrackError(f"{name!r} is a name that FiftyOne itself uses; choose another name")
+
+
+def check_cuts_field(samples: SampleCollection, cuts_field: str, label_field: str) -> None:
+    """Raise a ColorTrackError if the shots found with some tracks cannot be written to a field of the videos."""
+    present = samples.get_field_schema().get(cuts_field)
+    beside = {name(label_field) for name in (field_name, run_field, record_field, confidence_field)}
+    if cuts_field in beside or (present is not None and "colortrack" not in (present.info or {})):
+        raise ColorTrackError(f"{cuts_field} exists, and was not made for shots; choose another name")
+    check_name(cuts_field)
+
+
 def is_tracks(samples: SampleCollection, label_field: str) -> bool:
     """Whether a run of `propagate` wrote a field."""
     name, schema = field_name(label_field), samples.get_field_schema()
@@ -248,19 +266,21 @@ def check_label_field(
         ColorTrackError: if the name is not possible, or the field belongs to somebody else
     """
     name = field_name(label_field)
-    if not name.isidentifier() or name.startswith("_"):
-        raise ColorTrackError(f"{name!r} cannot be the name of a field; use letters, digits, and underscores")
-    if hasattr(fo.Frame, name) or hasattr(fo.Sample, name) or name in _RESERVED:
-        raise ColorTrackError(f"FiftyOne itself uses the name {name!r}; choose another name")
+    check_name(name)
     frame_schema, schema = samples.get_frame_field_schema(), samples.get_field_schema()
     tracks = is_tracks(samples, name)
     if not tracks:
         companions = [(field, schema, "") for field in (run_field(name), record_field(name))]
         companions += [(confidence_field(name), s, p) for s, p in ((schema, ""), (frame_schema, "frames."))]
-        taken = [prefix + field for field, where, prefix in companions if field in where]
+        taken = [
+            prefix + field
+            for field, where, prefix in companions
+            if field in where and "colortrack" not in (where[field].info or {})
+        ]
+        taken += [f"the tag {tag}" for tag in [failed_tag(name)] if samples.match_tags(tag).limit(1).count()]
         if taken:
             raise ColorTrackError(
-                f"the tracks in {frame_path(name)} need the fields {' and '.join(taken)}, which already exist; "
+                f"the tracks in {frame_path(name)} need {' and '.join(taken)}, which you already use; "
                 "choose another name for the tracks"
             )
     if name not in frame_schema:
@@ -299,19 +319,26 @@ def tracks_type(seed_type: type[fo.Label], output: OutputKind | None = None) -> 
 
 
 def create_tracks_field(
-    dataset: fo.Dataset, label_field: str, seed_field: str, output: OutputKind | None
+    dataset: fo.Dataset,
+    label_field: str,
+    seed_field: str,
+    output: OutputKind | None,
+    cuts_field: str | None = None,
 ) -> None:
-    """Add the frame field for tracks and its companions, if they are missing."""
+    """Add the frame field for tracks, its companions, and a field for shots, if they are missing."""
     name, seed = field_name(label_field), field_name(seed_field)
     label_type = tracks_type(check_seed_field(whole(dataset), seed), output)
     # First what tells, should the process end here, that the field holds tracks, and that none is finished.
     dataset.add_sample_field(record_field(name), fo.DictField, info=_MARK)
-    dataset.add_sample_field(run_field(name), fo.StringField)
+    dataset.add_sample_field(run_field(name), fo.StringField, info=_MARK)
     dataset.add_frame_field(name, fo.EmbeddedDocumentField, embedded_doc_type=label_type)
     labels = f"{name}.{LABEL_LISTS[label_type]}" if label_type in LABEL_LISTS else name
     dataset.add_frame_field(f"{labels}.keyframe", fo.BooleanField)
     for add_field in (dataset.add_sample_field, dataset.add_frame_field):
-        add_field(confidence_field(name), fo.FloatField)
+        add_field(confidence_field(name), fo.FloatField, info=_MARK)
+    if cuts_field is not None:
+        shots = fo.TemporalDetections
+        dataset.add_sample_field(cuts_field, fo.EmbeddedDocumentField, embedded_doc_type=shots, info=_MARK)
     if label_type is fo.Segmentation:
         targets = dataset.get_mask_targets(frame_path(seed))
         if targets:
@@ -347,14 +374,6 @@ def check_fields(dataset: fo.Dataset, label_field: str, sample_id: str) -> None:
         )
     if whole(dataset).select(sample_id).count() == 0:
         raise ColorTrackError("the video was removed from the dataset during the run")
-
-
-def rename_companions(dataset: fo.Dataset, old: str, new: str) -> None:
-    """Rename the companion fields of tracks to the new name of the tracks."""
-    sample_fields = {name(old): name(new) for name in (record_field, run_field, confidence_field)}
-    dataset.rename_sample_fields({a: b for a, b in sample_fields.items() if dataset.has_sample_field(a)})
-    if dataset.has_frame_field(confidence_field(old)):
-        dataset.rename_frame_field(confidence_field(old), confidence_field(new))
 
 
 def set_skeleton(dataset: fo.Dataset, field: str, skeleton: fo.KeypointSkeleton) -> None:

@@ -11,6 +11,8 @@ from functools import cached_property
 import fiftyone as fo
 import numpy as np
 from fiftyone.core.collections import SampleCollection
+from fiftyone.core.evaluation import EvaluationMethod
+from fiftyone.core.runs import Run
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.objects import ObjectTable, TrackedObject
@@ -18,11 +20,14 @@ from fiftyone_colortrack.fields.record import Corrections, TrackRecord, digest, 
 from fiftyone_colortrack.fields.schema import (
     Ranges,
     SeedFrames,
+    confidence_field,
     field_name,
     frame_path,
     is_tracks,
     labeled_frames,
     record_field,
+    run_field,
+    seed_fields,
     select_frames,
     whole,
 )
@@ -288,51 +293,98 @@ def seed_frames(
     }
 
 
-def find_corrections(samples: SampleCollection, path: str) -> dict[str, Corrections]:
+def find_corrections(
+    samples: SampleCollection, path: str, *, unrecorded: bool = False
+) -> dict[str, Corrections]:
     """What people changed in the tracks of each of some videos, by sample id; empty if a field has no tracks.
 
     Labels of unknown origin (written by version 0.1.0) count as a person's if they are keyframes.
+
+    Args:
+        samples: videos
+        path: the frame field
+        unrecorded: whether all labels of videos that no run has written to count as drawn
     """
     name, found = field_name(path), {}
-    if name not in samples.get_frame_field_schema() or not is_tracks(samples, name):
+    if name not in seed_fields(samples):
         return {}
-    recorded = samples.exists(record_field(name))
-    fields = ["id", record_field(name), "frames.frame_number", frame_path(name)]
-    for id, values, numbers, containers in zip(*recorded.values(fields), strict=True):
-        record = TrackRecord.from_dict(values)
+    tracks = is_tracks(samples, name)
+    paths = ["id", "frames.frame_number", frame_path(name), *([record_field(name)] if tracks else [])]
+    chosen = samples if unrecorded else samples.exists(record_field(name)) if tracks else samples.limit(0)
+    for id, numbers, containers, *values in zip(*chosen.values(paths), strict=True):
         labels = {n: labels_of(c) for n, c in zip(numbers or [], containers or [], strict=True)}
-        labels = {n: of_frame for n, of_frame in labels.items() if of_frame is not None}
-        if record.written is not None:
+        record = TrackRecord.from_dict(values[0] if values else None)
+        if any(values) and record.written is not None:
             if any(c is not None for c in containers or []):  # else somebody cleared the field
                 found[id] = record.written.compare(labels)
         else:
             drawn = {
-                n: frozenset(label.id for label in of_frame if attribute(label, "keyframe"))
+                n: frozenset(one.id for one in of_frame if not any(values) or attribute(one, "keyframe"))
                 for n, of_frame in labels.items()
             }
             found[id] = Corrections({n: ids for n, ids in drawn.items() if ids}, {}, {})
     return {id: corrections for id, corrections in found.items() if any(corrections)}
 
 
-def find_renamed(dataset: fo.Dataset, label_field: str) -> str | None:
-    """The earlier name of tracks that were renamed with `rename_frame_field`, which renames nothing else."""
-    name, schema = field_name(label_field), dataset.get_field_schema()
-    frame_schema = dataset.get_frame_field_schema() or {}
-    if record_field(name) in schema or name not in frame_schema:
+def find_renamed(dataset: fo.Dataset, label_field: str) -> tuple[str, str] | None:
+    """The old and new name of tracks that have been renamed, if `label_field` is either of them.
+
+    `rename_frame_field` renames the labels alone. Their new name is that of a field without a record that
+    holds most of what the record says was written.
+    """
+    name, schema, frame_schema = (
+        field_name(label_field),
+        dataset.get_field_schema(),
+        seed_fields(whole(dataset)),
+    )
+    lost = [field_.removesuffix("_record") for field_ in schema if field_.endswith("_record")]
+    lost = [old for old in lost if old not in frame_schema and is_tracks(dataset, old)]
+    olds = [name] if name in lost else lost
+    news = [new for new in frame_schema if record_field(new) not in schema and (name in lost or new == name)]
+    return next(((old, new) for old in olds for new in news if _belongs(dataset, old, new)), None)
+
+
+def _belongs(dataset: fo.Dataset, old: str, new: str) -> bool:
+    """Whether a frame field holds what the record of another one says was written."""
+    video = whole(dataset).exists(record_field(old)).exists(frame_path(new)).limit(1)
+    paths = [record_field(old), "frames.frame_number", frame_path(new)]
+    for values, numbers, containers in zip(*video.values(paths), strict=True):
+        record = TrackRecord.from_dict(values)
+        if record.written and frame_path(new) not in {part.seed_field for part in record.parts.values()}:
+            labels = [
+                (n, one) for n, found in zip(numbers, containers, strict=True) for one in labels_of(found)
+            ]
+            return 2 * sum(record.written.wrote(*one) for one in labels) > len(record.written.checks)
+    return False
+
+
+def adopt_renamed(dataset: fo.Dataset, label_field: str) -> tuple[str, str] | None:
+    """Rename what belongs to tracks whose field has been renamed; returns the names as `find_renamed` does."""
+    names = find_renamed(dataset, label_field)
+    if names is None:
         return None
-    for field_ in schema:
-        old = field_.removesuffix("_record")
-        if old == field_ or old in frame_schema or not is_tracks(dataset, old):
-            continue
-        video = whole(dataset).exists(field_).limit(1)
-        for values, numbers, labels in zip(
-            *video.values([field_, "frames.frame_number", frame_path(name)]), strict=True
-        ):
-            written = TrackRecord.from_dict(values).written
-            pairs = [(n, one) for n, of_n in zip(numbers, labels, strict=True) for one in labels_of(of_n)]
-            if written is not None and any(written.wrote(*pair) for pair in pairs):
-                return old
-    return None
+    old, new = names
+    sample_fields = {name(old): name(new) for name in (record_field, run_field, confidence_field)}
+    dataset.rename_sample_fields({a: b for a, b in sample_fields.items() if dataset.has_sample_field(a)})
+    if dataset.has_frame_field(confidence_field(old)):
+        dataset.rename_frame_field(confidence_field(old), confidence_field(new))
+    videos = whole(dataset).exists(record_field(new))
+    records = dict(zip(*videos.values(["id", record_field(new)]), strict=True))
+    for values in records.values():
+        for part in values.get("parts", {}).values():
+            if part["seed_field"] == frame_path(old):
+                part["seed_field"] = frame_path(new)
+    whole(dataset).set_values(record_field(new), records, key_field="id")
+    for method in (Run, EvaluationMethod):
+        for key in method.list_runs(dataset):
+            config = method.get_run_info(dataset, key).config
+            names_of_fields = ("label_field", "seed_field", "pred_field", "gt_field")
+            own = [name for name in names_of_fields if getattr(config, name, None) == frame_path(old)]
+            for name in own:
+                setattr(config, name, frame_path(new))
+            if own:
+                method.update_run_config(dataset, key, config)
+    return names
 
 
 def _chosen(

@@ -7,14 +7,17 @@ image that they refer to.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import fiftyone as fo
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.video import check_size
 
 Size = tuple[int, int]
 LABEL_LISTS = {fo.Detections: "detections", fo.Keypoints: "keypoints", fo.Polylines: "polylines"}
@@ -31,6 +34,21 @@ class Region(NamedTuple):
     mask: np.ndarray
 
 
+def stored_mask(label: fo.Detection | fo.Segmentation) -> np.ndarray | None:
+    """The mask of a label; None if it has none.
+
+    Raises:
+        ColorTrackError: if its file is missing, too large to decode, or not an image
+    """
+    if label.mask is None and label.mask_path:
+        try:
+            with Image.open(label.mask_path) as header:  # does not decode yet
+                check_size(Path(label.mask_path), *header.size)
+        except (OSError, Image.DecompressionBombError) as error:
+            raise ColorTrackError(f"{label.mask_path} cannot be read as a mask ({error})") from error
+    return label.get_mask()
+
+
 def split(container: fo.Label | None, targets: dict[int, str] | None = None) -> list[fo.Label]:
     """The labels in a frame's field; of a segmentation one detection per class, with its value as index.
 
@@ -45,7 +63,7 @@ def split(container: fo.Label | None, targets: dict[int, str] | None = None) -> 
         return []
     if not isinstance(container, fo.Segmentation):
         return list(container[LABEL_LISTS[type(container)]])
-    mask = container.get_mask()
+    mask = stored_mask(container)
     if mask is None:
         return []
     if mask.ndim != 2:
@@ -95,7 +113,7 @@ def outline(label: fo.Label) -> tuple[object, ...]:
         return tuple(np.array(label.points, float).ravel().tolist())
     if isinstance(label, fo.Polyline):
         return (is_closed(label), *(tuple(map(tuple, part)) for part in label.points))
-    mask = label.get_mask()
+    mask = stored_mask(label)
     box = () if isinstance(label, fo.Segmentation) else np.array(label.bounding_box or [], float).tolist()
     return (*box, mask.shape, np.packbits(mask > 0).tobytes()) if mask is not None else tuple(box)
 
@@ -175,7 +193,7 @@ def region_in_pixels(label: fo.Label, canvas: Size) -> Region | None:
             cv2.fillPoly(filled, [np.round(part).clip(-(2**15), 2**15).astype(np.int32) for part in parts], 1)
         inside = filled > 0
     else:
-        mask = label.get_mask()
+        mask = stored_mask(label)
         if mask is not None and mask.ndim != 2:
             raise ColorTrackError(
                 f"the mask of '{label.label}' has shape {list(mask.shape)}; store it as [height, width]"

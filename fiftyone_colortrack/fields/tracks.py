@@ -42,6 +42,7 @@ from fiftyone_colortrack.fields.shapes import (
     region_in_pixels,
     regions,
     relative_box,
+    stored_mask,
     threshold,
 )
 from fiftyone_colortrack.tracking.labels import Seed, TrackedFrame
@@ -312,7 +313,7 @@ def _copy(label: fo.Label, obj: TrackedObject, output: OutputKind, canvas: Size,
         shape = points_in_pixels(label, canvas) if region is None else _tight(region)
         shape = box if output == "boxes" and box is not None else shape
         return _label(shape, obj, output, canvas, values["confidence"], keyframe=True)
-    mask = label.get_mask() if output == "masks" else None
+    mask = stored_mask(label) if output == "masks" else None
     values["mask"] = threshold(mask) if mask is not None and mask.dtype.kind == "f" else mask
     return fo.Detection(**values)
 

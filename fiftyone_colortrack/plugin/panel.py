@@ -225,7 +225,7 @@ class ColorTrackPanel(foo.Panel):
 
     def _add_charts(self, panel: types.Object, analysis: Analysis) -> None:
         totals = [f"{k} {total:.1%}" for k, total in analysis.totals.items() if total is not None]
-        panel.md(f"{analysis.metric} of all videos: {', '.join(totals)}", name="totals")
+        panel.md(escape(f"{analysis.metric} of all videos: {', '.join(totals)}"), name="totals")
         for breakdown in analysis.breakdowns:
             chart = figure(breakdown, analysis.metric)
             panel.plot(

@@ -427,16 +427,62 @@ def test_tracks_that_are_gone_are_tracked_again(videos, how):
     assert videos.count("frames.tracks.detections") == 32
 
 
-def test_a_renamed_field_keeps_its_record(videos):
+def test_a_renamed_field_keeps_its_record(videos, squares):
     run = propagate(videos).run_key
+    for name in ("mine", "yours"):
+        videos.rename_frame_field("tracks" if name == "mine" else "mine", name)
+        before = ids(videos.first(), name)
+        report = go_on(videos, out=name)
+        assert [video.status for video in report.videos] == ["skipped", "skipped"]
+        assert "was renamed" in report.warnings[0]
+        assert ids(videos.first(), name) == before
+        assert videos.values(f"{name}_run") == [run] * 2
+    videos.rename_frame_field("yours", "tracks")
+    correct(videos.first(), 4, squares[1][4])
+    assert go_on_in_place(videos).frames > 0
     videos.rename_frame_field("tracks", "mine")
-    before = ids(videos.first(), "mine")
-    report = go_on(videos, out="mine")
-    assert [video.status for video in report.videos] == ["skipped", "skipped"]
-    assert "was renamed" in report.warnings[0]
-    assert ids(videos.first(), "mine") == before
-    assert videos.values("mine_run") == [run] * 2
+    assert [video.status for video in go_on(videos, out="mine").videos] == ["skipped", "skipped"]
     assert propagate(videos).frames == 16
+
+
+def test_a_run_under_the_old_name_leaves_the_record_with_the_renamed_tracks(videos):
+    propagate(videos)
+    videos.rename_frame_field("tracks", "mine")
+    assert propagate(videos).frames == 16
+    assert [video.status for video in go_on(videos, out="mine").videos] == ["skipped", "skipped"]
+
+
+def test_renamed_tracks_are_deleted_with_all_that_belongs_to_them(videos):
+    propagate(videos)
+    videos.clone_frame_field("tracks", "truth")
+    ct.evaluate_tracks(videos, "tracks", "truth", "score")
+    before = set(videos.get_field_schema())
+    videos.rename_frame_field("tracks", "mine")
+    with pytest.raises(ct.ColorTrackError, match=r"frames.tracks was renamed to frames.mine"):
+        ct.delete_tracks(videos, "tracks")
+    assert set(videos.get_field_schema()) == before
+    ct.delete_tracks(videos, "mine")
+    assert not [name for name in videos.get_field_schema() if name.startswith(("tracks", "mine", "score"))]
+    assert not videos.list_runs()
+    assert not videos.list_evaluations()
+    with pytest.raises(ct.ColorTrackError, match="does not hold tracks"):
+        ct.delete_tracks(videos, "truth")  # a copy is the user's own
+
+
+@pytest.mark.parametrize("own", ["run", "confidence"])
+def test_a_field_beside_the_tracks_that_is_gone_does_not_matter(videos, own):
+    propagate(videos)
+    videos.rename_sample_field(f"tracks_{own}", "other")
+    assert [video.status for video in go_on(videos).videos] == ["skipped", "skipped"]
+
+
+def test_without_their_record_tracks_are_labels_of_their_own(videos):
+    propagate(videos)
+    videos.delete_sample_field("tracks_record")
+    with pytest.raises(ct.ColorTrackError, match=r"exists; replace its labels \(overwrite\)"):
+        go_on(videos)
+    report = propagate(videos, overwrite=True)
+    assert [video.replaced for video in report.videos] == [16] * 2
 
 
 def test_tracks_can_be_edited(videos):

@@ -298,3 +298,20 @@ def test_pairs_by_instance_then_index_and_class_then_index():
         4: TrackedObject(4, "cat", 7, None),
     }
     assert pair_objects(pred, gt) == {2: 1, 1: 3, 3: 4}
+
+
+@pytest.mark.parametrize("key", ["id", "mask", "copy", "color", "own", "theirs", "_x", "a.b", 5])
+def test_an_evaluation_does_not_touch_fields_of_others(masks, key):
+    sample = masks.first()
+    sample["own_J"], sample.frames[2]["theirs_tp"] = "mine", 7
+    sample.frames[2].pred.detections[0]["color"] = "red"
+    sample.save()
+    masks.add_dynamic_frame_fields()
+    schema = set(masks.get_field_schema(flat=True)), set(masks.get_frame_field_schema(flat=True))
+    with pytest.raises(ct.ColorTrackError, match=str(key)):
+        ct.evaluate_tracks(masks, "pred", "gt", key)
+    sample.reload()
+    assert (sample["own_J"], sample.frames[2]["theirs_tp"]) == ("mine", 7)
+    assert sample.frames[2].pred.detections[0]["color"] == "red"
+    assert (set(masks.get_field_schema(flat=True)), set(masks.get_frame_field_schema(flat=True))) == schema
+    assert not masks.list_evaluations()

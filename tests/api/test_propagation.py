@@ -204,13 +204,23 @@ def test_what_cannot_be_done_is_refused(videos, seed, out, options, message):
         ),
         ({"shards": 2}, "shards"),
         ({"cuts_field": "filepath"}, "filepath exists"),
+        ({"cuts_field": "events"}, "events exists"),
+        ({"cuts_field": "tracks_run"}, "tracks_run exists"),
+        ({"cuts_field": "a.b"}, "letters, digits and underscores"),
+        ({"cuts_field": ""}, "letters, digits and underscores"),
+        ({"cuts_field": "save"}, "that FiftyOne itself uses"),
+        ({"cuts_field": 5}, "letters, digits and underscores"),
     ],
 )
 def test_wrong_values_are_refused_before_a_field_is_made(videos, options, name):
+    events = [fo.TemporalDetections(detections=[fo.TemporalDetection(label="goal", support=[1, 3])])] * 3
+    videos.set_values("events", events)
     with pytest.raises(ct.ColorTrackError, match=name):
         propagate(videos, **options)
     assert "tracks" not in videos.get_frame_field_schema()
+    assert not {"tracks_run", "tracks_record", "tracks_confidence"} & set(videos.get_field_schema())
     assert not videos.list_runs()
+    assert videos.values("events.detections.label") == [["goal"]] * 3
     with pytest.raises(TypeError, match="overwrit"):
         propagate(videos, overwrit=True)
 
@@ -225,10 +235,36 @@ def test_a_dataset_is_named(videos):
     assert propagate(videos.name).frames == 16
 
 
-@pytest.mark.parametrize("name", ["filepath", "id", "tags", "metadata", "save", "get_field", "frame_number"])
-def test_names_that_fiftyone_uses_are_refused(videos, name):
-    with pytest.raises(ct.ColorTrackError, match=name):
+USED = ["filepath", "id", "tags", "metadata", "save", "get_field", "frame_number", "support"]
+
+
+@pytest.mark.parametrize("name", [*USED, "", "_id", "a.b", "frames.frames.x", "x y", 5])
+def test_names_that_are_not_possible_are_refused_before_anything_is_written(videos, name):
+    schema = set(videos.get_field_schema()), set(videos.get_frame_field_schema())
+    with pytest.raises(ct.ColorTrackError, match=repr(name)):
         propagate(videos, name)
+    videos.reload()
+    assert (set(videos.get_field_schema()), set(videos.get_frame_field_schema())) == schema
+    assert not videos.list_runs()
+
+
+def test_a_tag_of_others_stays(videos):
+    videos.limit(1).tag_samples("tracks_failed")
+    with pytest.raises(ct.ColorTrackError, match="the tag tracks_failed"):
+        propagate(videos)
+    assert videos.count_sample_tags() == {"tracks_failed": 1}
+
+
+def test_labels_that_no_run_wrote_are_counted(videos):
+    sample = videos.first()
+    label = fo.Detection(label="mine", bounding_box=[0.1, 0.1, 0.2, 0.2])
+    sample.frames[3]["tracks"] = fo.Detections(detections=[label])
+    sample.save()
+    assert propagate(videos.limit(1), overwrite=True).videos[0].replaced == 1
+    sample = videos.skip(1).first()
+    sample.frames[3]["tracks"] = fo.Detections(detections=[label.copy()])
+    sample.save()
+    assert propagate(videos.skip(1).limit(1), skip_existing=True).videos[0].kept == 1
 
 
 @pytest.mark.parametrize("own", ["tracks_run", "tracks_record", "tracks_confidence"])

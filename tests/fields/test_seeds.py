@@ -1,7 +1,11 @@
+import struct
+import zlib
+
 import cv2
 import fiftyone as fo
 import numpy as np
 import pytest
+from PIL import Image
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import SeedRules, check_seed_field, labeled_frames, open_video, seed_fields
@@ -105,6 +109,22 @@ def test_masks_on_disk(sample, squares, tmp_path):
     cv2.imwrite(path, squares[1][0])
     label_frames(sample, "classes", {1: fo.Segmentation(mask_path=path)})
     np.testing.assert_array_equal(read_seeds(sample, "classes").seeds[0].labels, squares[1][0])
+
+
+@pytest.mark.parametrize("field", ["classes", "boxes"])
+def test_a_huge_mask_is_refused_by_its_header(sample, tmp_path, field):
+    path = tmp_path / "huge.png"
+    Image.new("1", (8, 8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 20_000, 20_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    mask = {"mask_path": str(path)}
+    box = fo.Detection(label="x", bounding_box=[0.1, 0.1, 0.5, 0.5], **mask)
+    label = fo.Segmentation(**mask) if field == "classes" else fo.Detections(detections=[box])
+    label_frames(sample, field, {1: label})
+    with pytest.raises(ColorTrackError, match=r"huge.png"):
+        read_seeds(sample, field)
 
 
 def test_a_missing_mask_file_is_named(sample, tmp_path):

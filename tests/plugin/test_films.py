@@ -79,6 +79,16 @@ def test_a_failed_video_is_named(videos: fo.Dataset) -> None:
     assert "squares.mp4" in message["params"]["message"]
 
 
+def test_names_are_escaped_in_the_summary(videos: fo.Dataset, tmp_path: Path) -> None:
+    bad = tmp_path / "<b>_x_[y](z).mp4"
+    bad.write_bytes(b"")
+    videos.add_sample(fo.Sample(filepath=str(bad)))
+    messages = execute(ColorizeVideos, videos, model="lab")
+    (shown,) = [m["params"]["results"] for m in messages if "summary" in m["params"].get("results", {})]
+    assert r"\<b\>\_x\_\[y\](z).mp4" in shown["summary"]
+    assert bad.name in messages[-1]["params"]["message"]
+
+
 def test_images_are_refused(dataset: fo.Dataset, tmp_path: Path) -> None:
     dataset.add_sample(fo.Sample(filepath=str(tmp_path / "image.png")))
     inputs = form(ColorizeVideos(), dataset).type

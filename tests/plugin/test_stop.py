@@ -1,5 +1,6 @@
 import time
 
+import fiftyone.core.odm as odm
 from fiftyone.operators.executor import ExecutionContext, Executor, resolve_placement
 from fiftyone.operators.registry import OperatorRegistry
 
@@ -65,3 +66,14 @@ def test_propagation_stops_and_keeps_what_is_tracked(execute, videos, monkeypatc
     (note,) = [message["params"]["message"] for message in rest if message["operator_uri"] == "notify"]
     assert note.startswith("Stopped: ") or "2 videos (16 frames)" in note  # it may have been done before
     assert running(videos) == []
+
+
+def test_a_clock_that_is_set_back_keeps_no_dead_work_in_the_list(videos):
+    with StopSignal(videos, "Killed") as killed:
+        killed._ended.set()
+        killed._thread.join()
+        seen = {
+            "$set": {"seen": {"$add": ["$$NOW", 600_000]}}
+        }  # as if the server's clock had been right before
+        odm.get_db_conn()["colortrack.running"].update_one({"_id": killed.id}, [seen])
+        assert running(videos) == []

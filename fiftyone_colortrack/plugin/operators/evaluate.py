@@ -93,7 +93,7 @@ class EvaluateTracks(WorkOperator):
             label = f"Replace the evaluation {key}"
             inputs.bool("overwrite", default=False, label=label, view=types.SwitchView())
         overwrite = exists and bool(ctx.params.get("overwrite"))
-        forms.validate(key_prop, lambda: check_eval_key(ctx.dataset, key, overwrite))
+        forms.validate(key_prop, lambda: check_eval_key(ctx.dataset, key, pred, gt, overwrite))
         if forms.validate(gt_prop, lambda: read(check_compared, pred, gt)):
             if without := len(read(untracked_videos, pred)):
                 label = f"Score the {forms.plural(without, 'video')} without tracks as zero"

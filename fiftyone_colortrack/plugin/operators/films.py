@@ -73,7 +73,7 @@ class _FilmOperator(WorkOperator):
         made = report.dataset if len(failed) < len(report.videos) else None
         name = made and made.name
         return {
-            "summary": "\n\n".join([str(report), *failed]),
+            "summary": "\n\n".join(map(forms.escape, [str(report), *failed])),
             "title": "Done" if done else "Nothing was rendered",
             "variant": "warning" if failed else "success" if done else "info",
             "dataset": name,

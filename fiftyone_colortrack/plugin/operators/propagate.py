@@ -405,12 +405,15 @@ class _Form:
             description="A frame field, new or from an earlier run",
             view=view,
         )
+        if not forms.validate(prop, lambda: field_name(name)):
+            return []
         name = field_name(name)
         videos = self._plan(self._seed_field, self._seed_frames, name)
         if name in earlier:
             self._existing(name, videos)
         elif name in schema and name != field_name(self._seed_field):
-            label = f"Replace the existing labels in {frame_path(name)}"
+            count = forms.plural(sum(video.corrections for video in videos), "label")
+            label = f"Replace the {count} in {frame_path(name)}"
             self._inputs.bool("replace", default=False, label=label, view=types.SwitchView())
         forms.validate(prop, lambda: self._run(self._seed_field, self._seed_frames, name).check())
         return videos
