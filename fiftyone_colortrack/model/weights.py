@@ -7,13 +7,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.settings import atomic
 from fiftyone_colortrack.version import __version__
 
 if TYPE_CHECKING:
@@ -102,22 +103,9 @@ def add_model(weights: str | os.PathLike[str], name: str, overwrite: bool = Fals
     check_name(name, overwrite)
     read_info(Path(weights))
     path = user_models_dir() / f"{name}{_SUFFIX}"
-    _write(path, lambda unfinished: shutil.copyfile(weights, unfinished))
+    with atomic(path) as unfinished:
+        shutil.copyfile(weights, unfinished)
     return path
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name, then put it in place. An error leaves nothing behind."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(unfinished)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise ColorTrackError(f"cannot write {path.name} to {path.parent}: {error.strerror}") from error
-    finally:
-        if unfinished.exists():
-            unfinished.unlink()
 
 
 def list_models() -> list[ModelInfo]:
@@ -263,7 +251,8 @@ def save_model(model: Embedder, path: str | os.PathLike[str], **metadata: Any) -
     header = {"preset": model.preset, "version": __version__, **metadata}
     facts = json.dumps(header)
     data = save(tensors, {"format": _FORMAT, "sha256": _digest(tensors, facts), "colortrack": facts})
-    _write(path, lambda unfinished: unfinished.write_bytes(data))
+    with atomic(path) as unfinished:
+        unfinished.write_bytes(data)
     return path
 
 
