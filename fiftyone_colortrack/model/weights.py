@@ -137,7 +137,7 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
         ColorTrackError: if there is no such model, its file is damaged or not of this package, its weights
             are not finite, or the device cannot be used
     """
-    from fiftyone_colortrack.model.presets import build
+    from fiftyone_colortrack.model.colorizer import build
 
     device = usable(device or best_device())
     if str(name) == "lab":
@@ -154,7 +154,7 @@ def _with_weights(info: ModelInfo, options: dict[str, Any]) -> tuple[Embedder, t
     """The model, and the facts and the hash of its file."""
     import torch
 
-    from fiftyone_colortrack.model.presets import build
+    from fiftyone_colortrack.model.colorizer import build
 
     tensors, facts = _read_tensors(info)
     try:
@@ -292,11 +292,11 @@ def _check_metadata(metadata: Any) -> None:
     """Raises ValueError unless everything that has a meaning has the right type, and is within its limits."""
     if not isinstance(metadata, dict):
         raise ValueError("not a table")
+    kinds = {"preset": str, "description": str, "options": dict, "scores": dict}
+    for name, kind in kinds.items():
+        if not isinstance(metadata[name] if name == "preset" else metadata.get(name, kind()), kind):
+            raise ValueError(f"{metadata[name]!r:.50} is not of type {kind.__name__}")
     options, scores = metadata.get("options", {}), metadata.get("scores", {})
-    for value, kind in ((metadata["preset"], str), (metadata.get("description", ""), str), (options, dict),
-                        (scores, dict)):  # fmt: skip
-        if not isinstance(value, kind):
-            raise ValueError(f"{value!r:.50} is not of type {kind.__name__}")
     for name, (low, high) in _LIMITS.items():
         for value in (table[name] for table in (metadata, options) if name in table):
             if not _is_number(value) or not low <= value <= high:
@@ -304,11 +304,8 @@ def _check_metadata(metadata: Any) -> None:
     for name in options.keys() & {"channels", "colors", "dim", "samples", "stride"}:
         if type(options[name]) is not int or not 1 <= options[name] <= 4096:
             raise ValueError(f"{name} {options[name]!r:.50} is not a whole number from 1 to 4096")
-    numbers = {
-        **scores,
-        **{name: metadata[name] for name in ("steps", "seconds_per_step") if name in metadata},
-    }
-    for name, value in numbers.items():
+    numbers = {name: metadata[name] for name in ("steps", "seconds_per_step") if name in metadata}
+    for name, value in (scores | numbers).items():
         if not _is_number(value):
             raise ValueError(f"{name} {value!r:.50} is not a finite number")
 

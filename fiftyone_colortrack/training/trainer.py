@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,10 +22,9 @@ from torch.utils.data import DataLoader
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model.color import fit_palette, rgb_to_lab
-from fiftyone_colortrack.model.colorizer import Embedder, PaperEmbedder, cpu_has_fast_bf16
-from fiftyone_colortrack.model.presets import build
+from fiftyone_colortrack.model.colorizer import Embedder, PaperEmbedder, build, cpu_has_fast_bf16
 from fiftyone_colortrack.model.weights import RANDOM, load_model, save_model, usable
-from fiftyone_colortrack.progress import ProgressCallback
+from fiftyone_colortrack.progress import ProgressCallback, ctrl_c
 from fiftyone_colortrack.training.cache import FrameCache
 from fiftyone_colortrack.training.checkpoint import CHECKPOINT, Checkpoint, Origin, locked, writing_to
 from fiftyone_colortrack.training.data import TrainingData, cache_key
@@ -151,7 +148,11 @@ def fit(
     if target.type not in ("cpu", "cuda"):  # only these have all operations that training needs
         raise ColorTrackError(f"device {str(device)!r} cannot train; choose cpu or cuda")
     first_process = int(os.environ.get("RANK", 0)) == 0
-    with locked(out) if first_process else nullcontext(), _ctrl_c(stop) as stop:
+    with locked(out) if first_process else nullcontext(), ctrl_c() as pressed:
+
+        def stopping() -> bool:
+            return pressed() or bool(stop and stop())
+
         origin = Origin(preset, cache_key(data, cache_budget), seed, asdict(recipe or RECIPES[preset]))
         if overwrite and first_process:
             (out / CHECKPOINT).unlink(missing_ok=True)
@@ -163,7 +164,7 @@ def fit(
         def after_file(number: int, total: int, name: str) -> None:
             if on_file:
                 on_file(number, total, name)
-            if stop():
+            if stopping():
                 raise _Stopped
 
         try:
@@ -186,7 +187,7 @@ def fit(
 
         if not checkpoint and first_process:
             origin = replace(origin, scores=measure(module.averaged))
-        run = _Run(out, origin, steps, on_step, stop, measure, evaluate_every, 60 * checkpoint_minutes)
+        run = _Run(out, origin, steps, on_step, stopping, measure, evaluate_every, 60 * checkpoint_minutes)
         batches = Sampler(cache, recipe, seed, done * recipe.accumulate, int(os.environ.get("RANK", 0)))
         with _quiet(), writing_to(out):
             trainer = _trainer(out, target, recipe, steps - done, run)
@@ -333,31 +334,6 @@ class _Run(L.Callback):
 
 class _Stopped(Exception):  # noqa: N818, a person's wish
     pass
-
-
-@contextmanager
-def _ctrl_c(stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C into a stop after the step in hand, which then raises KeyboardInterrupt.
-
-    A caller that handles Ctrl-C by itself is left alone. The second Ctrl-C ends the run at once.
-    """
-    pressed = threading.Event()
-
-    def press(*_: object) -> None:
-        pressed.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    main = threading.current_thread() is threading.main_thread()
-    handles = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if handles:
-        signal.signal(signal.SIGINT, press)
-    try:
-        yield lambda: pressed.is_set() or bool(stop and stop())
-    finally:
-        if handles:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-    if pressed.is_set():
-        raise KeyboardInterrupt
 
 
 def _default_recipe(preset: str, cache: FrameCache, device: torch.device) -> Recipe:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.model.presets import build
+from fiftyone_colortrack.model.colorizer import build
 from fiftyone_colortrack.training.augmentation import (
     cell_positions,
     cutouts,

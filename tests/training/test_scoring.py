@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from fiftyone_colortrack.model import load_model
-from fiftyone_colortrack.model.colorizer import Embedder
-from fiftyone_colortrack.model.presets import build
+from fiftyone_colortrack.model.colorizer import Embedder, build
 from fiftyone_colortrack.training import TrainingData
 from fiftyone_colortrack.training.cache import Clip, FrameCache
 from fiftyone_colortrack.training.scoring import color_error, settled

@@ -21,8 +21,7 @@ from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.metrics import score_sequence
 from fiftyone_colortrack.model import load_model, save_model
 from fiftyone_colortrack.model.color import rgb_to_lab
-from fiftyone_colortrack.model.colorizer import ClipHead, Embedder, copy_colors
-from fiftyone_colortrack.model.presets import build
+from fiftyone_colortrack.model.colorizer import ClipHead, Embedder, build, copy_colors
 from fiftyone_colortrack.model.weights import read_info
 from fiftyone_colortrack.tracking import Tracker
 from fiftyone_colortrack.training import RECIPES, TrainingData, fit
