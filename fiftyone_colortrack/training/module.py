@@ -54,6 +54,12 @@ class TrackerTraining(L.LightningModule):
         if not cpu_has("amx_bf16"):
             _spare_strided_convolutions(network)
         self.recipe, self.cache, self.steps = recipe, cache, steps
+        self.reconstruction = partial(
+            reconstruction_loss, window=recipe.window, temperature=recipe.temperature
+        )
+        self.correspondence = partial(
+            correspondence_loss, temperature=recipe.temperature, strangers=recipe.strangers
+        )
         self.losses: dict[str, Tensor] = {}
         self.gather_seconds = 0.0
         self.done = 0
@@ -84,9 +90,8 @@ class TrackerTraining(L.LightningModule):
         if pairs:
             reference, target = features[:pairs].chunk(2)
             reference_ab, target_ab = lab[:pairs, 1:].chunk(2)
-            hidden, reach, heat = dropped | recipe.gray, recipe.window, recipe.temperature
-            losses["reconstruction"] = reconstruction_loss(
-                reference, target, reference_ab, target_ab, hidden, reach, heat
+            losses["reconstruction"] = self.reconstruction(
+                reference, target, reference_ab, target_ab, dropped | recipe.gray
             )
             losses["loss"] = losses["loss"] + recipe.reconstruction * losses["reconstruction"]
         if len(features) > pairs:
@@ -95,8 +100,10 @@ class TrackerTraining(L.LightningModule):
             here, there = pasted.chunk(2)
             forth = pasted_partners(forth, forth.roll(1, 0), here, there)
             back = pasted_partners(back, back.roll(1, 0), there, here)
-            loss = partial(correspondence_loss, temperature=recipe.temperature, strangers=recipe.strangers)
-            losses["correspondence"] = (loss(first, second, forth) + loss(second, first, back)) / 2
+            there_and_back = self.correspondence(first, second, forth) + self.correspondence(
+                second, first, back
+            )
+            losses["correspondence"] = there_and_back / 2
             losses["loss"] = losses["loss"] + recipe.correspondence * losses["correspondence"]
         return losses
 

@@ -201,8 +201,7 @@ def fit(
         if weights and first_process:
             facts = _facts(origin, steps, cache) | {"scores": run.scores, "recipe": asdict(recipe)}
             facts |= {"seed": seed, "seconds_per_step": run.seconds / max(steps - done, 1)}
-            with writing_to(out):
-                save_model(settled(module.averaged, cache, seed), weights, **facts)
+            save_model(settled(module.averaged, cache, seed), weights, **facts)
         numbers = (run.losses, run.scores, origin.scores, run.seconds, run.waiting)
         return TrainResult(
             weights, out, str(weights or ""), module.step, *numbers, cache.unreadable, run.stopped
