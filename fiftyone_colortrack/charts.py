@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.settings import check_allowed
+from fiftyone_colortrack.settings import atomic, check_allowed
 
 if TYPE_CHECKING:
     from fiftyone_colortrack.api.analysis import Analysis, Breakdown, Score
@@ -47,19 +46,16 @@ def figure(breakdown: Breakdown, metric: str) -> Figure:
     data = []
     for color, (key, scores) in zip(COLORS, breakdown.scores.items(), strict=False):
         if breakdown.name == "videos":
-            data.append(_bars(key, scores[:MAX_BARS], color))
+            spreads = [score.spread if score.count > 1 else None for score in scores[:MAX_BARS]]
+            spread = {"type": "data", "array": spreads, "color": SPREAD_COLOR, "thickness": 1, "width": 0}
+            data.append({"type": "bar", **_points(key, scores[:MAX_BARS], color), "error_y": spread})
         else:
-            data += [_band(scores, color), _line(key, scores, color)]
+            line = {"type": "scatter", "mode": "lines+markers", "line": {"color": color}}
+            data += [_band(scores, color), {**line, **_points(key, scores, color)}]
     lowest = min((score.mean for scores in breakdown.scores.values() for score in scores), default=0)
-    layout = {
-        "title": {"text": heading(breakdown), "x": 0.02, "y": 0.97, "yanchor": "top", "font": {"size": 15}},
-        "xaxis": {"title": {"text": breakdown.axis}},
-        "yaxis": {"title": {"text": metric}, "range": [min(lowest, 0), 1], "tickformat": ".0%"},
-        "barmode": "group",
-        "showlegend": True,
-        "legend": LEGEND,
-        "margin": {"t": 68, "l": 64, "r": 12, "b": 56},
-    }
+    title = {"text": heading(breakdown), "x": 0.02, "y": 0.97, "yanchor": "top", "font": {"size": 15}}
+    layout = _layout(breakdown.axis, metric, [min(lowest, 0), 1], top=68, bottom=56)
+    layout |= {"title": title, "barmode": "group"}
     return {"data": data, "layout": layout}
 
 
@@ -76,14 +72,19 @@ def confidence_figure(confidence: Mapping[str, Mapping[int, float]]) -> Figure:
         points = {"x": frames, "y": [values.get(frame) for frame in frames]}
         hover = "frame %{x}: %{y:.0%}"
         data.append({**line, **points, "name": html.escape(name), "hovertemplate": hover})
-    layout = {
-        "xaxis": {"title": {"text": "frame"}},
-        "yaxis": {"title": {"text": "confidence"}, "range": [0, 1.02], "tickformat": ".0%"},
+    layout = _layout("frame", "confidence", [0, 1.02], top=24, bottom=48)
+    return {"data": data, "layout": layout}
+
+
+def _layout(x: str, y: str, shares: list[float], top: int, bottom: int) -> dict[str, Any]:
+    """Axes with their titles, `shares` from one number to another up the side, a legend, and margins in pixels."""
+    return {
+        "xaxis": {"title": {"text": x}},
+        "yaxis": {"title": {"text": y}, "range": shares, "tickformat": ".0%"},
         "showlegend": True,
         "legend": LEGEND,
-        "margin": {"t": 24, "l": 64, "r": 12, "b": 48},
+        "margin": {"t": top, "l": 64, "r": 12, "b": bottom},
     }
-    return {"data": data, "layout": layout}
 
 
 def heading(breakdown: Breakdown) -> str:
@@ -93,21 +94,6 @@ def heading(breakdown: Breakdown) -> str:
         return f"{breakdown.title} (the {MAX_BARS} worst of {count})"
     ranks = " and ".join(f"{value:.2f}" for value in breakdown.correlation.values())
     return f"{breakdown.title} (rank correlation {ranks})" if ranks else breakdown.title
-
-
-def _bars(key: str, scores: Sequence[Score], color: str) -> dict[str, Any]:
-    spreads = [score.spread if score.count > 1 else None for score in scores]
-    spread = {"type": "data", "array": spreads, "color": SPREAD_COLOR, "thickness": 1, "width": 0}
-    return {"type": "bar", **_points(key, scores, color), "error_y": spread}
-
-
-def _line(key: str, scores: Sequence[Score], color: str) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "line": {"color": color},
-        **_points(key, scores, color),
-    }
 
 
 def _points(key: str, scores: Sequence[Score], color: str) -> dict[str, Any]:
@@ -158,15 +144,8 @@ def write_report(analysis: Analysis, path: str | os.PathLike[str]) -> Path:
     """
     path = check_allowed(path)
     page = _page(analysis)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        if temporary.exists():
-            temporary.unlink()
-        raise ColorTrackError(f"cannot write {path}: {error.strerror}") from error
+    with atomic(path) as unfinished:
+        unfinished.write_text(page, encoding="utf-8")
     return path
 
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from rich.table import Table
 
 from fiftyone_colortrack.__main__ import end_at_once
 from fiftyone_colortrack.errors import ColorTrackError, OnError
+from fiftyone_colortrack.progress import ctrl_c
 from fiftyone_colortrack.terminal import console, score_table, warn
 from fiftyone_colortrack.version import __version__
 
@@ -40,8 +40,10 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
+DOWNLOADED = "Run the same command again to continue the download."
 AGAIN = "Run the same command again to start over."
 SKIP_EXISTING = "Finished videos are kept. Run the same command with --skip-existing to continue."
+FINISHED = "Finished videos are kept. Run the same command again to continue."
 ENCODED = "No dataset was created. Run the same command again: it reuses the videos that are already encoded."
 COLOR_COLUMNS = {
     "color_top1": ("top-1 (percent)", 100),
@@ -94,7 +96,6 @@ class _Command:
             parameters = inspect.signature(source).parameters.values()
             options += [_option(source, p) for p in parameters if p.kind is p.KEYWORD_ONLY]
         hidden = {"progress": sys.stderr.isatty(), "persistent": True}
-
         signature = inspect.Signature(options)
 
         def run(*args: Any, **kwargs: Any) -> None:
@@ -118,14 +119,17 @@ _COMMANDS: dict[str, _Command] = {}
 
 
 def command(
-    parent: App, name: str, target: str, interrupted: str = AGAIN, **made: Callable[..., Any]
+    parent: App, name: str, target: str, interrupted: str = AGAIN, about: str = "", **made: Callable[..., Any]
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register the function below to print what a command returns; for the rest see `_Command`."""
+    """Register the function below to print what a command returns; for the rest see `_Command`.
+
+    The function's docstring is the help of the command, unless `about` says otherwise.
+    """
 
     def register(show: Callable[..., None]) -> Callable[..., None]:
-        key = f"run_{show.__name__}"
+        key = f"run_{parent.name[0]}_{name.replace('-', '_')}"
         _COMMANDS[key] = _Command(target, show, interrupted, made)
-        parent.command(f"{__name__}:{key}", name=name, help=show.__doc__)
+        parent.command(f"{__name__}:{key}", name=name, help=about or show.__doc__)
         return show
 
     return register
@@ -151,13 +155,11 @@ def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspe
         kind = eval(kind, {"OnError": OnError, **function.__globals__})
     if many and parameter.name == "samples":
         kind = list[str]
-    elif str | Path == kind or str | Path | None == kind:
-        kind = Path if str | Path == kind else Path | None
+    elif kind in (str | Path, str | Path | None):
+        kind = Path
     if parameter.default is None:
         kind = kind | None
-    settings: dict[str, Any] = {}
-    if parameter.default is not True:
-        settings["negative_bool"] = ()
+    settings: dict[str, Any] = {} if parameter.default is True else {"negative_bool": ()}
     if parameter.name == "out_dir":
         settings["name"] = "--out"
     if many and parameter.kind is parameter.KEYWORD_ONLY:
@@ -194,11 +196,8 @@ def _interrupts(advice: str, stoppable: bool) -> Iterator[Callable[[], bool]]:
 
     The first one asks work that is `stoppable` to stop, through the function that this yields.
     """
-    asked = threading.Event()
 
-    def ask(*_: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    def ask() -> None:
         if not stoppable:
             raise KeyboardInterrupt
         warn("Stopping after the current step. Press Ctrl-C again to stop at once.")
@@ -206,41 +205,36 @@ def _interrupts(advice: str, stoppable: bool) -> Iterator[Callable[[], bool]]:
     def end(number: int, _: object) -> None:
         sys.exit(128 + number)  # cleans up on the way
 
-    before = {
-        number: signal.signal(number, how) for number, how in ((signal.SIGINT, ask), (signal.SIGTERM, end))
-    }
+    handlers = ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, end))
+    before = {number: signal.signal(number, handler) for number, handler in handlers}
     try:
-        yield asked.is_set
+        with ctrl_c(ask) as stop:
+            yield stop
+        return
     except KeyboardInterrupt:
-        asked.set()
+        pass
     finally:
-        for number, how in before.items():
-            signal.signal(number, how)
-    if asked.is_set():
-        warn(f"Stopped. {advice}")
-        raise SystemExit(INTERRUPTED)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    warn(f"Stopped. {advice}")
+    raise SystemExit(INTERRUPTED)
 
 
-def _training_videos(
-    *,
-    videos: Annotated[Path | None, Parameter(help="folder of videos, including its subfolders")] = None,
-) -> Path | tuple[()]:
+Videos = Annotated[Path | None, Parameter(help="folder of videos, including its subfolders")]
+Images = Annotated[Path | None, Parameter(help="folder of images, including its subfolders")]
+Davis = Annotated[Path | None, Parameter(help="DAVIS folder to score the model on during training")]
+Html = Annotated[Path, Parameter(help="HTML file to write")]
+
+
+def _training_videos(*, videos: Videos = None) -> Path | tuple[()]:
     return videos or ()
 
 
-def _training_images(
-    *,
-    images: Annotated[Path | None, Parameter(help="folder of images, including its subfolders")] = None,
-) -> Path | tuple[()]:
+def _training_images(*, images: Images = None) -> Path | tuple[()]:
     return images or ()
 
 
-def _davis_scores(
-    *,
-    davis: Annotated[
-        Path | None, Parameter(help="DAVIS folder to score the model on during training")
-    ] = None,
-) -> Callable[[Embedder], dict[str, float]] | None:
+def _davis_scores(*, davis: Davis = None) -> Callable[[Embedder], dict[str, float]] | None:
     if davis is None:
         return None
     from colortrack_benchmarks.protocols import davis as benchmark
@@ -257,6 +251,11 @@ def demo(dataset: fo.Dataset) -> None:
     """Track example videos from their first frame, score the tracks, and open the App."""
 
 
+def _line(text: str) -> None:
+    """Print a line that may hold a path: it is neither colored nor broken."""
+    console.print(text, highlight=False, soft_wrap=True)
+
+
 def _show_dataset(dataset: fo.Dataset) -> None:
     videos = "1 video" if len(dataset) == 1 else f"{len(dataset)} videos"
     folders = {os.path.dirname(path) for path in dataset.values("filepath")}
@@ -267,36 +266,20 @@ def _show_dataset(dataset: fo.Dataset) -> None:
         warn(f"Skipped {name}: {reason}")
 
 
-@command(load_app, "davis", "fiftyone_colortrack.datasets.davis:load_davis", ENCODED)
-def load_davis(dataset: fo.Dataset) -> None:
-    """Load DAVIS 2016 or 2017."""
-    _show_dataset(dataset)
+for _name, _target, _about in (
+    ("davis", "fiftyone_colortrack.datasets.davis:load_davis", "Load DAVIS 2016 or 2017."),
+    ("jhmdb", "fiftyone_colortrack.datasets.jhmdb:load_jhmdb", "Load JHMDB: people and their joints."),
+    (
+        "kinetics",
+        "fiftyone_colortrack.datasets.kinetics:load_kinetics",
+        "Load Kinetics, or a folder of videos, for training.",
+    ),
+    ("scenes", "colortrack_benchmarks.scenes:load_scenes", "Render videos with exact labels."),
+):
+    command(load_app, _name, _target, ENCODED, _about)(_show_dataset)
 
 
-@command(load_app, "jhmdb", "fiftyone_colortrack.datasets.jhmdb:load_jhmdb", ENCODED)
-def load_jhmdb(dataset: fo.Dataset) -> None:
-    """Load JHMDB: people and their joints."""
-    _show_dataset(dataset)
-
-
-@command(load_app, "kinetics", "fiftyone_colortrack.datasets.kinetics:load_kinetics", ENCODED)
-def load_kinetics(dataset: fo.Dataset) -> None:
-    """Load Kinetics or any folder of videos, for training."""
-    _show_dataset(dataset)
-
-
-@command(load_app, "scenes", "colortrack_benchmarks.scenes:load_scenes", ENCODED)
-def load_scenes(dataset: fo.Dataset) -> None:
-    """Render videos with exact labels."""
-    _show_dataset(dataset)
-
-
-@command(
-    app,
-    "download",
-    "fiftyone_colortrack.datasets.download:download",
-    "Run the same command again to continue the download.",
-)
+@command(app, "download", "fiftyone_colortrack.datasets.download:download", DOWNLOADED)
 def download(root: Path) -> None:
     """Download, verify, and unpack the official archives of a dataset."""
     kind = "davis" if (root / "JPEGImages").is_dir() else "jhmdb"
@@ -334,23 +317,19 @@ def evaluate(results: Any) -> None:
 
 
 @command(app, "report", "fiftyone_colortrack.api.analysis:analyze")
-def report(
-    analysis: Analysis,
-    *,
-    out: Annotated[Path, Parameter(help="HTML file to write")] = Path("report.html"),
-) -> None:
+def report(analysis: Analysis, *, out: Html = Path("report.html")) -> None:
     """Chart where tracks succeed and fail: by attribute, time, color error, and confidence."""
     from fiftyone_colortrack.charts import write_report
 
     for text in analysis.missing:
         warn(text)
-    console.print(str(write_report(analysis, out)), highlight=False, soft_wrap=True)
+    _line(str(write_report(analysis, out)))
 
 
 @command(app, "export", "fiftyone_colortrack.exports:export_tracks")
 def export(folder: Path) -> None:
     """Export tracks and their videos as MOT Challenge, YouTube-VIS, or DAVIS."""
-    console.print(str(folder), highlight=False, soft_wrap=True)
+    _line(str(folder))
 
 
 @command(
@@ -378,9 +357,9 @@ def train(result: TrainResult) -> None:
         return
     for file, reason in result.unreadable.items():
         warn(f"Skipped {file}: {reason}")
-    console.print(str(result), highlight=False, soft_wrap=True)
+    _line(str(result))
     if not result.stopped:
-        console.print(f"Track with it: --model {result.model}", highlight=False, soft_wrap=True)
+        _line(f"Track with it: --model {result.model}")
 
 
 def _show_videos(report: FilmReport) -> None:
@@ -400,29 +379,16 @@ def _show_videos(report: FilmReport) -> None:
         console.print(score_table("color error", rows))
     for video in report.videos:
         if video.path:
-            console.print(str(video.path), highlight=False, soft_wrap=True)
+            _line(str(video.path))
     console.print(str(report), soft_wrap=True)
 
 
-FINISHED = "Finished videos are kept. Run the same command again to continue."
-
-
-@command(app, "colorize", "fiftyone_colortrack.api.films:colorize", FINISHED)
-def colorize(report: FilmReport) -> None:
-    """Predict the colors of videos from their first frames, and measure the error."""
-    _show_videos(report)
-
-
-@command(app, "embed", "fiftyone_colortrack.api.films:embed", FINISHED)
-def embed(report: FilmReport) -> None:
-    """Show the embeddings of videos in false colors."""
-    _show_videos(report)
-
-
-@command(app, "film", "fiftyone_colortrack.api.films:film", FINISHED)
-def film(report: FilmReport) -> None:
-    """Show videos, tracks, predicted colors, and embeddings side by side."""
-    _show_videos(report)
+for _name, _about in (
+    ("colorize", "Predict the colors of videos from their first frames, and measure the error."),
+    ("embed", "Show the embeddings of videos in false colors."),
+    ("film", "Show videos, their tracks, predicted colors, and embeddings side by side."),
+):
+    command(app, _name, f"fiftyone_colortrack.api.films:{_name}", FINISHED, _about)(_show_videos)
 
 
 @command(app, "models", "fiftyone_colortrack.model:list_models")
@@ -443,28 +409,18 @@ def _json_path(kind: Any, path: Path | None) -> None:
 Json = Annotated[Path | None, Parameter(help="also write the scores to this file", validator=_json_path)]
 
 
-def _show_scores(result: Result, json: Path | None) -> None:
+def _show_scores(result: Result, *, json: Json = None) -> None:
     console.print(score_table(f"{result.dataset}, {result.model}", result.table()))
     if json:
         result.save(json)
 
 
-@command(benchmark_app, "davis", "colortrack_benchmarks.protocols:davis")
-def benchmark_davis(result: Result, *, json: Json = None) -> None:
-    """Score J and F on DAVIS, from the first mask of each sequence."""
-    _show_scores(result, json)
-
-
-@command(benchmark_app, "jhmdb", "colortrack_benchmarks.protocols:jhmdb")
-def benchmark_jhmdb(result: Result, *, json: Json = None) -> None:
-    """Score PCK on JHMDB, legacy and strict, from the joints of each clip's first frame."""
-    _show_scores(result, json)
-
-
-@command(benchmark_app, "badja", "colortrack_benchmarks.protocols:badja")
-def benchmark_badja(result: Result, *, json: Json = None) -> None:
-    """Score strict PCK on BADJA, from the joints of each sequence's first annotated frame."""
-    _show_scores(result, json)
+for _name, _about in (
+    ("davis", "Score J and F on DAVIS, from the first mask of each sequence."),
+    ("jhmdb", "Score PCK on JHMDB, legacy and strict, from the joints of each clip's first frame."),
+    ("badja", "Score strict PCK on BADJA, from the joints of each sequence's first annotated frame."),
+):
+    command(benchmark_app, _name, f"colortrack_benchmarks.protocols:{_name}", about=_about)(_show_scores)
 
 
 def main() -> None:

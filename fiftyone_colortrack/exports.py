@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import configparser
 import csv
+import itertools
 import json
 import os
 import shutil
@@ -28,10 +28,11 @@ from fiftyone_colortrack.settings import check_allowed
 from fiftyone_colortrack.video import VIDEO_SUFFIXES, VideoFile
 
 Format = Literal["mot", "youtube-vis", "davis"]
+Tracks = dict[int, dict[int, fo.Detection]]
+"""Labels by frame number (from 1) and track number."""
 VIDEOS = "videos"
 """The folder of an export that holds the videos."""
-PALETTE = [channel for color in np.random.default_rng(3).integers(64, 256, (256, 3)) for channel in color]
-PALETTE[:3] = 0, 0, 0
+PALETTE = [0, 0, 0, *np.random.default_rng(3).integers(64, 256, (256, 3)).ravel().tolist()[3:]]
 """Of DAVIS masks: black for the background, and colors that are easy to tell apart."""
 
 
@@ -66,11 +67,7 @@ def export_tracks(
     folder = check_allowed(export_dir)
     if seed_fields(videos).get(field_name(label_field)) is not fo.Detections:
         raise ColorTrackError(f"{frame_path(label_field)} has no detections to export; choose another field")
-    types: dict[str, type[_TracksDataset]] = {
-        "mot": MOTChallengeDataset,
-        "youtube-vis": YouTubeVISDataset,
-        "davis": DAVISDataset,
-    }
+    types = {"mot": MOTChallengeDataset, "youtube-vis": YouTubeVISDataset, "davis": DAVISDataset}
     with progress_bar(progress, "Exporting") as update:
         videos.export(
             export_dir=str(folder),
@@ -122,10 +119,10 @@ class _Exporter(foud.LabeledVideoDatasetExporter):
         while any((self._folder / VIDEOS).glob(f"{name}.*")):
             name, number = f"{stem}-{number}", number + 1
         video = VideoFile(video_path)
-        tracks = _Tracks(frames or {}, (video.height, video.width))
+        tracks, classes = _tracks(frames or {})
         try:
             shutil.copyfile(video_path, self._folder / VIDEOS / (name + Path(video_path).suffix))
-            self._write(name, video, tracks)
+            self._write(name, video, tracks, classes)
         except OSError as error:
             raise ColorTrackError(f"cannot write {name} to {self._target}: {error.strerror}") from error
 
@@ -142,8 +139,8 @@ class _Exporter(foud.LabeledVideoDatasetExporter):
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _write(self, name: str, video: VideoFile, tracks: _Tracks) -> None:
-        """Write the labels of one video."""
+    def _write(self, name: str, video: VideoFile, tracks: Tracks, classes: dict[int, str]) -> None:
+        """Write the labels of one video, with the classes of its tracks."""
         raise NotImplementedError
 
     def _finish(self) -> None:
@@ -185,57 +182,43 @@ class _Importer(foud.LabeledVideoDatasetImporter):
         raise NotImplementedError
 
 
-class _Tracks:
-    """The labels of one video, each with the number of its track.
+def _tracks(frames: dict[int, Any]) -> tuple[Tracks, dict[int, str]]:
+    """The labels of one video by frame and track, and the class of each track.
 
-    Attributes:
-        size: (height, width) of the video
-        frames: {frame number (from 1): {track number: label}}
-        classes: {track number: class}
+    A track keeps its index as its number, unless it has none or another class has a track of this index.
     """
-
-    def __init__(self, frames: dict[int, Any], size: tuple[int, int]) -> None:
-        self.size = size
-        table = ObjectTable(parts=False)
-        self.frames: dict[int, dict[int, fo.Detection]] = {}
-        for number, fields in sorted(frames.items()):
-            found = fields.values() if isinstance(fields, dict) else [fields]
-            labels = [label for detections in found if detections for label in detections.detections]
-            self.frames[number] = dict(zip(table.match(labels, number), labels, strict=True))
-        objects = table.objects
-        used: set[int] = {obj.index for obj in objects.values() if obj.index}
-        self._numbers: dict[int, int] = {}
-        for id, obj in objects.items():
-            number = obj.index or next(n for n in range(1, len(used) + 2) if n not in used)
-            used.add(number)
-            self._numbers[id] = number
-        self.classes = {self._numbers[id]: obj.label or "object" for id, obj in objects.items()}
-
-    def __iter__(self) -> Iterator[tuple[int, int, fo.Detection]]:
-        """Frame number, track number, and label."""
-        for number, labels in self.frames.items():
-            for id, label in labels.items():
-                yield number, self._numbers[id], label
+    table, found = ObjectTable(parts=False), {}
+    for number, fields in sorted(frames.items()):
+        values = fields.values() if isinstance(fields, dict) else [fields]
+        labels = [label for detections in values if detections for label in detections.detections]
+        found[number] = dict(zip(table.match(labels, number), labels, strict=True))
+    reserved = {obj.index for obj in table.objects.values()} | {0}
+    numbers: dict[int, int] = {}
+    for id, obj in table.objects.items():
+        taken = {*numbers.values()}
+        free = next(n for n in itertools.count(1) if n not in taken | reserved)
+        numbers[id] = obj.index if obj.index and obj.index not in taken else free
+    tracks = {number: {numbers[id]: label for id, label in of.items()} for number, of in found.items()}
+    return tracks, {numbers[id]: obj.label or "object" for id, obj in table.objects.items()}
 
 
 class _MOTExporter(_Exporter):
-    def _write(self, name: str, video: VideoFile, tracks: _Tracks) -> None:
-        (self._folder / name / "gt").mkdir(parents=True)
-        classes = sorted(set(tracks.classes.values()))
-        height, width = tracks.size
-        with (self._folder / name / "gt" / "gt.txt").open("w", newline="") as file:
+    def _write(self, name: str, video: VideoFile, tracks: Tracks, classes: dict[int, str]) -> None:
+        folder = self._folder / name
+        (folder / "gt").mkdir(parents=True)
+        kinds = sorted(set(classes.values()))
+        scale = np.array([video.width, video.height] * 2)
+        with (folder / "gt" / "gt.txt").open("w", newline="") as file:
             rows = csv.writer(file)
-            for frame, track, label in sorted(tracks, key=lambda row: row[:2]):
-                x, y, w, h = label.bounding_box
-                box = [round(value, 3) for value in (x * width, y * height, w * width, h * height)]
-                rows.writerow([frame, track, *box, 1, classes.index(tracks.classes[track]) + 1, 1])
-        (self._folder / name / "gt" / "labels.txt").write_text("".join(f"{label}\n" for label in classes))
-        info = configparser.ConfigParser()
-        info.optionxform = str  # type: ignore[assignment, method-assign]
-        facts = {"name": name, "frameRate": f"{video.info.frame_rate:g}", "seqLength": str(len(video))}
-        info["Sequence"] = {**facts, "imWidth": str(width), "imHeight": str(height)}
-        with (self._folder / name / "seqinfo.ini").open("w") as file:
-            info.write(file, space_around_delimiters=False)
+            for frame, labels in tracks.items():
+                for track, label in sorted(labels.items()):
+                    box = [round(side, 3) for side in (scale * label.bounding_box).tolist()]
+                    rows.writerow([frame, track, *box, 1, kinds.index(classes[track]) + 1, 1])
+        (folder / "gt" / "labels.txt").write_text("".join(f"{kind}\n" for kind in kinds))
+        (folder / "seqinfo.ini").write_text(
+            f"[Sequence]\nname={name}\nframeRate={video.info.frame_rate:g}\nseqLength={len(video)}\n"
+            f"imWidth={video.width}\nimHeight={video.height}\n\n"
+        )
 
 
 class _MOTImporter(_Importer):
@@ -245,12 +228,7 @@ class _MOTImporter(_Importer):
         with (folder / name / "gt" / "gt.txt").open(newline="") as file:
             for frame, track, x, y, w, h, _, kind, *_ in csv.reader(file):
                 number = int(float(kind))
-                box = [
-                    float(x) / video.width,
-                    float(y) / video.height,
-                    float(w) / video.width,
-                    float(h) / video.height,
-                ]
+                box = (np.array([x, y, w, h], float) / ([video.width, video.height] * 2)).tolist()
                 label = classes[number - 1] if 0 < number <= len(classes) else "object"
                 yield int(frame), fo.Detection(label=label, index=int(track), bounding_box=box)
 
@@ -262,39 +240,30 @@ class _YouTubeVISExporter(_Exporter):
         self._annotations: list[dict[str, Any]] = []
         self._categories: dict[str, int] = {}
 
-    def _write(self, name: str, video: VideoFile, tracks: _Tracks) -> None:
-        height, width = tracks.size
-        length = len(video)
-        entry = {"id": len(self._videos) + 1, "height": height, "width": width, "length": length}
+    def _write(self, name: str, video: VideoFile, tracks: Tracks, classes: dict[int, str]) -> None:
+        size, length = {"height": video.height, "width": video.width}, len(video)
+        entry = {"id": len(self._videos) + 1, **size, "length": length}
         self._videos.append({**entry, "file_names": [f"{name}/{i:05d}.jpg" for i in range(length)]})
         found: dict[int, dict[str, Any]] = {}
-        for frame, track, label in tracks:
-            if track not in found:
-                category = self._categories.setdefault(tracks.classes[track], len(self._categories) + 1)
-                empty = {key: [None] * length for key in ("segmentations", "bboxes", "areas")}
-                found[track] = {
-                    "video_id": entry["id"],
-                    "category_id": category,
-                    "iscrowd": 0,
-                    "track": track,
-                    **empty,
-                }
-            region = region_in_pixels(label, tracks.size)
+        for frame, track, label in ((n, *pair) for n, labels in tracks.items() for pair in labels.items()):
+            category = self._categories.setdefault(classes[track], len(self._categories) + 1)
+            facts = {"video_id": entry["id"], "category_id": category, "iscrowd": 0, "track": track}
+            empty = {key: [None] * length for key in ("segmentations", "bboxes", "areas")}
+            row = found.setdefault(track, {**facts, **empty})
+            region = region_in_pixels(label, (video.height, video.width))
             if region is None or frame > length:
                 continue
             rows, columns, mask = region
-            row = found[track]
             box = columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
             row["bboxes"][frame - 1] = [int(side) for side in box]
             row["areas"][frame - 1] = int(mask.sum())
             if label.has_mask:
-                whole = np.zeros(tracks.size, bool)
+                whole = np.zeros((video.height, video.width), bool)
                 whole[rows, columns] = mask
-                row["segmentations"][frame - 1] = {"size": [height, width], "counts": _run_lengths(whole)}
+                counts = _run_lengths(whole)
+                row["segmentations"][frame - 1] = {"size": [video.height, video.width], "counts": counts}
         for row in found.values():
-            self._annotations.append(
-                {"id": len(self._annotations) + 1, "height": height, "width": width, **row}
-            )
+            self._annotations.append({"id": len(self._annotations) + 1, **size, **row})
         _write_images(self._folder / "JPEGImages" / name, video)
 
     def _finish(self) -> None:
@@ -313,22 +282,18 @@ class _YouTubeVISImporter(_Importer):
             raise ColorTrackError(f"{path} cannot be read: {error}") from error
 
     def _read(self, folder: Path, name: str, video: VideoFile) -> Iterator[tuple[int, fo.Detection]]:
-        names = {
-            row["id"]: Path(row["file_names"][0]).parts[0]
-            for row in self._table["videos"]
-            if row["file_names"]
-        }
+        videos = (row for row in self._table["videos"] if row["file_names"])
+        names = {row["id"]: Path(row["file_names"][0]).parts[0] for row in videos}
         categories = {row["id"]: row["name"] for row in self._table["categories"]}
-        size = video.height, video.width
         for row in self._table["annotations"]:
             if names.get(row["video_id"]) != name:
                 continue
+            shared = {"label": categories[row["category_id"]], "index": row.get("track", row["id"])}
             for number, (mask, box) in enumerate(zip(row["segmentations"], row["bboxes"], strict=True), 1):
                 if box is None:
                     continue
-                shared = {"label": categories[row["category_id"]], "index": row.get("track", row["id"])}
                 x, y, w, h = (round(value) for value in box)
-                relative = [x / size[1], y / size[0], w / size[1], h / size[0]]
+                relative = [x / video.width, y / video.height, w / video.width, h / video.height]
                 cut = _from_run_lengths(mask)[y : y + h, x : x + w] if mask else None
                 yield number, fo.Detection(bounding_box=relative, mask=cut, **shared)
 
@@ -336,33 +301,26 @@ class _YouTubeVISImporter(_Importer):
 class _DAVISExporter(_Exporter):
     def __init__(self, export_dir: str) -> None:
         super().__init__(export_dir)
-        self._names: list[str] = []
-        self._classes: dict[str, dict[str, str]] = {}
+        self._classes: dict[str, dict[int, str]] = {}
 
-    def _write(self, name: str, video: VideoFile, tracks: _Tracks) -> None:
-        if tracks.classes and max(tracks.classes) > 254:
-            raise ColorTrackError(
-                f"{name} has track {max(tracks.classes)}; DAVIS masks hold numbers up to 254"
-            )
+    def _write(self, name: str, video: VideoFile, tracks: Tracks, classes: dict[int, str]) -> None:
+        if classes and max(classes) > 254:
+            raise ColorTrackError(f"{name} has track {max(classes)}; DAVIS masks hold numbers up to 254")
         folder = self._folder / "Annotations" / "480p" / name
         folder.mkdir(parents=True)
-        by_frame: dict[int, list[tuple[int, fo.Detection]]] = defaultdict(list)
-        for number, track, label in tracks:
-            by_frame[number].append((track, label))
         for number in range(1, len(video) + 1):
-            found = by_frame[number]
-            ids = paint([label for _, label in found], [track for track, _ in found], tracks.size)
+            found = tracks.get(number, {})
+            ids = paint(list(found.values()), list(found), (video.height, video.width))
             image = Image.fromarray(ids.astype(np.uint8), "P")
-            image.putpalette([int(channel) for channel in PALETTE])
+            image.putpalette(PALETTE)
             image.save(folder / f"{number - 1:05d}.png")
         _write_images(self._folder / "JPEGImages" / "480p" / name, video)
-        self._names.append(name)
-        self._classes[name] = {str(track): label for track, label in tracks.classes.items()}
+        self._classes[name] = classes
 
     def _finish(self) -> None:
         folder = self._folder / "ImageSets" / "2017"
         folder.mkdir(parents=True)
-        (folder / "val.txt").write_text("".join(f"{name}\n" for name in self._names))
+        (folder / "val.txt").write_text("".join(f"{name}\n" for name in self._classes))
         (self._folder / "classes.json").write_text(json.dumps(self._classes, indent=1))
 
 
@@ -373,8 +331,7 @@ class _DAVISImporter(_Importer):
         for number, mask in enumerate(sorted((folder / "Annotations" / "480p" / name).glob("*.png")), 1):
             ids = np.array(Image.open(mask))
             for id, region in regions(ids):
-                box = relative_box(region, ids.shape)
-                label = classes.get(str(id), "object")
+                label, box = classes.get(str(id), "object"), relative_box(region, ids.shape)
                 yield number, fo.Detection(label=label, index=id, bounding_box=box, mask=region.mask)
 
 

@@ -25,18 +25,8 @@ if TYPE_CHECKING:
     from fiftyone_colortrack.model.colorizer import Embedder
     from fiftyone_colortrack.tracking.grid import Grid
 
-COLORS = np.array(
-    [
-        [228, 26, 28],
-        [55, 126, 184],
-        [77, 175, 74],
-        [255, 127, 0],
-        [152, 78, 163],
-        [0, 206, 209],
-        [247, 129, 191],
-    ],
-    np.uint8,
-)
+_COLORS = "e41a1c 377eb8 4daf4a ff7f00 984ea3 00ced1 f781bf"
+COLORS = np.frombuffer(bytes.fromhex(_COLORS), np.uint8).reshape(-1, 3)
 """RGB colors of objects: id 1 has the first one; after the last one they repeat."""
 PALETTE_SIZE = 16  # colors that `ColorError.top1` distinguishes
 SAMPLED_FRAMES = 12  # per video, to fit a basis
@@ -132,11 +122,10 @@ def caption(picture: np.ndarray, text: str, bottom: bool = False) -> np.ndarray:
     """Write a text into the upper (or lower) left corner; returns a new picture."""
     image = Image.fromarray(picture)
     size = max(11, min(picture.shape[:2]) // 15)
-    place, anchor = (
-        ((size // 2, image.height - size // 2), "ls") if bottom else ((size // 2, size // 3), "la")
-    )
+    place, anchor = (image.height - size // 2, "ls") if bottom else (size // 3, "la")
     font, stroke = ImageFont.load_default(size), max(1, size // 10)  # Pillow's own TrueType font
-    ImageDraw.Draw(image).text(place, text, "white", font, anchor, stroke_width=stroke, stroke_fill="black")
+    draw = ImageDraw.Draw(image)
+    draw.text((size // 2, place), text, "white", font, anchor, stroke_width=stroke, stroke_fill="black")
     return np.array(image)
 
 
@@ -339,10 +328,7 @@ def track_masks(
 
 
 def overview(
-    frames: Any,
-    tracks: Iterable[np.ndarray] | None,
-    embedder: Embedder,
-    config: TrackerConfig | None = None,
+    frames: Any, tracks: Iterable[np.ndarray] | None, embedder: Embedder, config: TrackerConfig | None = None
 ) -> Iterator[np.ndarray]:
     """A 2 x 2 grid of each frame, its tracks, its predicted colors, and its embeddings, with captions.
 
@@ -366,21 +352,15 @@ def overview(
             "Predicted colors": color.image,
             "Embeddings": embedding,
         }
-        small = [
-            caption(cv2.resize(panel, size, interpolation=cv2.INTER_AREA), title)
-            for title, panel in panels.items()
-        ]
+        small = [caption(cv2.resize(p, size, interpolation=cv2.INTER_AREA), t) for t, p in panels.items()]
         yield np.vstack([np.hstack(small[:2]), np.hstack(small[2:])])
 
 
 def _grid(video: Frames, embedder: Embedder, config: TrackerConfig | None) -> Grid:
     from fiftyone_colortrack.tracking.grid import Grid
 
-    return Grid.fit(
-        (video.height, video.width),
-        (config or TrackerConfig()).input_size or embedder.input_size,
-        embedder.stride,
-    )
+    short_side = (config or TrackerConfig()).input_size or embedder.input_size
+    return Grid.fit((video.height, video.width), short_side, embedder.stride)
 
 
 def _embed(frame: np.ndarray, embedder: Embedder, grid: Grid) -> np.ndarray:

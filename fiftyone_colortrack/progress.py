@@ -1,8 +1,10 @@
-"""Progress of long work: one callback, or a bar in the terminal."""
+"""Long work in a terminal: progress by one callback or a bar, and Ctrl-C."""
 
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -55,3 +57,33 @@ def progress_bar(
             bar.update(task, completed=done, total=total, description=message)
 
         yield update
+
+
+@contextmanager
+def ctrl_c(on_press: Callable[[], None] = lambda: None) -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether Ctrl-C was pressed, so that the work can stop after the step in hand.
+
+    The end of the block then raises KeyboardInterrupt. The second Ctrl-C raises it at once. A caller that handles
+    Ctrl-C by itself is left alone.
+
+    Args:
+        on_press: called at the first Ctrl-C
+    """
+    pressed = threading.Event()
+
+    def press(*_: object) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        on_press()
+
+    main = threading.current_thread() is threading.main_thread()
+    handles = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if handles:
+        signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed.is_set
+    finally:
+        if handles:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pressed.is_set():
+        raise KeyboardInterrupt

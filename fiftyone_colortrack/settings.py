@@ -1,9 +1,11 @@
-"""What whoever runs a shared server may set: which folders are open, and how much disk space is."""
+"""The disk: what whoever runs a shared server allows (folders, space), and writing that leaves no half files."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fiftyone_colortrack.errors import ColorTrackError
@@ -60,3 +62,22 @@ def check_space(folder: str | os.PathLike[str], needed: int = 0) -> None:
             raise ColorTrackError(
                 f"{folder} would exceed this server's limit of {quota} GiB ({MAX_GB}); delete files there"
             )
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield another path to write to, then put that file in place of `path`. An error leaves nothing behind.
+
+    Raises:
+        ColorTrackError: if the file cannot be written
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise ColorTrackError(f"cannot write {path.name} to {path.parent}: {error.strerror}") from error
+    finally:
+        if unfinished.exists():
+            unfinished.unlink()

@@ -95,6 +95,15 @@ def test_youtube_vis_has_a_row_for_each_track(tracks, tmp_path):
     assert sum(cat["segmentations"][0]["counts"]) == HEIGHT * WIDTH
 
 
+def test_tracks_of_two_classes_with_one_index_stay_apart(tracks, tmp_path):
+    """FiftyOne counts indices per class, the formats in the whole video."""
+    counts = tracks.values("frames.tracks.detections.index")
+    tracks.set_values("frames.tracks.detections.index", [[[1] * len(f) for f in video] for video in counts])
+    export_tracks(tracks, "tracks", tmp_path / "out", format="mot")
+    rows = (tmp_path / "out" / "clip" / "gt" / "gt.txt").read_text().split()
+    assert [row.split(",")[:2] for row in rows[:2]] == [["1", "1"], ["1", "2"]]
+
+
 def test_cvat_takes_the_tracks(tracks, tmp_path):
     tracks.export(str(tmp_path / "out"), dataset_type=fo.types.CVATVideoDataset, label_field="frames.tracks")
     assert len(list((tmp_path / "out" / "labels").glob("*.xml"))) == 2

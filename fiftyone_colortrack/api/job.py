@@ -32,6 +32,7 @@ from fiftyone_colortrack.api.plan import (
 from fiftyone_colortrack.api.report import Clock, VideoResult
 from fiftyone_colortrack.errors import ColorTrackError, OnError
 from fiftyone_colortrack.fields import (
+    NO_CORRECTIONS,
     Lock,
     Part,
     SeededVideo,
@@ -280,7 +281,9 @@ class Job:
             assert found.earlier is not None
             done |= found.earlier.done or set()
         view = whole(self.dataset).select(planned.id)
-        corrections = find_corrections(view, self.label_field, unrecorded=True).get(planned.id)
+        corrections = find_corrections(view, self.label_field, unrecorded=True).get(
+            planned.id, NO_CORRECTIONS
+        )
         (values,) = view.values(record_field(self.label_field))
         limited = self.rules.objects is not None
         writer = TrackWriter(
@@ -324,8 +327,8 @@ class Job:
             time.perf_counter() - started,
             warnings=tuple(video.warnings),
             cuts=tuple(cut + 1 for cut in tracker.cuts),
-            kept=0 if self.overwrite else writer.corrections,
-            replaced=writer.corrections if self.overwrite else 0,
+            kept=0 if self.overwrite else len(corrections),
+            replaced=len(corrections) if self.overwrite else 0,
         )
 
     def _ranges(self, id: str, length: int) -> list[range]:

@@ -179,18 +179,16 @@ def load_davis(
     Raises:
         ColorTrackError: if the name is taken, or something is missing or cannot be read; no dataset is left
     """
-    from fiftyone_colortrack.datasets.video_dataset import (
-        add_videos,
-        build_dataset,
-        unused_name,
-        video_folder,
-    )
+    from fiftyone_colortrack.datasets import video_dataset
 
     folder = DavisFolder(root, split)
-    names, videos = folder.select(sequences), video_folder(folder.root, video_dir)
-    with build_dataset(name or unused_name(f"davis-{folder.year}"), persistent, overwrite) as dataset:
+    names, videos = folder.select(sequences), video_dataset.video_folder(folder.root, video_dir)
+    name = name or video_dataset.unused_name(f"davis-{folder.year}")
+    with video_dataset.build_dataset(name, persistent, overwrite) as dataset:
         dataset.info |= {"source": f"DAVIS {folder.year}", "root": str(folder.root.resolve())}
-        add_videos(dataset, names, lambda name: _sample(folder.sequence(name), videos), on_error, progress)
+        video_dataset.add_videos(
+            dataset, names, lambda name: _sample(folder.sequence(name), videos), on_error, progress
+        )
     return dataset
 
 
@@ -331,7 +329,10 @@ class DavisFolder:
             for sequence, frames in self._read_list(path).items():
                 self._entries.setdefault(sequence, (name, frames))
         if not lists:
-            self._entries = {name: (None, []) for name in self._find_sequences()}
+            folders = (
+                p for place in RESOLUTIONS for p in sorted((self.root / "JPEGImages" / place).glob("*"))
+            )
+            self._entries = {path.name: (None, []) for path in folders if list_images(path)}
         self.names = list(self._entries if split is None else self._read_list(lists[split]))
         self._attributes = _read_attributes(self.root)
         self._categories = _read_categories(self.root)
@@ -394,12 +395,6 @@ class DavisFolder:
             else:
                 entries.setdefault(parts[-2], []).append(PurePosixPath(parts[-1]).stem)
         return entries
-
-    def _find_sequences(self) -> list[str]:
-        """Names of the folders with images."""
-        images = self.root / "JPEGImages"
-        folders = (path for name in RESOLUTIONS for path in sorted((images / name).glob("*")))
-        return list(dict.fromkeys(path.name for path in folders if list_images(path)))
 
 
 def _find_lists(root: Path) -> tuple[int, dict[str, Path]]:

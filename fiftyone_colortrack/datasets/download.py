@@ -9,11 +9,11 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO
+from typing import Any
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
@@ -136,25 +136,21 @@ def download(name: str, folder: str | Path, progress: bool | ProgressCallback | 
 
 def _provide(archive: Archive, folder: Path, page: str, update: ProgressCallback) -> None:
     """Unpack an archive that is in the folder, or else download, unpack, and delete it."""
+    import pooch
+
     given = folder / archive.name
     with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
         path = given if given.is_file() else Path(temporary) / archive.name
         if path is not given:
             _fetch(archive, path, folder, page, update)
-        if not any(_has_digest(path, digest) for digest in archive.digests):
+        kinds = {digest.partition(":")[0] for digest in archive.digests}
+        if not {f"{kind}:{pooch.file_hash(str(path), alg=kind)}" for kind in kinds} & {*archive.digests}:
             raise ColorTrackError(
                 f"{path if path is given else archive.url} does not have the checksum of the official "
                 f"archive ({' or '.join(archive.digests)}); delete it and download it again, for example "
                 f"from {page}"
             )
         unpack(path, folder)
-
-
-def _has_digest(path: Path, digest: str) -> bool:
-    import pooch
-
-    algorithm, _, value = digest.partition(":")
-    return pooch.file_hash(str(path), alg=algorithm) == value
 
 
 def _fetch(archive: Archive, path: Path, folder: Path, page: str, update: ProgressCallback) -> None:
@@ -239,7 +235,7 @@ def _unpack(path: Path, folder: Path, unpacked: Path) -> None:
         (unpacked / name).replace(folder / name)
 
 
-_Member = tuple[str, int, Callable[[], AbstractContextManager[IO[bytes]]]]
+_Member = tuple[str, int, Callable[[], Any]]
 
 
 def _check(path: Path, members: list[_Member], folder: Path) -> None:
@@ -284,10 +280,4 @@ def _members(path: Path) -> Iterator[list[_Member]]:
                 raise ColorTrackError(
                     f"{path}: {file.name!r} is a link or a device, so the archive was not unpacked"
                 )
-        yield [(file.name, file.size, partial(_extract, tar, file)) for file in files]
-
-
-def _extract(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    content = tar.extractfile(info)
-    assert content is not None  # it is a regular file
-    return content
+        yield [(file.name, file.size, partial(tar.extractfile, file)) for file in files]

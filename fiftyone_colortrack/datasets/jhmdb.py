@@ -13,7 +13,7 @@ import numpy as np
 from fiftyone_colortrack.datasets import list_frames, read_text
 from fiftyone_colortrack.errors import ColorTrackError, OnError
 from fiftyone_colortrack.progress import ProgressCallback
-from fiftyone_colortrack.video import IMAGE_SUFFIXES, Frames, is_hidden, open_frames
+from fiftyone_colortrack.video import IMAGE_SUFFIXES, is_hidden, open_frames
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -67,11 +67,8 @@ class JhmdbClip:
             ColorTrackError: if the file cannot be read, or does not hold 15 joints
         """
         positions = _read_matrix(self.joints, "pos_img")
-        if (
-            positions.ndim != 3
-            or positions.shape[:2] != (2, len(JOINTS))
-            or positions.dtype.kind not in "fiu"
-        ):
+        is_number = positions.dtype.kind in "fiu"
+        if positions.ndim != 3 or positions.shape[:2] != (2, len(JOINTS)) or not is_number:
             raise ColorTrackError(
                 f"{self.joints}: pos_img must be [2, {len(JOINTS)}, frames], not {list(positions.shape)}"
             )
@@ -150,21 +147,19 @@ def load_jhmdb(
     """
     import fiftyone as fo
 
-    from fiftyone_colortrack.datasets.video_dataset import (
-        add_videos,
-        build_dataset,
-        unused_name,
-        video_folder,
-    )
+    from fiftyone_colortrack.datasets import video_dataset
     from fiftyone_colortrack.fields import set_skeleton
 
     folder = JhmdbFolder(root, split)
-    names, videos = folder.select(clips), video_folder(folder.root, video_dir)
+    names, videos = folder.select(clips), video_dataset.video_folder(folder.root, video_dir)
     skeleton = fo.KeypointSkeleton(labels=list(JOINTS), edges=[list(limb) for limb in LIMBS])
-    with build_dataset(name or unused_name("jhmdb"), persistent, overwrite) as dataset:
+    name = name or video_dataset.unused_name("jhmdb")
+    with video_dataset.build_dataset(name, persistent, overwrite) as dataset:
         dataset.info |= {"source": "JHMDB", "root": str(folder.root.resolve())}
         set_skeleton(dataset, "keypoints", skeleton)
-        add_videos(dataset, names, lambda name: _sample(folder.clip(name), videos), on_error, progress)
+        video_dataset.add_videos(
+            dataset, names, lambda name: _sample(folder.clip(name), videos), on_error, progress
+        )
     return dataset
 
 
@@ -219,17 +214,10 @@ class JhmdbFolder:
         frames = tuple(list_frames(images))
         if not frames and not video.is_file():
             raise ColorTrackError(
-                f"clip {name} of {self.root} has neither images in {images} nor the video {video}; restore "
-                "them"
+                f"clip {name} of {self.root} has neither images in {images} nor the video {video}; restore them"
             )
-        return JhmdbClip(
-            name,
-            action,
-            frames or (video,),
-            joints,
-            mask if mask.is_file() else None,
-            self._splits.get(name, ()),
-        )
+        splits = self._splits.get(name, ())
+        return JhmdbClip(name, action, frames or (video,), joints, mask if mask.is_file() else None, splits)
 
     def _read_splits(self) -> dict[str, tuple[str, ...]]:
         splits: dict[str, tuple[str, ...]] = {}
@@ -252,38 +240,9 @@ class JhmdbFolder:
 def _sample(clip: JhmdbClip, videos: Path) -> fo.Sample:
     import fiftyone as fo
 
-    from fiftyone_colortrack.datasets.video_dataset import (
-        Instances,
-        encode_once,
-        relative_points,
-        video_sample,
-    )
+    from fiftyone_colortrack.datasets import video_dataset
 
     joints, masks, frames = clip.read_joints(), clip.read_masks(), open_frames(clip.source)
-    _check_fit(clip, joints, masks, frames)
-    path, info = encode_once(videos, clip.name, clip.frames, frames, FRAME_RATE)
-    sample = video_sample(path, info, tags=list(clip.splits), clip=clip.name)
-    sample["action"] = fo.Classification(label=clip.action)
-    person = Instances({1: "person"})
-    for t in range(len(frames)):
-        frame = fo.Frame()
-        if clip.has_images:
-            frame["filepath"] = str(clip.frames[t].resolve())
-        if t < len(joints):
-            points = relative_points(joints[t], info)
-            frame["keypoints"] = fo.Keypoints(keypoints=[fo.Keypoint(points=points, **person.common(1))])
-            box = _box(joints[t], masks[t] if masks is not None and t < len(masks) else None)
-            (x0, y0), (x1, y1) = relative_points(box, info)
-            frame["boxes"] = fo.Detections(
-                detections=[fo.Detection(bounding_box=[x0, y0, x1 - x0, y1 - y0], **person.common(1))]
-            )
-        if masks is not None and t < len(masks):
-            frame["masks"] = person.detections(masks[t].astype(np.uint8), info)
-        sample.frames[t + 1] = frame
-    return sample
-
-
-def _check_fit(clip: JhmdbClip, joints: np.ndarray, masks: np.ndarray | None, frames: Frames) -> None:
     if len(joints) > len(frames):
         raise ColorTrackError(
             f"{clip.joints} has {len(joints)} frames, but there are {len(frames)} in {frames}"
@@ -293,6 +252,26 @@ def _check_fit(clip: JhmdbClip, joints: np.ndarray, masks: np.ndarray | None, fr
             f"the masks in {clip.mask} are {masks.shape[2]} x {masks.shape[1]}, "
             f"but the frames are {frames.width} x {frames.height}"
         )
+    path, info = video_dataset.encode_once(videos, clip.name, clip.frames, frames, FRAME_RATE)
+    sample = video_dataset.video_sample(path, info, tags=list(clip.splits), clip=clip.name)
+    sample["action"] = fo.Classification(label=clip.action)
+    person = video_dataset.Instances({1: "person"})
+    for t in range(len(frames)):
+        frame = fo.Frame()
+        if clip.has_images:
+            frame["filepath"] = str(clip.frames[t].resolve())
+        if t < len(joints):
+            points = video_dataset.relative_points(joints[t], info)
+            frame["keypoints"] = fo.Keypoints(keypoints=[fo.Keypoint(points=points, **person.common(1))])
+            box = _box(joints[t], masks[t] if masks is not None and t < len(masks) else None)
+            (x0, y0), (x1, y1) = video_dataset.relative_points(box, info)
+            frame["boxes"] = fo.Detections(
+                detections=[fo.Detection(bounding_box=[x0, y0, x1 - x0, y1 - y0], **person.common(1))]
+            )
+        if masks is not None and t < len(masks):
+            frame["masks"] = person.detections(masks[t].astype(np.uint8), info)
+        sample.frames[t + 1] = frame
+    return sample
 
 
 def _box(joints: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

@@ -13,13 +13,7 @@ from typing import TYPE_CHECKING
 from fiftyone_colortrack.datasets import find_files
 from fiftyone_colortrack.errors import ColorTrackError, OnError
 from fiftyone_colortrack.progress import ProgressCallback
-from fiftyone_colortrack.video import (
-    MAX_FRAME_RATE,
-    VIDEO_SUFFIXES,
-    VideoFile,
-    is_hidden,
-    plays_in_browser,
-)
+from fiftyone_colortrack.video import MAX_FRAME_RATE, VIDEO_SUFFIXES, VideoFile, is_hidden, plays_in_browser
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -27,9 +21,8 @@ if TYPE_CHECKING:
 ZOO_NAMES = ("kinetics-400", "kinetics-600", "kinetics-700", "kinetics-700-2020")
 SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
 _COLUMNS = frozenset({"label", "youtube_id"})
-_CLIP = re.compile(
-    r"(?P<id>.+?)(?:_(?P<start>\d{6})_\d{6})?", re.DOTALL
-)  # id_000010_000020: seconds 10 to 20
+# Such as id_000010_000020: seconds 10 to 20
+_CLIP = re.compile(r"(?P<id>.+?)(?:_(?P<start>\d{6})_\d{6})?", re.DOTALL)
 
 _Key = tuple[str, int | None]  # id and start; no start: any
 _Row = tuple[str | None, str | None]  # label and split
@@ -143,22 +136,20 @@ def load_kinetics(
     Raises:
         ColorTrackError: if the name is taken, or something cannot be loaded; no dataset is left
     """
-    from fiftyone_colortrack.datasets.video_dataset import (
-        add_videos,
-        build_dataset,
-        unused_name,
-        video_folder,
-    )
+    from fiftyone_colortrack.datasets import video_dataset
 
-    with build_dataset(name or unused_name("kinetics"), persistent, overwrite) as dataset:
+    name = name or video_dataset.unused_name("kinetics")
+    with video_dataset.build_dataset(name, persistent, overwrite) as dataset:
         if str(source) in ZOO_NAMES:
             root, clips = _download(str(source), split, classes, max_samples)
         else:
             root, clips = Path(source), read_kinetics(source, split, classes, max_samples)
-        videos = video_folder(root, video_dir)
+        videos = video_dataset.video_folder(root, video_dir)
         named = {str(clip.path.relative_to(root)): clip for clip in clips}
         dataset.info |= {"source": "Kinetics", "root": str(root.resolve())}
-        add_videos(dataset, list(named), lambda name: _sample(named[name], videos), on_error, progress)
+        video_dataset.add_videos(
+            dataset, list(named), lambda name: _sample(named[name], videos), on_error, progress
+        )
     return dataset
 
 
@@ -204,14 +195,11 @@ def _download(
             "put videos into folders named by class, and load their parent folder"
         ) from error
     try:
-        clips = [
-            KineticsClip(
-                Path(sample.filepath),
-                sample.ground_truth.label if sample.ground_truth else None,
-                next((SPLITS[tag] for tag in sample.tags if tag in SPLITS), None),
-            )
-            for sample in downloaded
-        ]
+        clips = []
+        for sample in downloaded:
+            label = sample.ground_truth.label if sample.ground_truth else None
+            found = next((SPLITS[tag] for tag in sample.tags if tag in SPLITS), None)
+            clips.append(KineticsClip(Path(sample.filepath), label, found))
     finally:
         downloaded.delete()
     if not clips:

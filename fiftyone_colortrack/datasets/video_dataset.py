@@ -11,7 +11,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import fiftyone as fo
@@ -35,11 +35,12 @@ LOADING = "loading"
 """Key in the info of a dataset that is still being loaded, or whose loading was killed."""
 LONGEST_STEM = 60
 """Characters of an encoded file's name; file systems take 255 bytes, also for temporary names."""
+_ELSEWHERE = "choose another folder for videos (video_dir)"
 REMEDIES = {
-    errno.ENOSPC: "free disk space, or choose another folder for videos (video_dir)",
-    errno.EDQUOT: "free disk space, or choose another folder for videos (video_dir)",
-    errno.EACCES: "change its permissions, or choose another folder for videos (video_dir)",
-    errno.EROFS: "choose another folder for videos (video_dir)",
+    errno.ENOSPC: f"free disk space, or {_ELSEWHERE}",
+    errno.EDQUOT: f"free disk space, or {_ELSEWHERE}",
+    errno.EACCES: f"change its permissions, or {_ELSEWHERE}",
+    errno.EROFS: _ELSEWHERE,
     errno.ENAMETOOLONG: "give it a shorter name",
 }
 
@@ -61,7 +62,10 @@ def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) 
     """
     check_name(name, overwrite)
     old = fo.load_dataset(name) if fo.dataset_exists(name) else None
-    dataset = _create(f"{name}-loading-{uuid.uuid4().hex[:8]}" if old else name)
+    try:
+        dataset = fo.Dataset(f"{name}-loading-{uuid.uuid4().hex[:8]}" if old else name)
+    except (ValueError, NotUniqueError) as error:  # somebody has just taken it
+        raise ColorTrackError(f"a dataset {name!r} exists now; choose another name") from error
     try:
         dataset.media_type = fo.core.media.VIDEO
         dataset.info[LOADING] = True
@@ -77,15 +81,6 @@ def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) 
         if _exists(dataset) and (old is not None or len(dataset) == 0):
             dataset.delete()
         raise
-
-
-def _create(name: str) -> fo.Dataset:
-    try:
-        return fo.Dataset(name)
-    except (ValueError, NotUniqueError) as error:  # somebody has just taken it
-        raise ColorTrackError(
-            f"somebody else just created the dataset {name!r}; choose another name"
-        ) from error
 
 
 def _exists(dataset: fo.Dataset) -> bool:
@@ -128,14 +123,11 @@ def check_name(name: str, overwrite: bool = False) -> None:
         raise ColorTrackError(f"{name!r} is not a valid dataset name; use letters and digits") from error
     taken = _names_by_slug().get(slug)
     if taken and not (overwrite and taken == name):
-        state = "is still loading, or its loading was killed" if _is_loading(taken) else "exists"
+        loading = fo.dataset_exists(taken) and fo.load_dataset(taken).info.get(LOADING)
+        state = "is still loading, or its loading was killed" if loading else "exists"
         raise ColorTrackError(
             f"the dataset {taken!r} {state}; replace it (overwrite), or choose another name"
         )
-
-
-def _is_loading(name: str) -> bool:
-    return fo.dataset_exists(name) and bool(fo.load_dataset(name).info.get(LOADING))
 
 
 def unused_name(name: str) -> str:
@@ -206,15 +198,12 @@ def _checked(name: str, make_sample: Callable[[str], fo.Sample]) -> fo.Sample:
         return sample
     except (ColorTrackError, PyMongoError):
         raise
-    except OSError as error:
-        remedy = REMEDIES.get(error.errno or 0, "repair or remove the file")
-        raise ColorTrackError(
-            f"{name}: {error.filename or ''} {error.strerror or error}; {remedy}"
-        ) from error
     except Exception as error:
-        raise ColorTrackError(
-            f"{name} cannot be loaded ({type(error).__name__}: {error}); repair or remove the file"
-        ) from error
+        problem, remedy = f" cannot be loaded ({type(error).__name__}: {error})", "repair or remove the file"
+        if isinstance(error, OSError):
+            problem = f": {error.filename or ''} {error.strerror or error}"
+            remedy = REMEDIES.get(error.errno or 0, remedy)
+        raise ColorTrackError(f"{name}{problem}; {remedy}") from error
 
 
 def _printable(name: str) -> str:
@@ -270,11 +259,8 @@ def encode_once(
     path = folder / source / f"{name[:LONGEST_STEM]}.mp4"
     even = (frames.width + frames.width % 2, frames.height + frames.height % 2)
     if path.is_file():
-        try:
+        with suppress(ColorTrackError):
             info = probe(path)
-        except ColorTrackError:
-            pass
-        else:
             if info.frame_count == len(frames) and (info.width, info.height) == even:
                 return path, info
     check_space(folder)

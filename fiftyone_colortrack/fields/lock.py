@@ -51,7 +51,23 @@ class Lock:
         self.held = False
 
     def __enter__(self) -> Lock:
-        self._acquire()
+        seen, since = None, time.monotonic()
+        while not self._insert():
+            holder = self._locks.find_one({"_id": self._key})
+            if holder != seen:
+                seen, since = holder, time.monotonic()
+            elif holder and time.monotonic() - since > LEASE:
+                if self._locks.delete_one(holder).deleted_count:
+                    part = "/".join(self._key.split("/")[1:])
+                    logger.warning(
+                        "The holder of %s gave no sign of life for %g s; its lock is taken", part, LEASE
+                    )
+                continue
+            if self._stop():
+                return self
+            time.sleep(SECONDS_BETWEEN_TRIES)
+        self.held = True
+        threading.Thread(target=self._beat, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,27 +86,6 @@ class Lock:
                 f"this run paused for more than {LEASE:g} seconds, and another run took over its work; "
                 "run it again"
             )
-
-    def _acquire(self) -> None:
-        seen, since = None, time.monotonic()
-        while not self._insert():
-            holder = self._locks.find_one({"_id": self._key})
-            if holder != seen:
-                seen, since = holder, time.monotonic()
-            elif holder and time.monotonic() - since > LEASE:
-                if self._locks.delete_one(holder).deleted_count:
-                    part = "/".join(self._key.split("/")[1:])
-                    logger.warning(
-                        "The holder of the lock on %s gave no sign of life for %g s; taking over the lock",
-                        part,
-                        LEASE,
-                    )
-                continue
-            if self._stop():
-                return
-            time.sleep(SECONDS_BETWEEN_TRIES)
-        self.held = True
-        threading.Thread(target=self._beat, daemon=True).start()
 
     def _insert(self) -> bool:
         try:

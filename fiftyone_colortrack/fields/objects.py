@@ -11,16 +11,8 @@ import fiftyone as fo
 from fiftyone_colortrack.fields.record import digest
 
 # What belongs to one label in one frame, not to its object.
-_OWN = frozenset(
-    {"id", "label", "tags", "index", "instance", "confidence", "keyframe", "last", "attributes"}
-) | {
-    "bounding_box",
-    "mask",
-    "mask_path",
-    "points",
-    "closed",
-    "filled",
-}
+_OWN = frozenset({"id", "label", "tags", "index", "instance", "confidence", "keyframe", "last", "attributes"})
+_OWN |= {"bounding_box", "mask", "mask_path", "points", "closed", "filled"}
 
 
 @dataclass(frozen=True)
@@ -134,7 +126,11 @@ class ObjectTable:
         """Enter a new object, or add the index and instance that its earlier labels did not have."""
         if id is None and self._parts:
             id = find_identity(label, {i: obj for i, obj in self.objects.items() if i not in known})
-        obj = self.objects[id] if id else self._new(label)
+        if id:
+            obj = self.objects[id]
+        else:
+            tags, attributes = tuple(label.tags), self.attributes(label)
+            obj = TrackedObject(len(self.objects) + 1, label.label, None, None, tags, attributes)
         others = {i: other for i, other in self.objects.items() if i != obj.id}
         if obj.index is None and label.index is not None:
             if find_identity(fo.Detection(label=obj.label, index=label.index), others):
@@ -150,22 +146,15 @@ class ObjectTable:
         self.objects[obj.id] = obj
         return obj.id
 
-    def _new(self, label: fo.Label) -> TrackedObject:
-        tags, attributes = tuple(label.tags), self.attributes(label)
-        return TrackedObject(len(self.objects) + 1, label.label, None, None, tags, attributes)
-
 
 def find_identity(label: fo.Label, objects: dict[int, TrackedObject]) -> int | None:
     """The object that has the label's instance, else its index and class, if there is one."""
+    keys = []
     if label.instance_id is not None:
-        for id, obj in objects.items():
-            if _instance_id(obj) == label.instance_id:
-                return id
+        keys.append(lambda obj: _instance_id(obj) == label.instance_id)
     if label.index is not None:
-        for id, obj in objects.items():
-            if (obj.index, obj.label) == (label.index, label.label):
-                return id
-    return None
+        keys.append(lambda obj: (obj.index, obj.label) == (label.index, label.label))
+    return next((id for is_same in keys for id, obj in objects.items() if is_same(obj)), None)
 
 
 def _instance_id(obj: TrackedObject) -> str | None:

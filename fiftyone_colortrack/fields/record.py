@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -61,6 +62,9 @@ class Corrections(NamedTuple):
         return sum(map(len, self.drawn.values())) + sum(map(len, self.deleted.values()))
 
 
+NO_CORRECTIONS = Corrections({}, {}, {})
+
+
 @dataclass
 class Written:
     """A checksum of each label that runs wrote, by track and frame.
@@ -81,7 +85,9 @@ class Written:
             if self.tracks[key[1]] not in deleted:
                 del self.checks[key]
         for label in labels:
-            self.checks[number, self._number(track_name(label))] = _checksum(label)
+            if (name := track_name(label)) not in self.tracks:
+                self.tracks.append(name)
+            self.checks[number, self.tracks.index(name)] = _checksum(label)
         self.pending |= {number}
 
     def end(self) -> None:
@@ -101,28 +107,13 @@ class Written:
         return sorted({number for number, _ in self.checks})
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "tracks": self.tracks,
-            "checks": _pack(self.checks),
-            "replaced": _pack(self.replaced),
-            "pending": sorted(self.pending),
-        }
+        packed = {"checks": _pack(self.checks), "replaced": _pack(self.replaced)}
+        return {"tracks": self.tracks, **packed, "pending": sorted(self.pending)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Written:
         checks, replaced = _unpack(values["checks"]), _unpack(values["replaced"])
         return cls(list(values["tracks"]), checks, replaced, frozenset(values["pending"]))
-
-    def _number(self, name: str) -> int:
-        if name not in self.tracks:
-            self.tracks.append(name)
-        return self.tracks.index(name)
-
-    def _by_frame(self) -> dict[int, frozenset[str]]:
-        found: dict[int, set[str]] = {}
-        for number, track in self.checks:
-            found.setdefault(number, set()).add(self.tracks[track])
-        return {number: frozenset(names) for number, names in found.items()}
 
     def compare(self, frames: Mapping[int, Sequence[fo.Label]]) -> Corrections:
         """Find what a person changed in the labels of some frames.
@@ -140,16 +131,17 @@ class Written:
             for label in labels:
                 if isinstance(label, fo.Detection) and attribute(label, "keyframe"):
                     keyframes.setdefault(track_name(label), {})[number] = label.bounding_box
-        by_frame = self._by_frame()
+        wrote: dict[int, set[str]] = defaultdict(set)
+        for number, track in self.checks:
+            wrote[number].add(self.tracks[track])
         drawn, deleted, interpolated = {}, {}, {}
         for number, labels in frames.items():
             edited = [label for label in labels if not self.wrote(number, label)]
             moved = {label.id for label in edited if _is_interpolated(label, number, keyframes)}
             drawn[number] = frozenset(label.id for label in edited) - moved
             interpolated[number] = frozenset(moved)
-            names = {track_name(label) for label in labels}
-            gone = by_frame.get(number, frozenset()) - names
-            deleted[number] = frozenset() if number in self.pending else gone
+            gone = wrote[number] - {track_name(label) for label in labels}
+            deleted[number] = frozenset() if number in self.pending else frozenset(gone)
         found = ({n: ids for n, ids in by.items() if ids} for by in (drawn, deleted, interpolated))
         return Corrections(*found)
 
@@ -272,14 +264,11 @@ class TrackRecord:
         if not values or "parts" not in values:
             return cls(None if values else Written())
         parts = {scope: Part.from_dict(part) for scope, part in values["parts"].items()}
-        written = Written.from_dict(values["written"])
-        return cls(written, parts)
+        return cls(Written.from_dict(values["written"]), parts)
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "written": (self.written or Written()).to_dict(),
-            "parts": {scope: part.to_dict() for scope, part in self.parts.items()},
-        }
+        parts = {scope: part.to_dict() for scope, part in self.parts.items()}
+        return {"written": (self.written or Written()).to_dict(), "parts": parts}
 
     def begin(self, scope: str, part: Part, done: Collection[int]) -> None:
         """A run starts to write a part, of which some frames stay as they are."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import fiftyone as fo
 import numpy as np
@@ -248,8 +249,14 @@ def read_seeds(
         )
     if found.kind == "points":
         _check_point_counts(found.drawn, sample.filepath)
-    size = (frames.height, frames.width)
-    seeds = [_seed(frame, found, canvas, size, warnings) for frame in found.ids if frame < len(frames)]
+    seeds = []
+    for frame, ids in found.ids.items():
+        if frame < len(frames):
+            pairs, gone = found.drawn.get(frame, []), found.gone.get(frame, frozenset())
+            of_frame = seed_labels(pairs, found.kind, canvas, (frames.height, frames.width))
+            seeds.append(Seed(frame, of_frame, gone))
+            if found.kind == "masks" and (hidden := len(ids - {*np.unique(of_frame).tolist()})):
+                warnings.append(f"frame {frame + 1}: {hidden} masks are completely hidden under others")
     return SeededVideo(**vars(found), frames=frames, canvas=canvas, seeds=seeds, warnings=warnings)
 
 
@@ -318,11 +325,12 @@ def find_corrections(
             if any(c is not None for c in containers or []):  # else somebody cleared the field
                 found[id] = record.written.compare(labels)
         else:
-            drawn = {
-                n: frozenset(one.id for one in of_frame if not any(values) or attribute(one, "keyframe"))
-                for n, of_frame in labels.items()
+            keyframes = {
+                n: [one.id for one in ones if not any(values) or attribute(one, "keyframe")]
+                for n, ones in labels.items()
             }
-            found[id] = Corrections({n: ids for n, ids in drawn.items() if ids}, {}, {})
+            drawn = {n: frozenset(ids) for n, ids in keyframes.items() if ids}
+            found[id] = Corrections(drawn, {}, {})
     return {id: corrections for id, corrections in found.items() if any(corrections)}
 
 
@@ -479,19 +487,27 @@ def _kind(labels: list[fo.Label], fill_boxes: bool, warnings: list[str]) -> Labe
     return "masks" if fill_boxes or boxes < len(labels) else "boxes"
 
 
-def _seed(frame: int, found: DrawnLabels, canvas: Size, size: Size, warnings: list[str]) -> Seed:
-    drawn, gone = found.drawn.get(frame, []), found.gone.get(frame, frozenset())
-    if found.kind == "points":
-        return Seed(frame, {id: points_inside(label, canvas) for id, label in drawn}, gone)
-    if found.kind == "boxes":
-        boxes = {id: box_in_pixels(label, canvas) for id, label in drawn}
-        return Seed(frame, {id: box for id, box in boxes.items() if box is not None}, gone)
-    ids, labels = [id for id, _ in drawn], [label for _, label in drawn]
-    id_map = paint(labels, ids, canvas)[: size[0], : size[1]]
-    hidden = len(set(ids) - set(np.unique(id_map)))
-    if hidden:
-        warnings.append(f"frame {frame + 1}: {hidden} masks are completely hidden under others")
-    return Seed(frame, id_map, gone)
+def seed_labels(
+    pairs: Drawn,
+    kind: LabelKind,
+    canvas: Size,
+    size: Size,
+    points: Callable[[fo.Label, Size], np.ndarray] = points_inside,
+) -> Any:
+    """Labels with the ids of their objects as the tracker takes them, see `Seed.labels`.
+
+    Args:
+        pairs: the labels of a frame
+        kind: what they are read as
+        canvas: see `SeededVideo`
+        size: (height, width) of the frames, which may be smaller than the canvas
+        points: how to read those of a label
+    """
+    if kind == "masks":
+        return paint([label for _, label in pairs], [id for id, _ in pairs], canvas)[: size[0], : size[1]]
+    if kind == "points":
+        return {id: points(label, canvas) for id, label in pairs}
+    return {id: box for id, label in pairs if (box := box_in_pixels(label, canvas)) is not None}
 
 
 def _check_point_counts(drawn: dict[int, Drawn], filepath: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import fiftyone as fo
@@ -15,7 +15,15 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone_colortrack.fields.images import pull, push
 from fiftyone_colortrack.fields.lock import Lock
 from fiftyone_colortrack.fields.objects import TrackedObject
-from fiftyone_colortrack.fields.record import Corrections, Part, TrackRecord, Written, labels_of, track_name
+from fiftyone_colortrack.fields.record import (
+    NO_CORRECTIONS,
+    Corrections,
+    Part,
+    TrackRecord,
+    Written,
+    labels_of,
+    track_name,
+)
 from fiftyone_colortrack.fields.schema import (
     OUTPUT_TYPES,
     OutputKind,
@@ -28,7 +36,7 @@ from fiftyone_colortrack.fields.schema import (
     run_field,
     whole,
 )
-from fiftyone_colortrack.fields.seeds import SeededVideo
+from fiftyone_colortrack.fields.seeds import SeededVideo, seed_labels
 from fiftyone_colortrack.fields.shapes import (
     LABEL_LISTS,
     Region,
@@ -36,7 +44,6 @@ from fiftyone_colortrack.fields.shapes import (
     attribute,
     box_in_pixels,
     has_area,
-    paint,
     points_in_pixels,
     polygons,
     region_in_pixels,
@@ -51,6 +58,7 @@ FRAMES_PER_WRITE = 50
 SECONDS_PER_WRITE = 10.0
 
 
+@dataclass
 class TrackWriter:
     """Write a video's labels in portions while they are tracked, and then mark the video as finished.
 
@@ -74,34 +82,23 @@ class TrackWriter:
         corrections: what a person changed in them
     """
 
-    def __init__(
-        self,
-        dataset: fo.Dataset,
-        sample_id: str,
-        path: str,
-        video: SeededVideo,
-        lock: Lock,
-        *,
-        output: OutputKind | None = None,
-        in_place: bool = False,
-        overwrite: bool = False,
-        tracks: Collection[str] | None = None,
-        record: TrackRecord | None = None,
-        corrections: Corrections | None = None,
-    ) -> None:
-        self._dataset = dataset
-        self._sample_id = sample_id
-        self._name = field_name(path)
-        self._video = video
-        self._lock = lock
-        self._output: OutputKind = output or default_output(video)
-        self._in_place = in_place
-        self._overwrite = overwrite
-        self._tracks = tracks
-        self._record = record or TrackRecord()
-        self._origin_is_known = self._record.written is not None
-        self._corrections = corrections or Corrections({}, {}, {})
-        self.corrections = len(self._corrections)
+    dataset: fo.Dataset
+    sample_id: str
+    path: str
+    video: SeededVideo
+    lock: Lock
+    _: KW_ONLY
+    output: OutputKind | None = None
+    in_place: bool = False
+    overwrite: bool = False
+    tracks: Collection[str] | None = None
+    record: TrackRecord = field(default_factory=TrackRecord)
+    corrections: Corrections = NO_CORRECTIONS
+
+    def __post_init__(self) -> None:
+        self._name = field_name(self.path)
+        self._output: OutputKind = self.output or default_output(self.video)
+        self._origin_is_known = self.record.written is not None
         self._portion: dict[int, tuple[fo.Label | None, float | None]] = {}
         self._done: set[int] = set()
         self._since = time.monotonic()
@@ -109,22 +106,22 @@ class TrackWriter:
 
     @property
     def _view(self) -> SampleCollection:
-        return whole(self._dataset).select(self._sample_id)
+        return whole(self.dataset).select(self.sample_id)
 
     def begin(self, scope: str, part: Part, done: Collection[int] = ()) -> None:
         """Note what is about to be tracked; `done` are numbers of frames that stay as they are."""
-        if self._overwrite and self._tracks is None:
-            self._record.written, self._corrections = Written(), Corrections({}, {}, {})
+        if self.overwrite and self.tracks is None:
+            self.record.written, self.corrections = Written(), NO_CORRECTIONS
         self._scope = scope
         self._done = set(done)
-        self._record.begin(scope, part, done)
+        self.record.begin(scope, part, done)
         self._check()
         self._set(run_field(self._name), None)
         self._save()
 
     def add(self, frame: TrackedFrame) -> None:
         """Take a frame's labels; every now and then a portion of them is written."""
-        label = frame_label(frame, self._video, self._output, in_place=self._in_place)
+        label = frame_label(frame, self.video, self._output, in_place=self.in_place)
         self._portion[frame.frame + 1] = label, frame.lowest_confidence
         late = time.monotonic() - self._since > SECONDS_PER_WRITE
         if late or len(self._portion) >= FRAMES_PER_WRITE:
@@ -132,7 +129,7 @@ class TrackWriter:
 
     def flush(self) -> None:
         """Write what has been taken since the last portion."""
-        written = self._record.written
+        written = self.record.written
         assert written is not None
         numbers = sorted(self._portion)
         present = self._present(numbers)
@@ -183,7 +180,7 @@ class TrackWriter:
         self, number: int, present: fo.Label | None, label: fo.Label | None, written: Written
     ) -> fo.Label | None:
         """The labels of a frame: new ones, and those that stay."""
-        deleted = self._corrections.deleted.get(number, frozenset())
+        deleted = self.corrections.deleted.get(number, frozenset())
         earlier, new = labels_of(present), labels_of(label)
         copied = {one.id for one in new}
         kept = [one for one in earlier if one.id not in copied and self._stays(number, one, written)]
@@ -201,9 +198,9 @@ class TrackWriter:
         return label_type(**{LABEL_LISTS[label_type]: [*kept, *new]})
 
     def _stays(self, number: int, label: fo.Label, written: Written) -> bool:
-        if self._tracks is not None and track_name(label) not in self._tracks:
+        if self.tracks is not None and track_name(label) not in self.tracks:
             return True
-        if self._overwrite or label.id in self._corrections.interpolated.get(number, frozenset()):
+        if self.overwrite or label.id in self.corrections.interpolated.get(number, frozenset()):
             return False
         if not self._origin_is_known:
             return bool(attribute(label, "keyframe"))
@@ -211,25 +208,25 @@ class TrackWriter:
 
     def _present(self, numbers: Collection[int]) -> dict[int, fo.Label | None]:
         """What the field holds now."""
-        pull(self._dataset, [self._sample_id], self._name)
+        pull(self.dataset, [self.sample_id], self._name)
         view = self._view.match_frames(F("frame_number").is_in(list(numbers)), omit_empty=False)
         found = zip(*view.values(["frames.frame_number", frame_path(self._name)], unwind=True), strict=True)
         return dict(found)
 
     def _check(self) -> None:
-        self._lock.check()
-        check_fields(self._dataset, self._name, self._sample_id)
+        self.lock.check()
+        check_fields(self.dataset, self._name, self.sample_id)
 
     def _note_done(self, done: Collection[int] | None) -> None:
-        part = self._record.parts[self._scope]
-        self._record.parts[self._scope] = replace(part, done=done if done is None else frozenset(done))
+        part = self.record.parts[self._scope]
+        self.record.parts[self._scope] = replace(part, done=done if done is None else frozenset(done))
 
     def _save(self) -> None:
-        self._set(record_field(self._name), self._record.to_dict())
+        self._set(record_field(self._name), self.record.to_dict())
 
     def _set(self, path: str, value: Any) -> None:
-        whole(self._dataset).set_values(path, {self._sample_id: value}, key_field="id")
-        push(self._dataset, self._sample_id, path, value)
+        whole(self.dataset).set_values(path, {self.sample_id: value}, key_field="id")
+        push(self.dataset, self.sample_id, path, value)
 
 
 def default_output(video: SeededVideo) -> OutputKind:
@@ -248,26 +245,19 @@ def frame_label(
         return _segmentation(frame.labels, video, keyframe=bool(drawn))
     labels = [_copy(label, video.objects[id], output, video.canvas, in_place) for id, label in drawn]
     copied = {id for id, _ in drawn}
-    for id, shape in _shapes(frame.labels):
+    shapes: Iterable[tuple[int, Any]]
+    shapes = frame.labels.items() if isinstance(frame.labels, dict) else regions(frame.labels)
+    for id, shape in shapes:
         if id not in copied and id in video.objects:
             labels.append(_label(shape, video.objects[id], output, video.canvas, frame.confidence[id]))
     label_type = OUTPUT_TYPES[output]
     return label_type(**{LABEL_LISTS[label_type]: labels})
 
 
-def _shapes(labels: np.ndarray | dict[int, np.ndarray]) -> Iterable[tuple[int, Any]]:
-    return labels.items() if isinstance(labels, dict) else regions(labels)
-
-
 def _label(
-    shape: Region | np.ndarray,
-    obj: TrackedObject,
-    output: OutputKind,
-    canvas: Size,
-    confidence: float | np.ndarray,
-    *,
-    keyframe: bool = False,
+    shape: Any, obj: TrackedObject, output: OutputKind, canvas: Size, confidence: Any, keyframe: bool = False
 ) -> fo.Label:
+    """A label of a region, or of points or corners `[P, 2]` in pixels."""
     shared = {"label": obj.label, "tags": list(obj.tags), "index": obj.index, "instance": obj.instance}
     shared |= {"keyframe": keyframe, **obj.attributes}
     if output == "polylines":
@@ -358,14 +348,6 @@ def read_written(
         pairs = [(ids[one.instance_id], one) for one in labels_of(container) if one.instance_id in ids]
         if not pairs:
             continue
-        labels: Any
-        if video.kind == "masks":
-            size = video.frames.height, video.frames.width
-            labels = paint([one for _, one in pairs], [id for id, _ in pairs], video.canvas)
-            labels = labels[: size[0], : size[1]]
-        elif video.kind == "points":
-            labels = {id: points_in_pixels(one, video.canvas) for id, one in pairs}
-        else:
-            labels = {id: box for id, one in pairs if (box := box_in_pixels(one, video.canvas)) is not None}
-        seeds.append(Seed(number - 1, labels))
+        size = (video.frames.height, video.frames.width)
+        seeds.append(Seed(number - 1, seed_labels(pairs, video.kind, video.canvas, size, points_in_pixels)))
     return seeds

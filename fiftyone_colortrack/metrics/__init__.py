@@ -3,16 +3,3 @@
 from fiftyone_colortrack.metrics.color_error import ColorError, color_error
 from fiftyone_colortrack.metrics.davis import Measure, ObjectScore, boundary_f, jaccard, score_sequence
 from fiftyone_colortrack.metrics.pck import PCKScore, pck, point_errors
-
-__all__ = [
-    "ColorError",
-    "Measure",
-    "ObjectScore",
-    "PCKScore",
-    "boundary_f",
-    "color_error",
-    "jaccard",
-    "pck",
-    "point_errors",
-    "score_sequence",
-]

@@ -79,7 +79,11 @@ def score_sequence(
     if len(pred) != len(gt) or (void is not None and len(void) != len(gt)):
         raise ColorTrackError(f"the prediction has {len(pred)} frames, the ground truth {len(gt)}")
     frames = range(1, len(gt) - 1) if scored is None else scored
-    true = [_without(gt[t], None if void is None else void[t]) for t in range(len(gt))]
+
+    def known(ids: np.ndarray, t: int) -> np.ndarray:
+        return ids if void is None else np.where(void[t], 0, ids)
+
+    true = [known(ids, t) for t, ids in enumerate(gt)]
     ids = sorted({int(i) for ids in true for i in np.unique(ids[ids > 0])})
     values = np.empty((len(ids), 2, len(frames)))  # object x (J, F) x frame
     for column, t in enumerate(frames):
@@ -87,7 +91,7 @@ def score_sequence(
             raise ColorTrackError(
                 f"frame {t}: the prediction is {pred[t].shape}, the ground truth {true[t].shape}"
             )
-        predicted = _without(pred[t], None if void is None else void[t])
+        predicted = known(pred[t], t)
         for row, i in enumerate(ids):
             values[row, :, column] = _score(predicted == i, true[t] == i, tolerance)
     return {i: ObjectScore(Measure.of(j), Measure.of(f)) for i, (j, f) in zip(ids, values, strict=True)}
@@ -111,16 +115,14 @@ def boundary_f(pred: np.ndarray, gt: np.ndarray, tolerance: float = BOUNDARY_TOL
         tolerance: share of the frame's diagonal if less than 1, otherwise a distance in pixels
     """
     _check_pair(pred, gt)
-    radius = _radius(pred.shape, tolerance)
-    box = _box(pred, gt, radius)
-    return _boundary_f(pred[box], gt[box], radius)
+    return _score(pred, gt, tolerance)[1]
 
 
 def _score(pred: np.ndarray, gt: np.ndarray, tolerance: float) -> tuple[float, float]:
-    radius = _radius(pred.shape, tolerance)
+    """J and F, both from the part of the frame in which they are decided."""
+    radius = math.ceil(tolerance if tolerance >= 1 else tolerance * math.hypot(*pred.shape))
     box = _box(pred, gt, radius)
-    pred, gt = pred[box], gt[box]
-    return jaccard(pred, gt), _boundary_f(pred, gt, radius)
+    return jaccard(pred[box], gt[box]), _boundary_f(pred[box], gt[box], radius)
 
 
 def _boundary_f(pred: np.ndarray, gt: np.ndarray, radius: int) -> float:
@@ -156,18 +158,10 @@ def _box(pred: np.ndarray, gt: np.ndarray, radius: int) -> tuple[slice, slice]:
     return slice(y0, y1), slice(x0, x1)
 
 
-def _radius(shape: tuple[int, ...], tolerance: float) -> int:
-    return math.ceil(tolerance if tolerance >= 1 else tolerance * math.hypot(*shape))
-
-
 @cache
 def _disk(radius: int) -> np.ndarray:
     y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
     return (x * x + y * y <= radius * radius).astype(np.uint8)
-
-
-def _without(ids: np.ndarray, void: np.ndarray | None) -> np.ndarray:
-    return ids if void is None else np.where(void, 0, ids)
 
 
 def _check_pair(pred: np.ndarray, gt: np.ndarray) -> None:

@@ -10,8 +10,12 @@ from torch import Tensor, nn
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions beside a shortcut (He et al. 2016), with torchvision's names of parameters."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1, shortcut: nn.Module | None = None) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
+        shortcut = None
+        if stride != 1 or inputs != outputs:
+            projection = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+            shortcut = nn.Sequential(projection, nn.BatchNorm2d(outputs))
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU(inplace=True)
@@ -48,9 +52,12 @@ class FastTrunk(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if stride == 4:
-            _set_stride(self.layer2, 1)
-            _dilate(self.layer2, skip_first=True)
-            _dilate(self.layer3, skip_first=False)
+            stages = (*self.layer2.modules(), *self.layer3.modules())
+            convs = [module for module in stages if isinstance(module, nn.Conv2d)]
+            for i, conv in enumerate(convs):
+                conv.stride = (1, 1)
+                if i > 0 and conv.kernel_size == (3, 3):  # the first one has only lost its stride
+                    conv.dilation, conv.padding = (2, 2), (2, 2)
 
     def forward(self, lab: Tensor) -> Tensor:
         first = self.layer1(self.stem(lab))  # B x 64 x H/4 x W/4
@@ -78,22 +85,4 @@ class PaperTrunk(nn.Module):
 
 
 def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    shortcut = None
-    if stride != 1 or inputs != outputs:
-        shortcut = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
-        )
-    return nn.Sequential(BasicBlock(inputs, outputs, stride, shortcut), BasicBlock(outputs, outputs))
-
-
-def _set_stride(stage: nn.Module, stride: int) -> None:
-    for module in stage.modules():
-        if isinstance(module, nn.Conv2d):
-            module.stride = (stride, stride)
-
-
-def _dilate(stage: nn.Module, skip_first: bool) -> None:
-    """Doubles the reach of a stage's 3 x 3 convolutions, but for the one that only lost its stride."""
-    convs = [m for m in stage.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
-    for conv in convs[1:] if skip_first else convs:
-        conv.dilation, conv.padding = (2, 2), (2, 2)
+    return nn.Sequential(BasicBlock(inputs, outputs, stride), BasicBlock(outputs, outputs))

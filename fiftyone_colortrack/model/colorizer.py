@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model.backbone import FastTrunk, PaperTrunk
 from fiftyone_colortrack.model.color import AB_RANGE, rgb_to_lab
 
@@ -31,11 +32,8 @@ def cpu_has_fast_bf16() -> bool:
 
 def autocast(device: torch.device) -> torch.autocast:
     """bf16 autocast where the device is fast at it, a context without effect elsewhere."""
-    fast = (
-        torch.cuda.is_bf16_supported()
-        if device.type == "cuda"
-        else device.type == "cpu" and cpu_has_fast_bf16()
-    )
+    on_cpu = device.type == "cpu" and cpu_has_fast_bf16()
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else on_cpu
     return torch.autocast(device.type, torch.bfloat16, enabled=fast)
 
 
@@ -288,9 +286,8 @@ class FastEmbedder(Embedder):
         fine = coarse.new_empty(*learned.shape[:2], coarse.shape[2], dtype=torch.bfloat16)
         length = (1 - self.lab_weight) ** 0.5 / learned.norm(dim=-1, keepdim=True).clamp(min=1e-6)
         torch.mul(learned, length, out=fine[..., : -self.lab_channels])
-        torch.mul(
-            lab_patches(lab, self.stride // 2)[0], self.lab_weight**0.5, out=fine[..., -self.lab_channels :]
-        )
+        raw = lab_patches(lab, self.stride // 2)[0]
+        torch.mul(raw, self.lab_weight**0.5, out=fine[..., -self.lab_channels :])
         return fine
 
     def at_half_stride(self) -> Embedder:
@@ -392,3 +389,24 @@ class PaperEmbedder(Embedder):
         """Clips of `length` frames `[B * length, 3, H, W]`, seen in gray -> `[B * length, dim, h, w]`."""
         embeddings = self.head(self.trunk(lab[:, :1]), length).float()
         return embeddings * self.dim**-0.25  # larger products saturate the softmax
+
+
+PRESETS: dict[str, type[Embedder]] = {"lab": LabEmbedder, "fast": FastEmbedder, "paper": PaperEmbedder}
+
+
+def build(preset: str, **options: Any) -> Embedder:
+    """Makes a preset's network with untrained weights.
+
+    Args:
+        preset: `lab`, `fast` or `paper`.
+        options: arguments of the preset's class: `dim`, `stride` (fast), `samples` (lab).
+
+    Raises:
+        ColorTrackError: if there is no such preset or the preset has no such option.
+    """
+    if preset not in PRESETS:
+        raise ColorTrackError(f"there is no preset {preset!r}; choose one of {', '.join(PRESETS)}")
+    try:
+        return PRESETS[preset](**options)
+    except (TypeError, ValueError) as error:
+        raise ColorTrackError(f"preset {preset!r} cannot be built with {options}: {error}") from error

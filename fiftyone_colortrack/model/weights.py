@@ -7,13 +7,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.settings import atomic
 from fiftyone_colortrack.version import __version__
 
 if TYPE_CHECKING:
@@ -102,22 +103,9 @@ def add_model(weights: str | os.PathLike[str], name: str, overwrite: bool = Fals
     check_name(name, overwrite)
     read_info(Path(weights))
     path = user_models_dir() / f"{name}{_SUFFIX}"
-    _write(path, lambda unfinished: shutil.copyfile(weights, unfinished))
+    with atomic(path) as unfinished:
+        shutil.copyfile(weights, unfinished)
     return path
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name, then put it in place. An error leaves nothing behind."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(unfinished)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise ColorTrackError(f"cannot write {path.name} to {path.parent}: {error.strerror}") from error
-    finally:
-        if unfinished.exists():
-            unfinished.unlink()
 
 
 def list_models() -> list[ModelInfo]:
@@ -149,7 +137,7 @@ def load_model(name: str | os.PathLike[str] = "fast", device: Any = None, **opti
         ColorTrackError: if there is no such model, its file is damaged or not from ColorTrack, its weights are not
             finite, or the device cannot be used
     """
-    from fiftyone_colortrack.model.presets import build
+    from fiftyone_colortrack.model.colorizer import build
 
     device = usable(device or best_device())
     if str(name) == "lab":
@@ -166,7 +154,7 @@ def _with_weights(info: ModelInfo, options: dict[str, Any]) -> tuple[Embedder, t
     """The model, and the facts and the hash of its file."""
     import torch
 
-    from fiftyone_colortrack.model.presets import build
+    from fiftyone_colortrack.model.colorizer import build
 
     tensors, facts = _read_tensors(info)
     try:
@@ -263,7 +251,8 @@ def save_model(model: Embedder, path: str | os.PathLike[str], **metadata: Any) -
     header = {"preset": model.preset, "version": __version__, **metadata}
     facts = json.dumps(header)
     data = save(tensors, {"format": _FORMAT, "sha256": _digest(tensors, facts), "colortrack": facts})
-    _write(path, lambda unfinished: unfinished.write_bytes(data))
+    with atomic(path) as unfinished:
+        unfinished.write_bytes(data)
     return path
 
 
@@ -303,11 +292,11 @@ def _check_metadata(metadata: Any) -> None:
     """Raises ValueError unless everything that has a meaning has the right type, and is within its limits."""
     if not isinstance(metadata, dict):
         raise ValueError("not a table")
+    kinds = {"preset": str, "description": str, "options": dict, "scores": dict}
+    for name, kind in kinds.items():
+        if not isinstance(metadata[name] if name == "preset" else metadata.get(name, kind()), kind):
+            raise ValueError(f"{metadata[name]!r:.50} is not of type {kind.__name__}")
     options, scores = metadata.get("options", {}), metadata.get("scores", {})
-    for value, kind in ((metadata["preset"], str), (metadata.get("description", ""), str), (options, dict),
-                        (scores, dict)):  # fmt: skip
-        if not isinstance(value, kind):
-            raise ValueError(f"{value!r:.50} is not of type {kind.__name__}")
     for name, (low, high) in _LIMITS.items():
         for value in (table[name] for table in (metadata, options) if name in table):
             if not _is_number(value) or not low <= value <= high:
@@ -315,11 +304,8 @@ def _check_metadata(metadata: Any) -> None:
     for name in options.keys() & {"channels", "colors", "dim", "samples", "stride"}:
         if type(options[name]) is not int or not 1 <= options[name] <= 4096:
             raise ValueError(f"{name} {options[name]!r:.50} is not a whole number from 1 to 4096")
-    numbers = {
-        **scores,
-        **{name: metadata[name] for name in ("steps", "seconds_per_step") if name in metadata},
-    }
-    for name, value in numbers.items():
+    numbers = {name: metadata[name] for name in ("steps", "seconds_per_step") if name in metadata}
+    for name, value in (scores | numbers).items():
         if not _is_number(value):
             raise ValueError(f"{name} {value!r:.50} is not a finite number")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from torch import Tensor
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.progress import ProgressCallback
-from fiftyone_colortrack.settings import check_space
+from fiftyone_colortrack.settings import atomic, check_space
 from fiftyone_colortrack.shots import cuts_of
 from fiftyone_colortrack.training.data import (
     IMAGE_SEQUENCE_RATE,
@@ -97,39 +99,35 @@ class FrameCache:
 
     def windows(self, frames: np.ndarray, corners: np.ndarray) -> Tensor:
         """Cut out 256 x 256 pixels: `frames` `[N]`, `corners` `[N, 2]` (y, x) -> uint8 `[N, 3, 256, 256]`."""
-        cut = torch.empty(
-            len(frames), SHORT_SIDE, SHORT_SIDE, 3, dtype=torch.uint8, device=self.pixels.device
-        )
-        for i, (frame, (y, x)) in enumerate(zip(frames, corners, strict=True)):
-            height, width = self.sizes[frame]
-            start = int(self.offsets[frame])
-            image = self.pixels[start : start + int(height * width * 3)].view(int(height), int(width), 3)
-            cut[i] = image[y : y + SHORT_SIDE, x : x + SHORT_SIDE]
-        return cut.permute(0, 3, 1, 2)
+        cut = []
+        for frame, (y, x) in zip(frames, corners, strict=True):
+            shape = (*self.sizes[frame].tolist(), 3)
+            image = self.pixels[self.offsets[frame] :][: math.prod(shape)].view(shape)
+            cut.append(image[y : y + SHORT_SIDE, x : x + SHORT_SIDE])
+        return torch.stack(cut).permute(0, 3, 1, 2)
 
     def to(self, device: torch.device) -> FrameCache:
         """The cache, with its pixels on a device."""
-        return FrameCache(self.pixels.to(device), self.sizes, self.offsets, self.clips, self.unreadable)
+        return replace(self, pixels=self.pixels.to(device))
 
 
 def _decode(data: TrainingData, index: Path, budget: int, progress: ProgressCallback | None) -> None:
     """Write the frames, then the index: a cache without an index was interrupted."""
     sources = [_Source(entry) for entry in (*data.videos, *data.images)]
     readable = [source for source in sources if not source.error]
-    limit = _frame_limit(readable, budget)
-    pixels, unfinished = index.with_suffix(".u8"), index.with_suffix(f".{os.getpid()}")
-    try:
-        check_space(index.parent, sum(min(s.count, limit) * s.frame_bytes for s in readable))
-        index.parent.mkdir(parents=True, exist_ok=True)
-        table = _write_frames(sources, limit, unfinished, progress)
-        os.replace(unfinished, pixels)
-        unfinished.write_text(json.dumps(table))
-        os.replace(unfinished, index)
-    except OSError as error:
-        pixels.unlink(missing_ok=True)
-        raise ColorTrackError(f"cannot write decoded frames to {index.parent}: {error.strerror}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+
+    def size(limit: int) -> int:
+        return sum(min(source.count, limit) * source.frame_bytes for source in readable)
+
+    # The most frames of each video that keep all videos together within the budget, but at least one.
+    longest = max((source.count for source in readable), default=1)
+    limit = max(1, bisect.bisect_right(range(longest + 1), budget, key=size) - 1)
+    check_space(index.parent, size(limit))
+    with (
+        atomic(index) as listed,
+        atomic(index.with_suffix(".u8")) as pixels,
+    ):  # the index is put in place last
+        listed.write_text(json.dumps(_write_frames(sources, limit, pixels, progress)))
 
 
 def _write_frames(
@@ -167,18 +165,13 @@ def _write_frames(
                 progress(done, len(sources), Path(source.name).name)
         size = file.tell()
     unreadable = {source.name: source.error for source in sources if source.error}
-    if not clips:
+    if not clips:  # the first reasons: a thousand missing files need not all be listed
+        reasons = [*list(unreadable.values())[:3], *(["..."] if len(unreadable) > 3 else [])]
         raise ColorTrackError(
-            f"none of the {len(sources)} files to train on can be read: {_first(unreadable)}"
+            f"none of the {len(sources)} files to train on can be read: {'; '.join(reasons)}"
         )
     table = {"bytes": size, "sizes": sizes, "offsets": offsets, "unreadable": unreadable}
     return {**table, "clips": [asdict(clip) for clip in clips]}
-
-
-def _first(unreadable: dict[str, str], count: int = 3) -> str:
-    """The first few reasons: a thousand missing files need not all be listed."""
-    more = "; ..." if len(unreadable) > count else ""
-    return "; ".join(list(unreadable.values())[:count]) + more
 
 
 class _Source:
@@ -196,14 +189,10 @@ class _Source:
             self.step = max(1, round(self.rate / MAX_RATE))
             self.rate /= self.step
             self.count = len(range(0, len(self.frames), self.step))
+            short, long = sorted((self.frames.height, self.frames.width))
+            self.frame_bytes = round(3 * SHORT_SIDE**2 * long / short)  # about, when decoded
         except (ColorTrackError, OSError) as error:
             self.error = str(error)
-
-    @property
-    def frame_bytes(self) -> int:
-        """Estimated size of a decoded frame."""
-        short, long = sorted((self.frames.height, self.frames.width))
-        return round(3 * SHORT_SIDE**2 * long / short)
 
     def read(self, limit: int) -> Iterator[np.ndarray]:
         """Yield the first `limit` frames, their short sides 256 pixels. Sets `error` if that fails."""
@@ -211,30 +200,13 @@ class _Source:
             return
         try:
             for frame in self.frames.read(range(0, len(self.frames), self.step)[:limit], SHORT_SIDE):
-                yield _enlarge(frame)
+                short = min(frame.shape[:2])
+                if short < SHORT_SIDE:
+                    height, width = (max(SHORT_SIDE, round(s * SHORT_SIDE / short)) for s in frame.shape[:2])
+                    frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
+                yield frame
         except (ColorTrackError, OSError) as error:
             self.error = str(error)
-
-
-def _frame_limit(sources: list[_Source], budget: int) -> int:
-    """Maximum number of frames per video that keeps all videos together within the budget."""
-    low, high = 1, max((source.count for source in sources), default=1)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if sum(min(s.count, middle) * s.frame_bytes for s in sources) <= budget:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _enlarge(frame: np.ndarray) -> np.ndarray:
-    """Enlarge a frame whose short side is below 256 pixels."""
-    short = min(frame.shape[:2])
-    if short >= SHORT_SIDE:
-        return frame
-    height, width = (max(SHORT_SIDE, round(side * SHORT_SIDE / short)) for side in frame.shape[:2])
-    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def clip_weight(thumbnails: np.ndarray, rate: float) -> float:

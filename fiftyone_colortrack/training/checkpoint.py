@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model.weights import RANDOM, find_model
+from fiftyone_colortrack.settings import atomic
 
 if TYPE_CHECKING:
     import torch
@@ -70,25 +71,19 @@ class Origin:
 
     def check(self, now: Origin, run: os.PathLike[str]) -> None:
         """Raises ColorTrackError if a run that began with this cannot continue with `now`."""
-        if differences := ", ".join(self._differences(now)):
-            raise ColorTrackError(
-                f"the run in {run} began with {differences}; pass the same to continue it (resume), "
-                "or replace it (overwrite)"
-            )
-
-    def _differences(self, now: Origin) -> Iterator[str]:
+        then, given = self.recipe, json.loads(json.dumps(now.recipe))  # as it was stored: lists for tuples
         if self.preset != now.preset:
-            yield f"preset {self.preset!r}, not {now.preset!r}"
-            return  # its recipe differs as well
-        if self.data != now.data:
-            yield "other files, or another cache_budget"
-        if self.seed != now.seed:
-            yield f"seed {self.seed}, not {now.seed}"
-        recipe = json.loads(json.dumps(now.recipe))  # as it was stored: with lists for tuples
-        for name in self.recipe | recipe:
-            then, given = self.recipe.get(name), recipe.get(name)
-            if then != given:
-                yield f"{name} {then}, not {given}"
+            differences = [f"preset {self.preset!r}, not {now.preset!r}"]  # its recipe differs as well
+        else:
+            differences = ["other files, or another cache_budget"] if self.data != now.data else []
+            numbers = {"seed": (self.seed, now.seed)}
+            numbers |= {name: (then.get(name), given.get(name)) for name in then | given}
+            differences += [f"{name} {old}, not {new}" for name, (old, new) in numbers.items() if old != new]
+        if differences:
+            raise ColorTrackError(
+                f"the run in {run} began with {', '.join(differences)}; pass the same to continue it "
+                "(resume), or replace it (overwrite)"
+            )
 
 
 @dataclass(frozen=True)
@@ -139,13 +134,8 @@ class Checkpoint:
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
         metadata = {"format": _FORMAT, "step": str(step), "origin": json.dumps(asdict(origin))}
         data = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata)
-        unfinished = path.with_name(f"{path.name}.part")
-        with writing_to(path.parent):
-            try:
-                unfinished.write_bytes(data)
-                os.replace(unfinished, path)
-            finally:
-                unfinished.unlink(missing_ok=True)
+        with atomic(path) as unfinished:
+            unfinished.write_bytes(data)
 
     def load(self, module: nn.Module) -> dict[int, dict[str, Tensor]]:
         """Load the weights into `module`. Returns the state of its optimizer.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fiftyone_colortrack.datasets import find_files
 from fiftyone_colortrack.errors import ColorTrackError
@@ -55,22 +56,23 @@ class TrainingData:
         """
         left_out = set(exclude)
         chosen = cls(
-            tuple(v for v in _gather(videos, VIDEO_SUFFIXES) if not left_out & _names(v)),
-            tuple(
-                i for i in _gather(images, IMAGE_SUFFIXES) if isinstance(i, Path) and not left_out & _names(i)
-            ),
+            *(
+                tuple(entry for entry in _gather(source, suffixes) if not left_out & _names(entry))
+                for source, suffixes in ((videos, VIDEO_SUFFIXES), (images, IMAGE_SUFFIXES))
+            )
         )
-        if not chosen.videos and not chosen.images:
+        if not len(chosen):
+            places = ("the list" if not isinstance(s, (str, os.PathLike)) else s for s in (videos, images))
             raise ColorTrackError(
-                f"there is nothing to train on: no videos in {_describe(videos)} and no images in "
-                f"{_describe(images)}" + (f" ({', '.join(sorted(left_out))} skipped)" if left_out else "")
+                "there is nothing to train on: no videos in {} and no images in {}".format(*places)
+                + (f" ({', '.join(sorted(left_out))} skipped)" if left_out else "")
             )
         return chosen
 
     @staticmethod
     def list_images(folder: PathLike) -> tuple[Path, ...]:
         """The image files in a folder, searched to any depth; raises ColorTrackError if it does not exist."""
-        return tuple(path for path in _gather(folder, IMAGE_SUFFIXES) if isinstance(path, Path))
+        return tuple(_gather(folder, IMAGE_SUFFIXES))
 
 
 def cache_key(data: TrainingData, budget: float) -> str:
@@ -83,21 +85,15 @@ def cache_key(data: TrainingData, budget: float) -> str:
     return digest.hexdigest()[:16]
 
 
-def _gather(source: object, suffixes: frozenset[str]) -> Iterator[Path | tuple[Path, ...]]:
-    if isinstance(source, (str, os.PathLike)):
-        folder = Path(source)
-        if not folder.is_dir():
-            raise ColorTrackError(f"the folder {folder} does not exist; pass a folder or a list of files")
-        yield from find_files(folder, suffixes)
-        return
-    assert isinstance(source, Iterable)
-    for item in source:
-        yield Path(item) if isinstance(item, (str, os.PathLike)) else tuple(Path(p) for p in item)
+def _gather(source: Any, suffixes: frozenset[str]) -> list[Any]:
+    """The files in a folder, or those of a list; a list within it becomes a tuple."""
+    if not isinstance(source, (str, os.PathLike)):
+        return [Path(x) if isinstance(x, (str, os.PathLike)) else tuple(map(Path, x)) for x in source]
+    folder = Path(source)
+    if not folder.is_dir():
+        raise ColorTrackError(f"the folder {folder} does not exist; pass a folder or a list of files")
+    return find_files(folder, suffixes)
 
 
 def _names(video: Path | tuple[Path, ...]) -> set[str]:
     return {video.name, video.stem} if isinstance(video, Path) else {video[0].parent.name}
-
-
-def _describe(source: object) -> str:
-    return str(source) if isinstance(source, (str, os.PathLike)) else "the list"

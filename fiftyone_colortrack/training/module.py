@@ -25,10 +25,14 @@ from fiftyone_colortrack.training.augmentation import (
     view_grid,
 )
 from fiftyone_colortrack.training.cache import FrameCache
-from fiftyone_colortrack.training.losses import CorrespondenceLoss, PointerLoss, ReconstructionLoss
+from fiftyone_colortrack.training.losses import (
+    correspondence_loss,
+    pointer_loss,
+    reconstruction_loss,
+    walk_partners,
+)
 from fiftyone_colortrack.training.recipe import Recipe
 from fiftyone_colortrack.training.sampling import CLIP_LENGTH, WALK_LENGTH, Batch
-from fiftyone_colortrack.training.walks import walk_partners
 
 
 class TrackerTraining(L.LightningModule):
@@ -37,7 +41,10 @@ class TrackerTraining(L.LightningModule):
     Attributes:
         network: the weights that are optimized.
         averaged: their moving average, which is what is kept.
-        losses: numbers of a recent step, by name, see `read_losses`.
+        losses: of the last step, by name.
+        gather_seconds: time spent on gathering frames.
+        done: number of steps done before a resumption.
+        optimizer_states: the optimizer's states after these.
     """
 
     def __init__(self, network: Embedder, recipe: Recipe, cache: FrameCache, steps: int) -> None:
@@ -47,67 +54,57 @@ class TrackerTraining(L.LightningModule):
         if not cpu_has("amx_bf16"):
             _spare_strided_convolutions(network)
         self.recipe, self.cache, self.steps = recipe, cache, steps
-        self.reconstruction = ReconstructionLoss(recipe.window, recipe.temperature)
-        self.correspondence = CorrespondenceLoss(recipe.temperature, recipe.strangers)
-        self.pointer = PointerLoss()
-        self.losses: dict[str, float] = {}
-        self._last: dict[str, Tensor] = {}
-        self._gather_seconds = 0.0
-        self._done = 0
-        self._optimizer_states: dict[int, dict[str, Tensor]] = {}
+        self.reconstruction = partial(
+            reconstruction_loss, window=recipe.window, temperature=recipe.temperature
+        )
+        self.correspondence = partial(
+            correspondence_loss, temperature=recipe.temperature, strangers=recipe.strangers
+        )
+        self.losses: dict[str, Tensor] = {}
+        self.gather_seconds = 0.0
+        self.done = 0
+        self.optimizer_states: dict[int, dict[str, Tensor]] = {}
 
     @property
     def step(self) -> int:
         """Number of steps done, including those before a resumption."""
-        return self._done + self.global_step
-
-    def resume_after(self, step: int, optimizer_states: dict[int, dict[str, Tensor]]) -> None:
-        """Continue after `step` steps, with the optimizer's states from then."""
-        self._done, self._optimizer_states = step, optimizer_states
-
-    def read_losses(self) -> None:
-        """Read `losses` of the last step. A GPU finishes its work first."""
-        self.losses = {name: value.item() for name, value in self._last.items()}
-
-    def take_gather_seconds(self) -> float:
-        """Time spent on gathering frames since the last call."""
-        seconds, self._gather_seconds = self._gather_seconds, 0.0
-        return seconds
+        return self.done + self.global_step
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         start = time.perf_counter()
         windows = self.cache.windows(*batch.places).to(self.device)
-        self._gather_seconds += time.perf_counter() - start
+        self.gather_seconds += time.perf_counter() - start
         grid = view_grid(batch.views, batch.crop, self.device)
         lab = render_views(windows, grid, batch.views)
         losses = self._clip_losses(lab) if batch.clips else self._pair_losses(lab, grid, batch)
-        self._last = {name: value.detach() for name, value in losses.items()}
+        self.losses = {name: value.detach() for name, value in losses.items()}
         return losses["loss"]
 
     def _pair_losses(self, lab: Tensor, grid: Tensor, batch: Batch) -> dict[str, Tensor]:
-        pairs, walked = 2 * batch.frame_pairs, len(lab) - WALK_LENGTH * batch.walks
-        shown = self._hide(lab, batch)
+        recipe, pairs, walked = self.recipe, 2 * batch.frame_pairs, len(lab) - WALK_LENGTH * batch.walks
+        dropped = torch.from_numpy(batch.dropped).to(self.device)
+        shown = self._hide(lab, dropped)
         seen, pasted = self._paste(shown[:walked], grid[:walked], batch)
         features = self.network(seen).float()
-        losses: dict[str, Tensor] = {"loss": lab.new_zeros(())}
+        losses = {"loss": lab.new_zeros(())}
         if pairs:
-            dropped = torch.from_numpy(batch.dropped).to(self.device) | self.recipe.gray
             reference, target = features[:pairs].chunk(2)
             reference_ab, target_ab = lab[:pairs, 1:].chunk(2)
             losses["reconstruction"] = self.reconstruction(
-                reference, target, reference_ab, target_ab, dropped
+                reference, target, reference_ab, target_ab, dropped | recipe.gray
             )
-            losses["loss"] = losses["loss"] + self.recipe.reconstruction * losses["reconstruction"]
+            losses["loss"] = losses["loss"] + recipe.reconstruction * losses["reconstruction"]
         if len(features) > pairs:
             first, second = features[pairs:].flatten(2).chunk(2)
             forth, back = self._partners(grid[pairs:], shown[walked:], batch)
             here, there = pasted.chunk(2)
             forth = pasted_partners(forth, forth.roll(1, 0), here, there)
             back = pasted_partners(back, back.roll(1, 0), there, here)
-            losses["correspondence"] = (
-                self.correspondence(first, second, forth) + self.correspondence(second, first, back)
-            ) / 2
-            losses["loss"] = losses["loss"] + self.recipe.correspondence * losses["correspondence"]
+            there_and_back = self.correspondence(first, second, forth) + self.correspondence(
+                second, first, back
+            )
+            losses["correspondence"] = there_and_back / 2
+            losses["loss"] = losses["loss"] + recipe.correspondence * losses["correspondence"]
         return losses
 
     def _partners(self, grid: Tensor, walks: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -137,14 +134,13 @@ class TrackerTraining(L.LightningModule):
             back[batch.view_pairs :] = through(enter, follow(walk.flip(1)), out)
         return forth, back
 
-    def _hide(self, lab: Tensor, batch: Batch) -> Tensor:
+    def _hide(self, lab: Tensor, dropped: Tensor) -> Tensor:
         """What the network may see: without the dropped channels of frame pairs, or in gray altogether."""
         shown = lab.new_ones(len(lab), 3, 1, 1)
         if self.recipe.gray:
             shown[:, 1:] = 0
-        dropped = torch.from_numpy(batch.dropped).to(self.device)
-        if batch.frame_pairs:
-            shown[: 2 * batch.frame_pairs, 1:, 0, 0] *= (~dropped).float().repeat(2, 1)
+        if len(dropped):
+            shown[: 2 * len(dropped), 1:, 0, 0] *= (~dropped).float().repeat(2, 1)
         return lab * shown
 
     def _paste(self, lab: Tensor, grid: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -172,7 +168,7 @@ class TrackerTraining(L.LightningModule):
         embeddings = network(lab, 1 if stills else CLIP_LENGTH).float().unflatten(0, (-1, CLIP_LENGTH))
         ab = F.adaptive_avg_pool2d(lab[:, 1:], embeddings.shape[-2:])
         labels = quantize(ab, network.palette).unflatten(0, (-1, CLIP_LENGTH))
-        return {"loss": self.pointer(embeddings, labels)}
+        return {"loss": pointer_loss(embeddings, labels)}
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
@@ -180,27 +176,24 @@ class TrackerTraining(L.LightningModule):
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": self._optimizer_states, "param_groups": groups})
-        done = self._done
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(done + step))
+        optimizer.load_state_dict({"state": self.optimizer_states, "param_groups": groups})
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(self.done + step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _rate(self, step: int) -> float:
-        if step < self.recipe.warm_up:
-            return (step + 1) / self.recipe.warm_up
-        progress = step / self.steps
-        if self.recipe.decay_at is not None:
-            return 1.0 if progress < self.recipe.decay_at else 0.1
+        recipe, progress = self.recipe, step / self.steps
+        if step < recipe.warm_up:
+            return (step + 1) / recipe.warm_up
+        if recipe.decay_at is not None:
+            return 1.0 if progress < recipe.decay_at else 0.1
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """Takes the step, then moves the averaged weights, before anything can be saved or scored."""
-        super().optimizer_step(*arguments, **options)
-        self._average()
+        """Takes the step, then moves the averaged weights, before anything can be saved or scored.
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        """In the first steps the average moves faster, so that it forgets the random start."""
+        In the first steps the average moves faster, so that it forgets the random start.
+        """
+        super().optimizer_step(*arguments, **options)
         decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         current = self.network.state_dict()
         for name, value in self.averaged.state_dict().items():

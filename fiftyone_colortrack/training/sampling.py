@@ -7,6 +7,7 @@ the doubled batch.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -53,7 +54,6 @@ class Batch:
         dropped: bool `[frame_pairs, 2]`, which of a and b is taken from both frames of a pair.
     """
 
-    step: int
     crop: int
     frame_pairs: int
     view_pairs: int
@@ -94,10 +94,7 @@ class Sampler(IterableDataset):
             )
 
     def __iter__(self) -> Iterator[Batch]:
-        step = self.start
-        while True:
-            yield self.batch(step)
-            step += 1
+        return map(self.batch, itertools.count(self.start))
 
     def batch(self, step: int) -> Batch:
         """This process' batch of one step."""
@@ -108,22 +105,21 @@ class Sampler(IterableDataset):
             max(1, round(count * scale)) if count else 0
             for count in (recipe.frame_pairs, recipe.view_pairs, recipe.walks, recipe.clips)
         )
-        draw = [self._generator(step, sample, frame_pairs) for sample in range(frame_pairs)]
-        pairs = [self._frame_pair(rng, crop) for rng in draw]
-        dropped = np.array([[(True, False), (False, True), (True, True)][rng.integers(3)] for rng in draw])
-        twins = [
-            self._view_pair(self._generator(step, sample, view_pairs, kind=1), crop)
-            for sample in range(view_pairs)
-        ]
-        runs = [self._clip(self._generator(step, sample, clips, kind=2), crop) for sample in range(clips)]
-        ways = [self._walk(self._generator(step, sample, walks, kind=3), crop) for sample in range(walks)]
+
+        def generators(kind: int, count: int) -> list[np.random.Generator]:
+            ranks = range(self.rank * count, (self.rank + 1) * count)
+            return [np.random.default_rng((self.seed, step, kind, sample)) for sample in ranks]
+
+        drawn = generators(0, frame_pairs)
+        pairs = [self._frame_pair(rng, crop) for rng in drawn]
+        dropped = np.array([[(True, False), (False, True), (True, True)][rng.integers(3)] for rng in drawn])
+        twins = [self._view_pair(rng, crop) for rng in generators(1, view_pairs)]
+        runs = [self._clip(rng, crop) for rng in generators(2, clips)]
+        ways = [self._walk(rng, crop) for rng in generators(3, walks)]
         views = [pair[i] for i in (0, 1) for pair in pairs]
         views += [pair[i] for i in (0, 1) for pair in (*twins, *(ends for ends, _ in ways))]
         views += [view for run in (*runs, *(frames for _, frames in ways)) for view in run]
-        return Batch(step, crop, frame_pairs, view_pairs, walks, clips, views, dropped)
-
-    def _generator(self, step: int, sample: int, count: int, kind: int = 0) -> np.random.Generator:
-        return np.random.default_rng((self.seed, step, kind, self.rank * count + sample))
+        return Batch(crop, frame_pairs, view_pairs, walks, clips, views, dropped)
 
     def _frame_pair(self, rng: np.random.Generator, crop: int) -> list[View]:
         clip = self.moving.draw(rng)
@@ -151,22 +147,22 @@ class Sampler(IterableDataset):
         gap = int(np.clip(round(rng.uniform(*self.recipe.walk_gap) * clip.rate), 1, longest))
         first = clip.first + int(rng.integers(clip.length - gap * (WALK_LENGTH - 1)))
         view = self._view(rng, first, crop, distorted=False)
-        frames = [_same_place(view, first + i * gap) for i in range(WALK_LENGTH)]
+        frames = [replace(view, frame=first + i * gap) for i in range(WALK_LENGTH)]
         cutout = _draw_cutout(rng, self.recipe.cutouts)
-        ends = [self._end(rng, frame, crop, cutout) for frame in (frames[0], frames[-1])]
+        ends = []
+        for frame in (frames[0], frames[-1]):
+            shift = rng.integers(-WALK_SHIFT, WALK_SHIFT, 2, endpoint=True) * CELL / crop * frame.extent
+            center = (frame.center[0] + float(shift[0]), frame.center[1] + float(shift[1]))
+            jitter = _draw_jitter(rng, self.recipe.jitter)
+            ends.append(replace(frame, center=center, cutout=cutout, jitter=jitter))
         return ends, frames
-
-    def _end(self, rng: np.random.Generator, frame: View, crop: int, cutout: np.ndarray) -> View:
-        shift = rng.integers(-WALK_SHIFT, WALK_SHIFT, 2, endpoint=True) * CELL / crop * frame.extent
-        center = (frame.center[0] + float(shift[0]), frame.center[1] + float(shift[1]))
-        return replace(frame, center=center, cutout=cutout, jitter=_draw_jitter(rng, self.recipe.jitter))
 
     def _clip(self, rng: np.random.Generator, crop: int) -> list[View]:
         clip = self.long.draw(rng)
         steps = _clip_steps(clip)
         first = clip.first + int(rng.integers(clip.length - steps[-1]))
         view = self._view(rng, first, crop, distorted=False)
-        return [_same_place(view, first + step) for step in steps]
+        return [replace(view, frame=first + step) for step in steps]
 
     def _view(
         self,
@@ -178,14 +174,13 @@ class Sampler(IterableDataset):
         reach: float = 0.0,
     ) -> View:
         """A view, or another one that is `near` a first: as far as `reach` times its extent."""
-        recipe = self.recipe
+        recipe, size = self.recipe, self.sizes[frame]
         if near is None:
             side = crop / np.exp(rng.uniform(*np.log(recipe.zoom)))
         else:
             side = np.prod(near.extent) ** 0.5 * recipe.rescale ** rng.uniform(-1, 1)
         aspect = np.exp(rng.uniform(-0.2, 0.2)) if distorted else 1.0
         extent = np.minimum(side * np.array([aspect**0.5, aspect**-0.5]), SHORT_SIDE)
-        size = self.sizes[frame]
         if near is None:
             center = rng.uniform(extent / 2, size - extent / 2)
             corner = np.clip(center - SHORT_SIDE / 2, 0, size - SHORT_SIDE).round().astype(int)
@@ -194,8 +189,8 @@ class Sampler(IterableDataset):
             corner = np.array(near.corner)
             offset = rng.uniform(-reach, reach, 2) * near.extent
             center = np.clip(near.center + offset, extent / 2, SHORT_SIDE - extent / 2)
-        strength = recipe.warp if distorted else 0.0
-        angle = np.deg2rad(recipe.rotation) if distorted else 0.0
+        strength = float(distorted)
+        angle = np.deg2rad(recipe.rotation) * strength
         return View(
             frame,
             (int(corner[0]), int(corner[1])),
@@ -203,20 +198,15 @@ class Sampler(IterableDataset):
             (float(extent[0]), float(extent[1])),
             flip=near.flip if near else bool(rng.random() < 0.5) and recipe.clips == 0,
             angle=float(rng.uniform(-angle, angle)),
-            warp=rng.normal(0, strength, (2, WARP_POINTS, WARP_POINTS)),
-            cutout=near.cutout if near else _draw_cutout(rng, recipe.cutouts if distorted else 0.0),
-            jitter=_draw_jitter(rng, recipe.jitter if distorted else 0.0),
+            warp=rng.normal(0, recipe.warp * strength, (2, WARP_POINTS, WARP_POINTS)),
+            cutout=near.cutout if near else _draw_cutout(rng, recipe.cutouts * strength),
+            jitter=_draw_jitter(rng, recipe.jitter * strength),
         )
 
 
 def _clip_steps(clip: Clip) -> list[int]:
     """The frames of the paper's clips, counted from their first."""
     return [max(i, round(i * CLIP_GAP * clip.rate)) for i in range(CLIP_LENGTH)]
-
-
-def _same_place(view: View, frame: int) -> View:
-    """The same part of another frame of the clip."""
-    return replace(view, frame=frame)
 
 
 def _draw_jitter(rng: np.random.Generator, strength: float) -> np.ndarray:

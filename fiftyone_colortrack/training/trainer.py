@@ -5,14 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +17,24 @@ import numpy as np
 import pytorch_lightning as L
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model.color import fit_palette, rgb_to_lab
-from fiftyone_colortrack.model.colorizer import Embedder, PaperEmbedder, cpu_has_fast_bf16
-from fiftyone_colortrack.model.presets import build
+from fiftyone_colortrack.model.colorizer import Embedder, PaperEmbedder, build, cpu_has_fast_bf16
 from fiftyone_colortrack.model.weights import RANDOM, load_model, save_model, usable
-from fiftyone_colortrack.progress import ProgressCallback
+from fiftyone_colortrack.progress import ProgressCallback, ctrl_c
 from fiftyone_colortrack.training.cache import FrameCache
 from fiftyone_colortrack.training.checkpoint import CHECKPOINT, Checkpoint, Origin, locked, writing_to
-from fiftyone_colortrack.training.color_check import ColorCheck
 from fiftyone_colortrack.training.data import TrainingData, cache_key
 from fiftyone_colortrack.training.module import TrackerTraining
-from fiftyone_colortrack.training.normalization import settled
 from fiftyone_colortrack.training.recipe import RECIPES, Recipe
 from fiftyone_colortrack.training.sampling import WALK_LENGTH, Sampler
+from fiftyone_colortrack.training.scoring import color_error, settled
 
 OnStep = Callable[[int, int, dict[str, float]], None]
 Evaluation = Callable[[Embedder], dict[str, float]]
-__all__ = ["CHECKPOINT", "TrainResult", "fit"]
-
 _CPU_CLIPS = 4  # of a batch on a CPU
 _NUMBERS_EVERY = 10  # steps after which the losses are read from a GPU, which waits for it
 
@@ -56,7 +49,7 @@ class TrainResult:
         model: the model, to pass to `load_model` and `propagate`; empty if the run was stopped
         steps: number of steps, including those before the run was resumed
         losses: last losses, by name
-        scores: scores of the trained network: `color_error` (see `ColorCheck`), and those of `evaluate`
+        scores: scores of the trained network: `color_error` (see `color_error`), and those of `evaluate`
         start: scores of the first weights
         seconds: time of the steps of this call
         waiting: share of `seconds` in which steps waited for data
@@ -151,54 +144,53 @@ def fit(
         raise ColorTrackError(f"preset {preset!r} cannot be trained; choose one of {', '.join(RECIPES)}")
     if resume and overwrite:
         raise ColorTrackError("resume continues a run and overwrite replaces it; choose one")
-    accelerator = _training_device(device)
+    target = usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if target.type not in ("cpu", "cuda"):  # only these have all operations that training needs
+        raise ColorTrackError(f"device {str(device)!r} cannot train; choose cpu or cuda")
     first_process = int(os.environ.get("RANK", 0)) == 0
-    with locked(out) if first_process else nullcontext(), _ctrl_c(stop) as stop:
+    with locked(out) if first_process else nullcontext(), ctrl_c() as pressed:
+
+        def stopping() -> bool:
+            return pressed() or bool(stop and stop())
+
         origin = Origin(preset, cache_key(data, cache_budget), seed, asdict(recipe or RECIPES[preset]))
-        checkpoint = None
-        if overwrite:
-            if first_process:
-                (out / CHECKPOINT).unlink(missing_ok=True)
-                shutil.rmtree(out / "logs", ignore_errors=True)
-        elif (out / CHECKPOINT).exists():
-            if not resume:
-                raise ColorTrackError(
-                    f"{out} contains a run; continue it (resume), replace it (overwrite), or choose another "
-                    "folder (out_dir)"
-                )
-            checkpoint = Checkpoint.open(out / CHECKPOINT)
-            checkpoint.origin.check(origin, out)
-            if checkpoint.step > steps:
-                raise ColorTrackError(
-                    f"the run in {out} has already done {checkpoint.step} steps; request at least as many"
-                )
+        if overwrite and first_process:
+            (out / CHECKPOINT).unlink(missing_ok=True)
+            shutil.rmtree(out / "logs", ignore_errors=True)
+        checkpoint = None if overwrite else _begun(out, origin, steps, resume)
+        done = checkpoint.step if checkpoint else 0
         origin = checkpoint.origin if checkpoint else origin.starting_from(init)
+
+        def after_file(number: int, total: int, name: str) -> None:
+            if on_file:
+                on_file(number, total, name)
+            if stopping():
+                raise _Stopped
+
         try:
-            folder = Path(cache_dir or out / "cache")
-            cache = FrameCache.open(data, folder, cache_budget, _stoppable(on_file, stop))
+            cache = FrameCache.open(data, Path(cache_dir or out / "cache"), cache_budget, after_file)
         except _Stopped:
-            return TrainResult(None, out, steps=checkpoint.step if checkpoint else 0, stopped=True)
-        recipe = recipe or _default_recipe(preset, cache, accelerator)
+            return TrainResult(None, out, steps=done, stopped=True)
+        recipe = recipe or _default_recipe(preset, cache, target)
         torch.manual_seed(seed)
         network = _network(origin, cache, resumed=checkpoint is not None)
-        module = TrackerTraining(network, recipe, _placed(cache, accelerator), steps)
+        # On the GPU, if the frames take at most half of the free memory there
+        fits = target.type == "cuda" and cache.pixels.nbytes < torch.cuda.mem_get_info(target)[0] / 2
+        module = TrackerTraining(network, recipe, cache.to(target) if fits else cache, steps)
         module.to(memory_format=torch.channels_last)
-        done = checkpoint.step if checkpoint else 0
         if checkpoint:
-            module.resume_after(done, checkpoint.load(module))
-        settle = partial(settled, cache=cache, seed=seed)
-        check = ColorCheck(cache, seed)
+            module.done, module.optimizer_states = done, checkpoint.load(module)
 
         def measure(averaged: Embedder) -> dict[str, float]:
-            network = settle(averaged)
-            return check(network) | (evaluate(network) if evaluate else {})
+            network = settled(averaged, cache, seed)
+            return color_error(network, cache, seed) | (evaluate(network) if evaluate else {})
 
         if not checkpoint and first_process:
             origin = replace(origin, scores=measure(module.averaged))
-        run = _Run(out, origin, steps, on_step, stop, measure, evaluate_every, checkpoint_minutes)
+        run = _Run(out, origin, steps, on_step, stopping, measure, evaluate_every, 60 * checkpoint_minutes)
         batches = Sampler(cache, recipe, seed, done * recipe.accumulate, int(os.environ.get("RANK", 0)))
         with _quiet(), writing_to(out):
-            trainer = _trainer(out, accelerator, recipe, steps - done, run)
+            trainer = _trainer(out, target, recipe, steps - done, run)
             try:
                 trainer.fit(module, DataLoader(batches, batch_size=None))
             except SystemExit as ended:  # Lightning turns Ctrl-C into this, and SIGTERM as well
@@ -209,20 +201,29 @@ def fit(
         if weights and first_process:
             facts = _facts(origin, steps, cache) | {"scores": run.scores, "recipe": asdict(recipe)}
             facts |= {"seed": seed, "seconds_per_step": run.seconds / max(steps - done, 1)}
-            with writing_to(out):
-                save_model(settle(module.averaged), weights, **facts)
-        numbers = (module.losses, run.scores, origin.scores, run.seconds, run.waiting)
+            save_model(settled(module.averaged, cache, seed), weights, **facts)
+        numbers = (run.losses, run.scores, origin.scores, run.seconds, run.waiting)
         return TrainResult(
             weights, out, str(weights or ""), module.step, *numbers, cache.unreadable, run.stopped
         )
 
 
-def _training_device(device: str | torch.device | None) -> torch.device:
-    """Only CPUs and CUDA have all operations that training needs."""
-    chosen = usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if chosen.type not in ("cpu", "cuda"):
-        raise ColorTrackError(f"device {str(device)!r} cannot train; choose cpu or cuda")
-    return chosen
+def _begun(out: Path, origin: Origin, steps: int, resume: bool) -> Checkpoint | None:
+    """The run in the folder that is to be continued with `origin`, if there is one."""
+    if not (out / CHECKPOINT).exists():
+        return None
+    if not resume:
+        raise ColorTrackError(
+            f"{out} holds a run; continue it (resume), replace it (overwrite), or choose another "
+            "folder (out_dir)"
+        )
+    checkpoint = Checkpoint.open(out / CHECKPOINT)
+    checkpoint.origin.check(origin, out)
+    if checkpoint.step > steps:
+        raise ColorTrackError(
+            f"the run in {out} has already done {checkpoint.step} steps; ask for at least as many"
+        )
+    return checkpoint
 
 
 def _trainer(out: Path, device: torch.device, recipe: Recipe, steps: int, run: L.Callback) -> L.Trainer:
@@ -237,7 +238,10 @@ def _trainer(out: Path, device: torch.device, recipe: Recipe, steps: int, run: L
         gradient_clip_val=recipe.clip_gradient,
         accumulate_grad_batches=recipe.accumulate,
         callbacks=[run],
-        logger=_loggers(out),
+        logger=[
+            CSVLogger(out, name="logs", version="csv", flush_logs_every_n_steps=1),
+            TensorBoardLogger(out, name="logs", version="tensorboard"),
+        ],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -246,29 +250,31 @@ def _trainer(out: Path, device: torch.device, recipe: Recipe, steps: int, run: L
     )
 
 
+@dataclass(eq=False)
 class _Run(L.Callback):
     """Numbers into logs, checkpoints by the clock, the share of time waiting, scores, and an early end."""
 
-    def __init__(
-        self,
-        out: Path,
-        origin: Origin,
-        steps: int,
-        on_step: OnStep | None,
-        stop: Callable[[], bool],
-        measure: Evaluation,
-        measure_every: int,
-        checkpoint_minutes: float,
-    ) -> None:
-        self.out, self.origin = out, origin
-        self.steps, self.on_step, self.stop = steps, on_step, stop
-        self.measure, self.measure_every = measure, measure_every
-        self.checkpoint_seconds = 60 * checkpoint_minutes
-        self.scores: dict[str, float] = {}
-        self.stopped = False
-        self.step = 0
+    out: Path
+    origin: Origin
+    steps: int
+    on_step: OnStep | None
+    stop: Callable[[], bool]
+    measure: Evaluation
+    measure_every: int
+    checkpoint_seconds: float
+    losses: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    stopped: bool = False
+    step: int = 0
+    waited: float = 0.0  # seconds between batches
+    measured: float = 0.0  # seconds of measuring
+
+    def __post_init__(self) -> None:
         self.began = self.saved = self.step_ended = self.batch_ended = time.monotonic()
-        self.waited = self.measured = 0.0
+
+    # Lightning calls this when everything is in place: only now the time begins to count.
+    def on_train_start(self, *_: Any) -> None:
+        self.__post_init__()
 
     @property
     def seconds(self) -> float:
@@ -278,36 +284,33 @@ class _Run(L.Callback):
     def waiting(self) -> float:
         return self.waited / max(self.seconds, 1e-9)
 
-    def on_train_start(self, *_: Any) -> None:
-        self.began = self.saved = self.step_ended = self.batch_ended = time.monotonic()
-
     def on_train_batch_start(self, *_: Any) -> None:
         self.waited += time.monotonic() - self.batch_ended
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
-        self._after_batch(trainer, module)
+        self.waited += module.gather_seconds
+        module.gather_seconds = 0.0
+        if module.step != self.step:  # else gradients are still being accumulated
+            self._after_step(trainer, module)
         self.batch_ended = time.monotonic()
 
-    def _after_batch(self, trainer: L.Trainer, module: Any) -> None:
+    def _after_step(self, trainer: L.Trainer, module: Any) -> None:
         now = time.monotonic()
-        self.waited += module.take_gather_seconds()
-        if module.step == self.step:  # gradients are still being accumulated
-            return
         step = self.step = module.step
         if trainer.strategy.root_device.type == "cpu" or step % _NUMBERS_EVERY == 0 or step == self.steps:
-            module.read_losses()
+            self.losses = {name: value.item() for name, value in module.losses.items()}
         news = {}
         if trainer.is_global_zero and (step % self.measure_every == 0 or step == self.steps):
             self.scores = news = self.measure(module.averaged)
             self.measured += time.monotonic() - now
         if step % _NUMBERS_EVERY == 0 or news:
-            numbers = {**module.losses, "seconds": now - self.step_ended, "waiting": self.waiting}
+            numbers = {**self.losses, "seconds": now - self.step_ended, "waiting": self.waiting}
             for log in trainer.loggers:
                 log.log_metrics({**numbers, **news}, step)
         self._end_or_save(trainer, module, now)
         if self.on_step and trainer.is_global_zero:
             try:
-                self.on_step(step, self.steps, {**module.losses, **news})
+                self.on_step(step, self.steps, {**self.losses, **news})
             except KeyboardInterrupt:
                 self._save(trainer, module)
                 raise
@@ -330,41 +333,6 @@ class _Run(L.Callback):
 
 class _Stopped(Exception):  # noqa: N818, a person's wish
     pass
-
-
-def _stoppable(on_file: ProgressCallback | None, stop: Callable[[], bool]) -> ProgressCallback:
-    def after_file(done: int, total: int, name: str) -> None:
-        if on_file:
-            on_file(done, total, name)
-        if stop():
-            raise _Stopped
-
-    return after_file
-
-
-@contextmanager
-def _ctrl_c(stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a stop after the current step, and then raise KeyboardInterrupt.
-
-    A caller that handles Ctrl-C by itself is left alone. The second Ctrl-C ends the run at once.
-    """
-    pressed = threading.Event()
-
-    def press(*_: object) -> None:
-        pressed.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    main = threading.current_thread() is threading.main_thread()
-    handles = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if handles:
-        signal.signal(signal.SIGINT, press)
-    try:
-        yield lambda: pressed.is_set() or bool(stop and stop())
-    finally:
-        if handles:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-    if pressed.is_set():
-        raise KeyboardInterrupt
 
 
 def _default_recipe(preset: str, cache: FrameCache, device: torch.device) -> Recipe:
@@ -404,13 +372,6 @@ def _sample_colors(cache: FrameCache, seed: int, frames: int = 200, pixels: int 
     return ab[torch.from_numpy(rng.integers(len(ab), size=pixels))]
 
 
-def _placed(cache: FrameCache, device: torch.device) -> FrameCache:
-    """The cache, on the GPU if it takes at most half of the free memory there."""
-    if device.type == "cuda" and cache.pixels.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
-        return cache.to(device)
-    return cache
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silences Lightning's notes on hardware and its advertisements."""
@@ -423,11 +384,6 @@ def _quiet() -> Iterator[None]:
             yield
         finally:
             chatty.setLevel(level)
-
-
-def _loggers(out: Path) -> list[Logger]:
-    csv = CSVLogger(out, name="logs", version="csv", flush_logs_every_n_steps=1)
-    return [csv, TensorBoardLogger(out, name="logs", version="tensorboard")]
 
 
 def _facts(origin: Origin, steps: int, cache: FrameCache) -> dict[str, Any]:

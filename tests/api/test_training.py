@@ -23,7 +23,7 @@ TINY = {"recipe": replace(RECIPES["fast"], frame_pairs=1, view_pairs=1, crops=(6
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """This user's models and runs."""
     monkeypatch.setenv("FIFTYONE_COLORTRACK_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("fiftyone_colortrack.training.normalization.TRACKED_SIDE", 96)
+    monkeypatch.setattr("fiftyone_colortrack.training.scoring.TRACKED_SIDE", 96)
     return tmp_path / "home"
 
 

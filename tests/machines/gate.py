@@ -22,7 +22,7 @@ def install() -> None:
 
     def log(event: str, writer: TrackWriter) -> None:
         with (folder / "log").open("a") as file:  # one short line: it is appended as a whole
-            file.write(f"{event} {os.getpid()} {writer._sample_id}\n")
+            file.write(f"{event} {os.getpid()} {writer.sample_id}\n")
 
     def slow_add(writer: TrackWriter, *arguments: object) -> None:
         add(writer, *arguments)
@@ -33,7 +33,7 @@ def install() -> None:
 
     def logged_finish(writer: TrackWriter, *arguments: object) -> None:
         finish(writer, *arguments)
-        written.append(writer._sample_id)
+        written.append(writer.sample_id)
         log("wrote", writer)
 
     TrackWriter.add, TrackWriter.finish = slow_add, logged_finish  # type: ignore[method-assign]

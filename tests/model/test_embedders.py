@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.model.colorizer import copy_colors, frames_to_lab, lab_patches, positions
-from fiftyone_colortrack.model.presets import build
+from fiftyone_colortrack.model.colorizer import build, copy_colors, frames_to_lab, lab_patches, positions
 
 
 def frames(height: int, width: int, count: int = 2) -> torch.Tensor:

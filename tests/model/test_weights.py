@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model import list_models, load_model, save_model
-from fiftyone_colortrack.model.presets import build
+from fiftyone_colortrack.model.colorizer import build
 from fiftyone_colortrack.model.weights import SHIPPED, _digest, fingerprint, user_models_dir
 
 FRAMES = torch.randint(256, (1, 3, 32, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

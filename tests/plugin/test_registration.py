@@ -106,7 +106,7 @@ def test_the_public_names_are_all_there():
     for name in ct.__all__:
         assert getattr(ct, name) is not None
     assert set(ct.__all__) <= set(dir(ct))
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="nothing"):
         ct.nothing  # noqa: B018
 
 

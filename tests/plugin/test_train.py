@@ -26,7 +26,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setenv("FIFTYONE_COLORTRACK_HOME", str(tmp_path / "home"))
     batch = replace(RECIPES["fast"], frame_pairs=1, view_pairs=1, crops=(64,))
     monkeypatch.setitem(RECIPES, "fast", batch)
-    monkeypatch.setattr("fiftyone_colortrack.training.normalization.TRACKED_SIDE", 96)
+    monkeypatch.setattr("fiftyone_colortrack.training.scoring.TRACKED_SIDE", 96)
     monkeypatch.setattr("fiftyone_colortrack.plugin.work.SECONDS_BETWEEN_MESSAGES", 0)
 
 

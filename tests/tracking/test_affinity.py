@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fiftyone_colortrack.model.presets import build
+from fiftyone_colortrack.model.colorizer import build
 from fiftyone_colortrack.tracking.affinity import (
     bf16_products,
     copy_labels,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fiftyone_colortrack.model.presets import build
+from fiftyone_colortrack.model.colorizer import build
 from fiftyone_colortrack.tracking import TrackerConfig
 from fiftyone_colortrack.tracking.propagator import ColorPropagator
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fiftyone_colortrack.model import colorizer
 from fiftyone_colortrack.model.colorizer import Embedder
-from fiftyone_colortrack.training import RECIPES, TrainingData, fit, normalization
+from fiftyone_colortrack.training import RECIPES, TrainingData, fit, scoring
 
 TRAINER = sys.modules[fit.__module__]
 TINY = replace(RECIPES["fast"], frame_pairs=1, view_pairs=1, walks=1, crops=(64,), warm_up=2, ema=0.9)
@@ -43,7 +43,7 @@ def kill_at(last: int):
 def main(mode: str, videos: Path, out: Path) -> None:
     for module in (TRAINER, colorizer):  # what is compared to the last bit is fp32
         module.cpu_has_fast_bf16 = lambda: False
-    normalization.TRACKED_SIDE = 96
+    scoring.TRACKED_SIDE = 96
     data = TrainingData.collect(videos)
     common = {"steps": 6, "out_dir": out, "device": "cpu", "cache_dir": videos / "cache"}
     if mode in ("doubled", "halves"):

@@ -21,13 +21,12 @@ from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.metrics import score_sequence
 from fiftyone_colortrack.model import load_model, save_model
 from fiftyone_colortrack.model.color import rgb_to_lab
-from fiftyone_colortrack.model.colorizer import ClipHead, Embedder, copy_colors
-from fiftyone_colortrack.model.presets import build
+from fiftyone_colortrack.model.colorizer import ClipHead, Embedder, build, copy_colors
 from fiftyone_colortrack.model.weights import read_info
 from fiftyone_colortrack.tracking import Tracker
 from fiftyone_colortrack.training import RECIPES, TrainingData, fit
 from fiftyone_colortrack.training.checkpoint import CHECKPOINT
-from fiftyone_colortrack.training.losses.reconstruction import windowed_affinity
+from fiftyone_colortrack.training.losses import windowed_affinity
 
 TINY = replace(RECIPES["fast"], frame_pairs=2, view_pairs=2, walks=1, crops=(64,), warm_up=5, ema=0.9)
 RUNS = Path(__file__).with_name("runs.py")
@@ -36,7 +35,7 @@ RUNS = Path(__file__).with_name("runs.py")
 @pytest.fixture(autouse=True)
 def small_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """Statistics of batch normalization are taken from small frames, to save time."""
-    monkeypatch.setattr("fiftyone_colortrack.training.normalization.TRACKED_SIDE", 96)
+    monkeypatch.setattr("fiftyone_colortrack.training.scoring.TRACKED_SIDE", 96)
 
 
 def run(mode: str, videos: Path, out: Path, *arguments: str, processes: int = 1) -> int:

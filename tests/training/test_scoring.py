@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from fiftyone_colortrack.model import load_model
-from fiftyone_colortrack.model.colorizer import Embedder
+from fiftyone_colortrack.model.colorizer import Embedder, build
 from fiftyone_colortrack.training import TrainingData
-from fiftyone_colortrack.training.cache import FrameCache
-from fiftyone_colortrack.training.color_check import ColorCheck
+from fiftyone_colortrack.training.cache import Clip, FrameCache
+from fiftyone_colortrack.training.scoring import color_error, settled
 
 
 class Constant(Embedder):
@@ -24,10 +24,10 @@ class Constant(Embedder):
 
 
 def test_a_network_that_sees_errs_less_than_one_that_does_not(videos: Path, tmp_path: Path) -> None:
-    check = ColorCheck(FrameCache.open(TrainingData.collect(videos), tmp_path))
-    seeing, blind = check(load_model("lab", "cpu"))["color_error"], check(Constant())["color_error"]
+    cache = FrameCache.open(TrainingData.collect(videos), tmp_path)
+    seeing, blind = (color_error(m, cache)["color_error"] for m in (load_model("lab", "cpu"), Constant()))
     assert 0 < seeing < 0.85 * blind  # measured: 0.66; encoders of H.264 differ
-    assert check(Constant())["color_error"] == blind
+    assert color_error(Constant(), cache)["color_error"] == blind
 
 
 def test_the_error_is_in_units_of_cie(tmp_path: Path) -> None:
@@ -48,10 +48,31 @@ def test_the_error_is_in_units_of_cie(tmp_path: Path) -> None:
         def forward(self, lab: Tensor) -> Tensor:
             return torch.eye(32 * 32).view(1, 32 * 32, 32, 32).expand(len(lab), -1, -1, -1)
 
-    assert ColorCheck(cache)(Places())["color_error"] == pytest.approx(40, abs=1)
+    assert color_error(Places(), cache)["color_error"] == pytest.approx(40, abs=1)
 
 
 def test_photographs_have_no_error(tmp_path: Path, scene: Callable) -> None:
     cv2.imwrite(str(tmp_path / "0.png"), scene(0, frames=1)[0][0])
     cache = FrameCache.open(TrainingData.collect(images=tmp_path), tmp_path / "cache")
-    assert ColorCheck(cache)(load_model("lab", "cpu")) == {}
+    assert color_error(load_model("lab", "cpu"), cache) == {}
+
+
+def test_a_settled_network_normalizes_whole_frames() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (3 * 256 * 256 * 3,), dtype=torch.uint8, generator=generator)
+    offsets = np.arange(3) * 256 * 256 * 3
+    cache = FrameCache(pixels, np.array([[256, 256]] * 3), offsets, [Clip("a", 0, 3, 12.0, 1.0)])
+    network = build("fast", channels=8)
+    first = network.trunk.stem[1]
+    statistics = settled(network, cache, seed=0, batches=2)
+    assert torch.equal(first.running_mean, torch.zeros(64))  # the original stays as it is
+    assert not statistics.training
+    seen = []
+    norm = statistics.trunk.stem[1]
+    norm.register_forward_hook(lambda _, __, output: seen.append(output.clone()))
+    windows = cache.windows(np.arange(3), np.zeros((3, 2), dtype=int))
+    statistics.embed(torch.nn.functional.interpolate(windows, (480, 480), mode="bilinear"))
+    assert seen[0].float().mean((0, 2, 3)).abs().max() < 0.1
+    torch.testing.assert_close(seen[0].float().var((0, 2, 3)), torch.ones(64), atol=0.1, rtol=0)
+    again = settled(network, cache, seed=0, batches=2)
+    assert torch.equal(again.trunk.stem[1].running_var, norm.running_var)

@@ -1,0 +1,27 @@
+# What this package exports, for type checkers and for `lazy_loader`: the only list.
+from .api.analysis import analyze as analyze
+from .api.edits import delete_tracks as delete_tracks
+from .api.edits import end_track as end_track
+from .api.edits import merge_tracks as merge_tracks
+from .api.edits import rename_track as rename_track
+from .api.edits import split_track as split_track
+from .api.evaluation import evaluate_tracks as evaluate_tracks
+from .api.films import colorize as colorize
+from .api.films import embed as embed
+from .api.films import film as film
+from .api.propagation import propagate as propagate
+from .api.report import PropagationReport as PropagationReport
+from .api.suggestion import suggest as suggest
+from .api.training import train as train
+from .datasets.davis import load_davis as load_davis
+from .datasets.jhmdb import load_jhmdb as load_jhmdb
+from .datasets.kinetics import load_kinetics as load_kinetics
+from .errors import ColorTrackError as ColorTrackError
+from .model.weights import list_models as list_models
+from .model.weights import load_model as load_model
+from .tracking import Seed as Seed
+from .tracking import StreamTracker as StreamTracker
+from .tracking import TrackedFrame as TrackedFrame
+from .tracking import Tracker as Tracker
+from .tracking import TrackerConfig as TrackerConfig
+from .version import __version__ as __version__
