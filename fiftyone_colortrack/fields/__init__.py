@@ -39,6 +39,7 @@ from fiftyone_colortrack.fields.schema import (
     seed_fields,
     select_frames,
     set_skeleton,
+    set_up_annotation,
     tracks_type,
     whole,
 )
@@ -101,6 +102,7 @@ __all__ = [
     "seed_frames",
     "select_frames",
     "set_skeleton",
+    "set_up_annotation",
     "track_name",
     "tracks_type",
     "whole",

@@ -259,6 +259,21 @@ def create_tracks_field(
         set_skeleton(dataset, name, skeleton)
 
 
+def set_up_annotation(dataset: fo.Dataset, label_field: str) -> None:
+    """Let people edit tracks in the App's Annotate mode, which otherwise asks for a label schema first.
+
+    FiftyOne 1.22 annotates detections and polylines in videos. It cannot rename or delete a frame field that
+    has a schema without an error at the end, so only runs in the App set one up.
+    """
+    path = frame_path(label_field)
+    kind = seed_fields(whole(dataset)).get(field_name(path))
+    if kind and kind in (fo.Detections, fo.Polylines) and path not in dataset.label_schemas:
+        classes = sorted(whole(dataset).distinct(f"{path}.{LABEL_LISTS[kind]}.label"))
+        schema = {"type": kind.__name__.lower(), "component": "dropdown", "classes": classes}
+        dataset.update_label_schema(path, schema | {"attributes": []})
+        dataset.activate_label_schemas(path)
+
+
 def check_fields(dataset: fo.Dataset, label_field: str, sample_id: str) -> None:
     """Make sure that labels can be written: others may rename and delete things while a run goes on.
 
@@ -285,6 +300,9 @@ def check_fields(dataset: fo.Dataset, label_field: str, sample_id: str) -> None:
 
 def rename_companions(dataset: fo.Dataset, old: str, new: str) -> None:
     """Give the fields beside tracks the name that the tracks have now."""
+    if frame_path(old) in dataset.label_schemas:  # FiftyOne leaves it behind, and then renames nothing else
+        dataset.set_label_schemas({k: v for k, v in dataset.label_schemas.items() if k != frame_path(old)})
+        set_up_annotation(dataset, new)
     sample_fields = {name(old): name(new) for name in (record_field, run_field, confidence_field)}
     dataset.rename_sample_fields({a: b for a, b in sample_fields.items() if dataset.has_sample_field(a)})
     if dataset.has_frame_field(confidence_field(old)):

@@ -14,7 +14,7 @@ UNITS = ["bytes", "KB", "MB", "GB", "TB"]
 
 
 def remember_speed(work: str, amount: float, seconds: float) -> None:
-    """Keep the speed of a run for the estimate of the next one.
+    """Keep the speed of a run for the estimate of the next one. Half of what was known counts as well.
 
     Args:
         work: what was done, and with what
@@ -22,22 +22,23 @@ def remember_speed(work: str, amount: float, seconds: float) -> None:
         seconds: that it took
     """
     if amount and seconds:
-        _speeds().set(_key(work), amount / seconds)
+        before = _speeds().get(_key(work)) or (0.0, 0.0)
+        _speeds().set(_key(work), [before[0] / 2 + amount, before[1] / 2 + seconds])
 
 
-def time_needed(work: str, amount: float, seconds_each: float | None = None) -> str:
+def time_needed(work: str, amount: float, seconds_each: float | None = None, start: float = 0.0) -> str:
     """How long some work takes, in words.
 
     Args:
         work: see `remember_speed`
         amount: see `remember_speed`
         seconds_each: measured elsewhere, on two CPU cores; used until this machine has done such work
+        start: seconds before the work starts
     """
-    speed = _speeds().get(_key(work))
-    if speed:
-        return f"about {duration(max(amount / speed, 1))} at the speed of the last run"
+    if measured := _speeds().get(_key(work)):
+        return f"about {duration(max(start + amount * measured[1] / measured[0], 1))} at this machine's speed"
     if seconds_each:
-        return f"about {duration(max(amount * seconds_each, 1))} on two CPU cores"
+        return f"about {duration(max(start + amount * seconds_each, 1))} on two CPU cores"
     return "the time it takes shows when it runs"
 
 
@@ -61,4 +62,4 @@ def _speeds() -> ExecutionStore:
 
 
 def _key(work: str) -> str:
-    return f"frames_per_second:{platform.node()}:{work}"
+    return f"amount_and_seconds:{platform.node()}:{work}"

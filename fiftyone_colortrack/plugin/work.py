@@ -108,7 +108,8 @@ class WorkOperator(foo.Operator):
         ctx.request_params["results"] = results
         yield ctx.ops.show_output(self.resolve_output(ctx).to_json(), results)
         yield from self.after(ctx, results)
-        yield ctx.ops.notify(forms.unescape(results["summary"]), variant=results.get("variant", "success"))
+        text = forms.unescape(results["summary"]).replace("\n\n", ". ")
+        yield ctx.ops.notify(text, variant=results.get("variant", "success"))
 
 
 def show_error(ctx: ExecutionContext, title: str, reason: str) -> Messages[None]:

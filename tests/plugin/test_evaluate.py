@@ -63,7 +63,7 @@ def test_the_ground_truth_is_remembered(form, execute, tracked):
     assert form("evaluate_tracks", tracked, {}).default("gt_field") == "frames.other"
     execute("evaluate_tracks", tracked, PARAMS)
     assert form("evaluate_tracks", tracked, {}).default("gt_field") == "frames.gt"
-    assert "at the speed of the last run" in form("evaluate_tracks", tracked, {}).text("estimate")
+    assert "at this machine's speed" in form("evaluate_tracks", tracked, {}).text("estimate")
 
 
 def test_fields_without_labels_are_not_offered(form, tracked):
