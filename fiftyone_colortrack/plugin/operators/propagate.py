@@ -110,7 +110,7 @@ TRACKER_SETTINGS: list[Choice] = [
     ("memory", "Memory", "How many of the last frames the tracker looks at"),
     ("radius", "Radius", "How far things may move from frame to frame, in pixels of the scaled frame"),
     ("top_k", "Matches", "How many of the best matches labels are copied from"),
-    ("input_size", "Short side", "Larger frames are scaled down to this, in pixels"),
+    ("input_size", "Short side", "Larger frames are scaled down to this, in pixels. Empty: the model's own"),
 ]
 SWITCHES: list[Choice] = [
     ("end_at_cuts", "End tracks at cuts", "A new shot is labeled only if one of its frames is labeled"),
@@ -162,11 +162,12 @@ class PropagateLabels(WorkOperator):
             return report
 
         report = yield from show(ctx, f"{LABEL} to {frame_path(run.label_field)}", track)
-        done = bool(report.frames)
+        done, failed = bool(report.frames), bool(report.with_status("failed"))
+        title = "Some videos failed" if failed else "Stopped" if report.stopped else "Done"
         return {
             "summary": summary(report),
-            "title": "Done" if done else "Nothing was tracked",
-            "variant": "success" if done and not report.with_status("failed") else "warning",
+            "title": title if done else "Nothing was tracked",
+            "variant": "success" if done and not failed else "warning",
             "run": report.run_key,
             "tracks": report.label_field if done else None,
             "links": _links(ctx.dataset, report),
@@ -203,7 +204,6 @@ class PropagateLabelsInVideo(PropagateLabels):
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
         yield from super().after(ctx, results)
         yield ctx.ops.close_sample()  # an open window does not show new fields; opened again, it does
-        yield ctx.ops.open_sample(ctx.current_sample)
 
     def _add_target(self, ctx: ExecutionContext, inputs: types.Object) -> SampleCollection:
         return self._target(ctx)
@@ -621,8 +621,9 @@ def _links(dataset: fo.Dataset, report: PropagationReport) -> list[Results]:
     if report.frames:
         tracked = videos.match(F(run_field(report.label_field)) == report.run_key)
         doubtful = tracked.sort_by(confidence_field(report.label_field))
-        if len(report.videos) > 1:
-            links.append(view_link("Show these videos, least confident first", doubtful))
+        many = len(report.videos) > 1
+        label = "Show these videos, least confident first" if many else "Show this video"
+        links.append(view_link(label, doubtful))
         links.append(link("Evaluate tracks", EVALUATE, {"pred_field": report.label_field}, prompt=True))
     if report.with_status("failed"):
         failed = videos.match_tags(failed_tag(report.label_field))
