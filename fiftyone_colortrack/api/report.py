@@ -85,7 +85,8 @@ class PropagationReport:
         for video in self.videos:
             name = os.path.basename(video.filepath)
             if video.cuts:
-                texts.append(f"{name}: new shots begin at frames {', '.join(map(str, video.cuts))}")
+                begin = "new shots begin at frames" if len(video.cuts) > 1 else "a new shot begins at frame"
+                texts.append(f"{name}: {begin} {', '.join(map(str, video.cuts))}")
             texts += [f"{name}: {text}" for text in video.warnings]
         return texts
 

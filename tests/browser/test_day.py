@@ -76,14 +76,14 @@ def test_a_mask_that_was_painted_stays_when_labels_are_propagated_again(
     page.get_by_role("button", name="Dismiss").click()
     label = page.locator("[data-cy^=annotate-label-]").first
     label.wait_for()
-    for frame in range(1, 7):
+    for _ in range(6):
         page.keyboard.press(".")
-        page.get_by_text(f"0:00.{100 * frame // 24:02}").wait_for()
+        page.wait_for_timeout(500)  # a key that comes too early is lost: whichever frame it is
     label.click()
     page.locator("[data-cy=brush]").click()
     page.get_by_text("Paint to create a mask").wait_for()
     box = page.locator("[data-cy=lighter-sample-renderer-canvas]").bounding_box()
-    middle, right = ((box["x"] + share * box["width"], box["y"] + box["height"] / 2) for share in (0.4, 0.6))
+    middle, right = ((box["x"] + share * box["width"], box["y"] + box["height"] / 2) for share in (0.3, 0.45))
     page.mouse.move(*middle)
     page.mouse.down()
     page.mouse.move(*right, steps=10)
@@ -111,6 +111,7 @@ def test_a_mask_that_was_painted_stays_when_labels_are_propagated_again(
 def test_one_object_is_tracked_in_a_range_of_frames(page, open_dataset, dataset, add_video, screenshot):
     sample = add_video("pets.mp4", 12)
     show(page, open_dataset, dataset, "pets")
+    page.get_by_text("/ 0:00.50").wait_for()  # what is clicked before the video is there is lost
     x, y, width, height = sample.frames[1].labels.detections[0].bounding_box
     canvas = page.locator(CANVAS).first.bounding_box()
     scale = min(canvas["width"] / SIZE[1], canvas["height"] / SIZE[0])
@@ -119,7 +120,6 @@ def test_one_object_is_tracked_in_a_range_of_frames(page, open_dataset, dataset,
         canvas["x"] + (canvas["width"] - across) / 2 + (x + width / 2) * across,
         canvas["y"] + (canvas["height"] - down) / 2 + (y + height / 2) * down,
     )
-    page.get_by_text("1", exact=True).first.wait_for()
     open_form(page)
     page.get_by_text("Only the 1 selected label").wait_for()
     page.get_by_text("All frames", exact=True).click()
@@ -139,7 +139,7 @@ def test_tracks_end_where_the_shot_changes(page, open_dataset, dataset, add_vide
     show(page, open_dataset, dataset, "two-shots")
     open_form(page)
     execute(page)
-    page.get_by_text("two-shots.mp4: new shots begin at frames 11").first.wait_for()
+    page.get_by_text("two-shots.mp4: a new shot begins at frame 11").first.wait_for()
     screenshot("cut")
     assert indexes(sample) == {number: [1, 2] for number in range(1, 11)}
 
