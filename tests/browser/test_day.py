@@ -147,7 +147,7 @@ def test_tracks_end_where_the_shot_changes(page, open_dataset, dataset, add_vide
 def test_a_long_video_is_stopped_in_the_middle_and_continued(
     page, open_dataset, dataset, add_video, screenshot
 ):
-    sample = add_video("long.mp4", 300)
+    sample = add_video("long.mp4", 120)
     show(page, open_dataset, dataset, "long")
     open_form(page)
     execute(page)
@@ -158,17 +158,17 @@ def test_a_long_video_is_stopped_in_the_middle_and_continued(
     screenshot("propagate-stopped")
     count = int(re.search(r"\((\d+) frames\)", summary.inner_text()).group(1))
     kept = indexes(sample)
-    assert 0 < len(kept) == count < 300
+    assert 0 < len(kept) == count < 120
     done(page)
 
     open_dataset(dataset)
     open_video(page)
     open_form(page)
-    page.get_by_text(f"1 video to track, {300 - count} frames").wait_for()
+    page.get_by_text(f"1 video to track, {120 - count} frames").wait_for()
     screenshot("propagate-continue")
     execute(page)
-    page.get_by_text(f"1 video ({300 - count} frames) tracked").first.wait_for()
-    assert list(indexes(sample)) == list(range(1, 301))
+    page.get_by_text(f"1 video ({120 - count} frames) tracked").first.wait_for()
+    assert list(indexes(sample)) == list(range(1, 121))
 
 
 def test_a_video_that_cannot_be_read_is_named(page, open_dataset, dataset, add_video, tmp_path, screenshot):
@@ -219,7 +219,7 @@ def test_tracks_are_exported(page, open_dataset, dataset, add_video, tmp_path, s
     page.locator("[data-cy=looker]").first.wait_for()
     open_operator(page, "Export tracks")
     page.get_by_text("Name of the new folder").wait_for()
-    page.get_by_title("Choose a folder").locator("button").click()
+    page.get_by_title("Choose a directory").locator("button").click()
     path = page.get_by_role("dialog").last.locator("input").first
     path.fill(str(tmp_path.parent))
     path.press("Enter")

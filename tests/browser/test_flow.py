@@ -108,7 +108,7 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
     sample = loaded.last()
     page.goto(f"{server}/datasets/{NAME}?id={sample.id}")  # suggestions are for videos still loading, too
     page.get_by_text("Suggest frame to label", exact=True).last.click()
-    note = page.get_by_text("Label frame")
+    note = page.get_by_text("Correct frame")
     note.wait_for()
     number = int(re.search(r"frame (\d+)", note.inner_text()).group(1))
     hundredths = 100 * (number - 1) / sample.metadata.frame_rate

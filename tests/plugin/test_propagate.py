@@ -198,7 +198,8 @@ def test_a_run_that_did_nothing_is_not_green(execute, videos, tmp_path):
     assert done["results"]["title"] == "Nothing was tracked"
 
 
-def test_a_run_goes_on_when_its_dialog_is_closed(videos):
+@pytest.mark.parametrize("how", ["page closed", "button"])
+def test_a_run_goes_on_without_its_dialog(execute, videos, how):
     operator = OperatorRegistry().get_operator(f"{PLUGIN}/propagate_labels")
     request = {"dataset_name": videos.name, "params": {**PARAMS, "seed_field": "frames.gt"}}
     context = ExecutionContext(request_params=request, executor=Executor(), operator_uri=operator.uri)
@@ -206,6 +207,9 @@ def test_a_run_goes_on_when_its_dialog_is_closed(videos):
     next(messages)
     while not running(videos):
         next(messages)
+    if how == "button":
+        execute("continue_in_background", videos, {"run": running(videos)[0].id})
+        assert "The work goes on" in str([message.to_json() for message in messages])
     messages.close()
     end = time.monotonic() + 60
     while running(videos) and time.monotonic() < end:
