@@ -19,7 +19,7 @@ from PIL import Image
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECONDS_TO_START = 300
-MILLISECONDS_TO_WAIT = 100_000
+MILLISECONDS_TO_WAIT = 240_000
 """For a machine with other work to do: nothing waits longer than it must."""
 
 
