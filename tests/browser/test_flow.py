@@ -99,7 +99,7 @@ def test_load_propagate_stop_resume_evaluate_suggest_correct(
     execute(page)
     page.get_by_text("tracks_eval: J").first.wait_for()
     screenshot("evaluate-links")
-    page.get_by_role("button", name="Where it works and where not").click()
+    page.get_by_role("button", name="Show where tracks fail").click()
     page.locator(".js-plotly-plot").first.wait_for()
     done(page)
     screenshot("flow-panel")

@@ -120,7 +120,7 @@ def test_scores_are_shown_in_the_panel(execute, tracked):
     (shown,) = [patch for patch in patches if "custom_metrics" in patch]
     buttons = [params for name, params in messages if name == "show_output"][-1]["outputs"]["type"]
     labels = [prop["view"]["label"] for name, prop in buttons["properties"].items() if "link" in name]
-    assert labels == ["Show the worst videos first", "Where it works and where not"]
+    assert labels == ["Show the worst videos first", "Show where tracks fail"]
     for label in ("J&F", "J", "F"):
         assert f"'label': '{label}'" in shown
     assert shown.count("'lower_is_better': False") == 3

@@ -146,7 +146,7 @@ class EvaluateTracks(WorkOperator):
             "scores": scores,
             "links": [
                 view_link("Show the worst videos first", worst),
-                link("Where it works and where not", "open_panel", {"name": CHARTS, "isActive": True}),
+                link("Show where tracks fail", "open_panel", {"name": CHARTS, "isActive": True}),
             ],
         }
 
