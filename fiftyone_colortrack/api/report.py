@@ -78,26 +78,26 @@ class PropagationReport:
         """The notes, and the warnings of all videos."""
         texts = list(self.notes)
         for count, what in (
-            (sum(video.kept for video in self.videos), "stayed as they are"),
-            (sum(video.replaced for video in self.videos), "were replaced"),
+            (sum(video.kept for video in self.videos), "Kept as before"),
+            (sum(video.replaced for video in self.videos), "Replaced"),
         ):
             if count:
-                texts.append(f"{plural(count, 'label')} that a person drew, changed, or deleted {what}")
+                texts.append(f"{what}: {plural(count, 'label')} that a person drew, changed, or deleted")
         for video in self.videos:
             name = os.path.basename(video.filepath)
             if video.cuts:
-                texts.append(f"{name}: new shots begin at frames {', '.join(map(str, video.cuts))}")
+                begin = "new shots begin at frames" if len(video.cuts) > 1 else "a new shot begins at frame"
+                texts.append(f"{name}: {begin} {', '.join(map(str, video.cuts))}")
             texts += [f"{name}: {text}" for text in video.warnings]
         return texts
 
     def __str__(self) -> str:
         done, stopped, skipped, failed = (self.with_status(status) for status in get_args(Status))
-        text = (
-            f"{plural(len(done), 'video')} ({plural(self.frames, 'frame')}) tracked in {self.seconds:.0f} s"
-        )
+        videos, frames = plural(len(done) + len(stopped), "video"), plural(self.frames, "frame")
+        text = f"{videos} ({frames}) tracked in {duration(self.seconds)}"
         text = f"Stopped: {text}" if self.stopped else text
         text += f", written to {self.label_field}" if done or stopped else ""
-        text += f"; {len(stopped)} partly tracked" if stopped else ""
+        text += f"; {len(stopped)} only in part: the next run continues" if stopped else ""
         text += f"; {len(skipped)} skipped" if skipped else ""
         return text + (f"; {len(failed)} failed, tagged {failed_tag(self.label_field)}" if failed else "")
 
@@ -141,9 +141,11 @@ def plural(count: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`5 s`, `2 min 05 s`, `1 h 02 min`."""
+    """`5 s`, `2 min 05 s`, `13 min`, `1 h 02 min`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours} h {minutes:02d} min"
+    if minutes >= 10:
+        return f"{minutes} min"
     return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

@@ -54,6 +54,8 @@ class StopSignal:
     def __init__(self, dataset: fo.Dataset | None, title: str, id: str | None = None) -> None:
         self.id = id or secrets.token_hex(4)
         self._stopped = threading.Event()
+        self.left = threading.Event()
+        """Set once `leave` was called."""
         self._ended = threading.Event()
         self._progress = {"message": "", "fraction": 0.0}
         facts = {"dataset": dataset and dataset._doc.id, "title": title, **self._progress}
@@ -93,6 +95,8 @@ class StopSignal:
         document = _running().find_one_and_update({"_id": self.id}, [now])
         if document and document.get("stop"):
             self._stopped.set()
+        if document and document.get("left"):
+            self.left.set()
 
 
 def running(dataset: fo.Dataset) -> list[RunningWork]:
@@ -106,6 +110,11 @@ def running(dataset: fo.Dataset) -> list[RunningWork]:
 def request_stop(id: str) -> None:
     """Ask running work to stop; it stops after the current frame or step."""
     _running().update_one({"_id": id}, {"$set": {"stop": True}})
+
+
+def leave(id: str) -> None:
+    """Ask the dialog that shows work in progress to let it go on in the background."""
+    _running().update_one({"_id": id}, {"$set": {"left": True}})
 
 
 def _running() -> Collection:

@@ -41,6 +41,7 @@ from fiftyone_colortrack.fields.schema import (
     seed_fields,
     select_frames,
     set_skeleton,
+    set_up_annotation,
     tracks_type,
     viewed_frames,
     viewed_ranges,

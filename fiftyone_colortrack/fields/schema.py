@@ -349,6 +349,21 @@ def create_tracks_field(
         set_skeleton(dataset, name, skeleton)
 
 
+def set_up_annotation(dataset: fo.Dataset, label_field: str) -> None:
+    """Let people edit tracks in the App's Annotate mode, which otherwise asks for a label schema first.
+
+    FiftyOne 1.22 annotates detections and polylines in videos. It cannot rename or delete a frame field that
+    has a schema without an error at the end, so only runs in the App set one up.
+    """
+    path = frame_path(label_field)
+    kind = seed_fields(whole(dataset)).get(field_name(path))
+    if kind and kind in (fo.Detections, fo.Polylines) and path not in dataset.label_schemas:
+        classes = sorted(whole(dataset).distinct(f"{path}.{LABEL_LISTS[kind]}.label"))
+        schema = {"type": kind.__name__.lower(), "component": "dropdown", "classes": classes}
+        dataset.update_label_schema(path, schema | {"attributes": []})
+        dataset.activate_label_schemas(path)
+
+
 def check_fields(dataset: fo.Dataset, label_field: str, sample_id: str) -> None:
     """Check that labels can be written: during a run, others may rename and delete things.
 

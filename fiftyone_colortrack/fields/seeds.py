@@ -30,6 +30,7 @@ from fiftyone_colortrack.fields.schema import (
     run_field,
     seed_fields,
     select_frames,
+    set_up_annotation,
     whole,
 )
 from fiftyone_colortrack.fields.shapes import (
@@ -372,6 +373,9 @@ def adopt_renamed(dataset: fo.Dataset, label_field: str) -> tuple[str, str] | No
     if names is None:
         return None
     old, new = names
+    if frame_path(old) in dataset.label_schemas:  # FiftyOne leaves it behind, and then renames nothing else
+        dataset.set_label_schemas({k: v for k, v in dataset.label_schemas.items() if k != frame_path(old)})
+        set_up_annotation(dataset, new)
     sample_fields = {name(old): name(new) for name in (record_field, run_field, confidence_field)}
     dataset.rename_sample_fields({a: b for a, b in sample_fields.items() if dataset.has_sample_field(a)})
     if dataset.has_frame_field(confidence_field(old)):

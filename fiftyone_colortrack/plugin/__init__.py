@@ -8,7 +8,7 @@ from fiftyone_colortrack.plugin.operators.export import ExportTracks
 from fiftyone_colortrack.plugin.operators.films import ColorizeVideos, EmbedVideos, FilmVideos
 from fiftyone_colortrack.plugin.operators.load import LoadDavis, LoadJhmdb, LoadKinetics, LoadScenes
 from fiftyone_colortrack.plugin.operators.propagate import PropagateLabels, PropagateLabelsInVideo
-from fiftyone_colortrack.plugin.operators.stop import StopTracking
+from fiftyone_colortrack.plugin.operators.stop import ContinueInBackground, StopTracking
 from fiftyone_colortrack.plugin.operators.suggest_frame import SuggestFrame
 from fiftyone_colortrack.plugin.operators.track_shard import TrackShard
 from fiftyone_colortrack.plugin.operators.train import TrainTracker
@@ -22,6 +22,7 @@ CLASSES = [
         EditTrack,
         TrackShard,
         StopTracking,
+        ContinueInBackground,
         EvaluateTracks,
         TrackScores,
         ExportTracks,

@@ -14,7 +14,7 @@ UNITS = ["bytes", "KB", "MB", "GB", "TB"]
 
 
 def remember_speed(work: str, amount: float, seconds: float) -> None:
-    """Keep the speed of a run for the estimate of the next one.
+    """Keep the speed of a run for the estimate of the next one. Half of what was known counts as well.
 
     Args:
         work: name of the work, including its settings
@@ -22,22 +22,23 @@ def remember_speed(work: str, amount: float, seconds: float) -> None:
         seconds: time that it took
     """
     if amount and seconds:
-        _speeds().set(_key(work), amount / seconds)
+        before = _speeds().get(_key(work)) or (0.0, 0.0)
+        _speeds().set(_key(work), [before[0] / 2 + amount, before[1] / 2 + seconds])
 
 
-def time_needed(work: str, amount: float, seconds_each: float | None = None) -> str:
+def time_needed(work: str, amount: float, seconds_each: float | None = None, start: float = 0.0) -> str:
     """The estimated time of some work, as text.
 
     Args:
         work: name of the work, as in `remember_speed`
         amount: amount of work, as in `remember_speed`
         seconds_each: measured time on two CPU cores, for machines that have not done such work yet
+        start: seconds before the work starts
     """
-    speed = _speeds().get(_key(work))
-    if speed:
-        return f"about {duration(max(amount / speed, 1))} at the speed of the last run"
+    if measured := _speeds().get(_key(work)):
+        return f"about {duration(max(start + amount * measured[1] / measured[0], 1))} at this machine's speed"
     if seconds_each:
-        return f"about {duration(max(amount * seconds_each, 1))} on two CPU cores"
+        return f"about {duration(max(start + amount * seconds_each, 1))} on two CPU cores"
     return "the remaining time appears once it runs"
 
 
@@ -61,4 +62,4 @@ def _speeds() -> ExecutionStore:
 
 
 def _key(work: str) -> str:
-    return f"frames_per_second:{platform.node()}:{work}"
+    return f"amount_and_seconds:{platform.node()}:{work}"

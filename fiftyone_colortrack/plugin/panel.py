@@ -78,6 +78,11 @@ class ColorTrackPanel(foo.Panel):
     on_change_active_fields = refresh  # an evaluation adds fields
     on_change_current_sample = refresh
 
+    def look(self, ctx: ExecutionContext) -> None:
+        """Look how far the work is; when it has ended, show what it wrote."""
+        if not running(ctx.dataset):
+            ctx.ops.reload_dataset()
+
     def stop(self, ctx: ExecutionContext) -> None:
         request_stop(ctx.params["run"])
 
@@ -146,7 +151,7 @@ class ColorTrackPanel(foo.Panel):
             row.md(f"**{escape(work.title)}** {work.fraction:.0%} {escape(work.message)}", name="progress")
             row.btn("stop", "Stop", variant="outlined", on_click=self.stop, params={"run": work.id})
         if works:
-            timer = types.TimerView(interval=MILLISECONDS_BETWEEN_LOOKS, on_interval=self.refresh)
+            timer = types.TimerView(interval=MILLISECONDS_BETWEEN_LOOKS, on_interval=self.look)
             panel.obj("timer", view=timer)
 
     def _add_video(self, panel: types.Object, ctx: ExecutionContext) -> None:

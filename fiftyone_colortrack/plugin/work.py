@@ -34,6 +34,7 @@ Traces = list[dict[str, Any]]
 
 PLUGIN = "@colortrack/fiftyone-colortrack"
 STOP_OPERATOR = f"{PLUGIN}/stop_tracking"
+LEAVE_OPERATOR = f"{PLUGIN}/continue_in_background"
 SECONDS_BETWEEN_MESSAGES = 0.5
 CHART_LAYOUT = {
     "height": 240,
@@ -55,6 +56,10 @@ def work_config(name: str, label: str, description: str, icon: str) -> foo.Opera
         allow_delegated_execution=True,
         risk_level=types.RiskLevel.MEDIUM,
     )
+
+
+class LeftError(Exception):
+    """The work goes on, and nobody waits for it."""
 
 
 class WorkOperator(foo.Operator):
@@ -105,10 +110,23 @@ class WorkOperator(foo.Operator):
         except ColorTrackError as error:
             yield from show_error(ctx, self.config.label, str(error))
             return
+        except LeftError:
+            outputs = types.Object()
+            outputs.view(
+                "left",
+                types.Notice(label="The work goes on. The ColorTrack panel shows it, and can stop it."),
+            )
+            yield ctx.ops.show_output(
+                types.Property(outputs, view=types.View(label=self.config.label)).to_json(), {}
+            )
+            if not ctx.current_sample:  # whose window has the panel already
+                yield ctx.ops.open_panel("colortrack_panel", layout="horizontal")
+            return
         ctx.request_params["results"] = results
         yield ctx.ops.show_output(self.resolve_output(ctx).to_json(), results)
         yield from self.after(ctx, results)
-        yield ctx.ops.notify(forms.unescape(results["summary"]), variant=results.get("variant", "success"))
+        text = forms.unescape(results["summary"]).replace("\n\n", ". ")
+        yield ctx.ops.notify(text, variant=results.get("variant", "success"))
 
 
 def show_error(ctx: ExecutionContext, title: str, reason: str) -> Messages[None]:
@@ -139,7 +157,7 @@ def show(
 ) -> Messages[T]:
     """Run work in a thread, and show its progress in the dialog, with a Stop button and a chart.
 
-    If the dialog is closed, the work continues. `running` lists it until it ends.
+    If the user leaves the dialog or the page, the work continues. `running` lists it until it ends.
 
     Args:
         ctx: of the operator
@@ -150,10 +168,12 @@ def show(
 
     Returns:
         What `work` returns
+
+    Raises:
+        LeftError: if somebody left the dialog
     """
     latest = 0, 0, ""
     result: Future[T] = Future()
-    left = threading.Event()
     stop = StopSignal(ctx.dataset, title, id)
 
     def update(done: int, total: int, message: str) -> None:
@@ -168,7 +188,7 @@ def show(
             result.set_result(done)
         except BaseException as error:  # it belongs to whoever waits for the result
             result.set_exception(error)
-            if left.is_set():
+            if stop.left.is_set():
                 logger.error("%s failed: %s", title, error, exc_info=error)
 
     threading.Thread(target=run, name=f"colortrack-{stop.id}", daemon=True).start()
@@ -180,6 +200,8 @@ def show(
             except FutureTimeoutError:
                 if result.done():  # by now; or the work itself raised this error
                     return result.result()
+            if stop.left.is_set():
+                raise LeftError
             done, total, message = latest
             if not total or time.monotonic() - shown < SECONDS_BETWEEN_MESSAGES:
                 continue
@@ -191,7 +213,7 @@ def show(
                 outputs = _progress_output(message, stop.id, chart=bool(traces))
                 yield ctx.ops.show_output(outputs, {"progress": fraction, "chart": traces})
     except GeneratorExit:
-        left.set()
+        stop.left.set()
         raise
 
 
@@ -200,7 +222,9 @@ def _progress_output(label: str, id: str, *, chart: bool) -> dict[str, Any]:
     outputs.float("progress", view=types.ProgressView(label=label))
     if chart:
         outputs.plot("chart", layout=CHART_LAYOUT)
-    outputs.btn("stop", "Stop", variant="outlined", on_click=STOP_OPERATOR, params={"run": id})
-    note = "You can close this dialog. The work continues, and the ColorTrack panel shows it and can stop it."
-    outputs.view("note", types.Notice(label=note))
+    row = outputs.h_stack("buttons", gap=2)
+    row.btn("stop", "Stop", variant="outlined", on_click=STOP_OPERATOR, params={"run": id})
+    row.btn(
+        "leave", "Continue in the background", variant="outlined", on_click=LEAVE_OPERATOR, params={"run": id}
+    )
     return types.Property(outputs).to_json()

@@ -94,6 +94,7 @@ def test_a_stopped_run_keeps_what_is_tracked_and_is_continued(videos):
     assert report.stopped
     assert [video.status for video in report.videos] == ["done", "stopped", "skipped"]
     assert [video.frames for video in report.videos] == [8, 4, 0]
+    assert str(report).startswith("Stopped: 2 videos (12 frames) tracked")
     first, second, _ = videos.values("frames.tracks.detections.id")
     assert [len(labels) for labels in first] == [2] * 8
     assert sum(labels is not None for labels in second) == 4

@@ -63,7 +63,7 @@ def test_the_ground_truth_is_remembered(form, execute, tracked):
     assert form("evaluate_tracks", tracked, {}).default("gt_field") == "frames.other"
     execute("evaluate_tracks", tracked, PARAMS)
     assert form("evaluate_tracks", tracked, {}).default("gt_field") == "frames.gt"
-    assert "at the speed of the last run" in form("evaluate_tracks", tracked, {}).text("estimate")
+    assert "at this machine's speed" in form("evaluate_tracks", tracked, {}).text("estimate")
 
 
 def test_fields_without_labels_are_not_offered(form, tracked):
@@ -120,7 +120,7 @@ def test_scores_are_shown_in_the_panel(execute, tracked):
     (shown,) = [patch for patch in patches if "custom_metrics" in patch]
     buttons = [params for name, params in messages if name == "show_output"][-1]["outputs"]["type"]
     labels = [prop["view"]["label"] for name, prop in buttons["properties"].items() if "link" in name]
-    assert labels == ["Show worst videos first", "See where tracks fail"]
+    assert labels == ["Show the worst videos first", "See where tracks fail"]
     for label in ("J&F", "J", "F"):
         assert f"'label': '{label}'" in shown
     assert shown.count("'lower_is_better': False") == 3

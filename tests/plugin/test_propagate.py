@@ -1,15 +1,18 @@
+import contextlib
 import re
 import time
 
 import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
+from fiftyone.core.annotation.validate_label_schemas import ValidationErrors
 from fiftyone.operators.delegated import DelegatedOperationService
 from fiftyone.operators.executor import ExecutionContext, ExecutionError, Executor, resolve_placement
 from fiftyone.operators.registry import OperatorRegistry
 from PIL import Image
 
-from fiftyone_colortrack import propagate
+import fiftyone_colortrack as ct
+from fiftyone_colortrack import TrackerConfig, propagate
 from fiftyone_colortrack.api.stop import running
 from fiftyone_colortrack.plugin import estimates, forms
 
@@ -30,10 +33,10 @@ def test_the_first_click_works(form, videos):
     assert first.default("label_field") == "tracks"
     estimate = first.text("estimate")
     assert estimate.startswith("1 video to track, 8 frames, about ")
-    assert re.search(r" s (on two CPU cores|at the speed of the last run), about ", estimate)
+    assert re.search(r" s (on two CPU cores|at this machine's speed), about ", estimate)
     assert estimate.endswith(" KB of labels in the database. Skipped: 1 without labels in frames.seed.")
     assert "memory" not in first.inputs
-    assert first.choices("seeds") == ["first", "all"]
+    assert "seeds" not in first.inputs  # one frame is labeled: there is nothing to choose
     assert first.choices("model")[-3:] == ["identity", "flow", "raft"]
 
 
@@ -111,11 +114,15 @@ def test_labels_are_written_and_the_app_is_told(execute, videos):
 
 
 def test_what_was_chosen_is_remembered_and_continued(form, execute, videos):
-    execute("propagate_labels", videos, {**PARAMS, "label_field": "found", "direction": "forward"})
+    execute(
+        "propagate_labels",
+        videos,
+        {**PARAMS, "label_field": "found", "direction": "forward", "advanced": True},
+    )
     again = form("propagate_labels", videos, {})
     assert again.default("direction") == "forward"
     assert again.default("label_field") == "tracks"  # nothing is left to do in `found`
-    assert "at the speed of the last run" in again.text("estimate")
+    assert "at this machine's speed" in again.text("estimate")
     finished = form("propagate_labels", videos, {"label_field": "found"})
     assert finished.choices("existing") == ["skip_existing", "overwrite"]
     assert "All these videos are finished" in finished.errors["finished"]
@@ -162,6 +169,31 @@ def test_after_a_correction_the_form_goes_on_from_it(form, execute, videos):
     assert (again.default("seed_field"), again.default("label_field")) == ("frames.seed", "tracks_2")
 
 
+def test_a_run_in_python_is_continued_with_its_settings(form, videos):
+    how = {"model": "lab", "direction": "forward", "config": TrackerConfig(memory=3)}
+    propagate(videos, "frames.seed", "frames.tracks", **how, progress=False)
+    sample = videos.first()
+    sample.frames[5].tracks.detections[0].bounding_box[0] += 0.02
+    sample.save()
+    found = form("propagate_labels", videos, {})
+    assert [found.default(name) for name in ("model", "direction", "memory")] == ["lab", "forward", 3]
+    assert "again" not in found.inputs
+    assert "that depend on corrections" in found.text("corrected")
+
+
+def test_the_app_can_annotate_the_tracks_of_its_runs(execute, videos):
+    execute("propagate_labels", videos, PARAMS)
+    assert videos.active_label_schemas == ["frames.tracks"]
+    assert videos.label_schemas["frames.tracks"]["classes"] == ["square"]
+    with contextlib.suppress(ValidationErrors):  # FiftyOne 1.22 renames it all the same
+        videos.rename_frame_field("tracks", "mine")
+    videos.reload()
+    propagate(videos, "frames.seed", "frames.mine", model="lab", skip_existing=True, progress=False)
+    assert videos.active_label_schemas == ["frames.mine"]
+    ct.delete_tracks(videos, "frames.mine")
+    assert not videos.label_schemas
+
+
 def test_what_to_do_next_is_below_the_summary(execute, videos, tmp_path):
     (tmp_path / "video1.mp4").unlink()
     messages = execute("propagate_labels", videos, {**PARAMS, "seed_field": "frames.gt"})
@@ -193,7 +225,8 @@ def test_a_run_that_did_nothing_is_not_green(execute, videos, tmp_path):
     assert done["results"]["title"] == "Nothing was tracked"
 
 
-def test_a_run_goes_on_when_its_dialog_is_closed(videos):
+@pytest.mark.parametrize("how", ["page closed", "button"])
+def test_a_run_goes_on_without_its_dialog(execute, videos, how):
     operator = OperatorRegistry().get_operator(f"{PLUGIN}/propagate_labels")
     request = {"dataset_name": videos.name, "params": {**PARAMS, "seed_field": "frames.gt"}}
     context = ExecutionContext(request_params=request, executor=Executor(), operator_uri=operator.uri)
@@ -201,6 +234,9 @@ def test_a_run_goes_on_when_its_dialog_is_closed(videos):
     next(messages)
     while not running(videos):
         next(messages)
+    if how == "button":
+        execute("continue_in_background", videos, {"run": running(videos)[0].id})
+        assert "The work goes on" in str([message.to_json() for message in messages])
     messages.close()
     end = time.monotonic() + 60
     while running(videos) and time.monotonic() < end:

@@ -152,7 +152,7 @@ class EvaluateTracks(WorkOperator):
             "summary": forms.escape(f"{params['eval_key']}: {text}"),
             "scores": scores,
             "links": [
-                view_link("Show worst videos first", worst),
+                view_link("Show the worst videos first", worst),
                 link("See where tracks fail", "open_panel", {"name": CHARTS, "isActive": True}),
             ],
         }

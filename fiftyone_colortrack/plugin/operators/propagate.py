@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -32,11 +33,13 @@ from fiftyone_colortrack.fields import (
     run_field,
     seed_fields,
     select_frames,
+    set_up_annotation,
     whole,
 )
 from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.forms import Choice
+from fiftyone_colortrack.plugin.params import fitting
 from fiftyone_colortrack.plugin.reading import reader
 from fiftyone_colortrack.plugin.work import (
     PLUGIN,
@@ -53,11 +56,10 @@ from fiftyone_colortrack.tracking.config import TrackerConfig
 LABEL = "Propagate labels"
 REMEMBERED = "propagate_labels"
 EVALUATE = f"{PLUGIN}/evaluate_tracks"
-SECONDS_PER_MEGAPIXEL = {"fast": 0.6, "lab": 0.3, "flow": 0.25, "identity": 0.05}
-"""On two CPU cores, for the estimate until this machine has tracked with the model.
-
-`fast` was measured; `lab` follows from the ratio that `python benchmarks/speed.py` prints.
-"""
+SECONDS_PER_MEGAPIXEL = {"fast": 1.5, "lab": 0.8, "flow": 0.5, "identity": 0.1}
+"""On two CPU cores, for the estimate until this machine has tracked with the model."""
+SECONDS_TO_START = 10
+"""Until PyTorch is imported and the model is loaded, once in each server."""
 RAFT_WEIGHTS = "raft_large_C_T_SKHT_V2-ff5fadd5.pth"
 SEEDS: list[Choice] = [
     ("first", "First labeled frame", "Track the labels of the first labeled frame of each video"),
@@ -110,7 +112,7 @@ TRACKER_SETTINGS: list[Choice] = [
     ("memory", "Memory", "Number of recent frames to search for matches"),
     ("radius", "Radius", "Farthest motion from one frame to the next, in pixels of the scaled frame"),
     ("top_k", "Matches", "Number of best matches to copy labels from"),
-    ("input_size", "Short side", "Size to which frames are scaled, in pixels"),
+    ("input_size", "Short side", "Larger frames are scaled down to this, in pixels. Empty: the model's own"),
 ]
 SWITCHES: list[Choice] = [
     ("end_at_cuts", "End tracks at cuts", "Label a new shot only if one of its frames is labeled"),
@@ -154,18 +156,20 @@ class PropagateLabels(WorkOperator):
 
         def track(progress: Any, stop: Any) -> PropagationReport:
             report = run.run(progress, stop)
-            seconds = sum(video.seconds for video in report.videos)
-            if not is_image_groups(run.samples):
+            if report.frames and not is_image_groups(run.samples):
+                set_up_annotation(ctx.dataset, run.label_field)
+                seconds = sum(video.seconds for video in report.videos)
                 size = report.frames * megapixels(check_videos(run.samples), run.tracker.input_size)
                 estimates.remember_speed(_work(run.model), size, seconds)
             return report
 
         report = yield from show(ctx, f"{LABEL} to {frame_path(run.label_field)}", track)
-        done, stopped = bool(report.frames), report.stopped and "info"
+        done, failed = bool(report.frames), bool(report.with_status("failed"))
+        title = "Some videos failed" if failed else "Stopped" if report.stopped else "Done"
         return {
             "summary": summary(report),
-            "title": "Nothing was tracked" if not done else "Stopped" if report.stopped else "Done",
-            "variant": "warning" if not done or report.with_status("failed") else stopped or "success",
+            "title": title if done else "Nothing was tracked",
+            "variant": "success" if done and not failed else "warning",
             "run": report.run_key,
             "tracks": report.label_field if done else None,
             "links": _links(ctx.dataset, report),
@@ -295,13 +299,13 @@ class _Form:
             return
         if "seed_field" not in self._ctx.params:
             self._propose(choices)
-        before = set(self._inputs.properties)
+        top = {*self._inputs.properties, "estimate", "finished", "again", "corrected", "by_hand"}
         self._seeds(choices)
         self._objects_and_frames()
         videos = self._tracks()
         self._method(sum(not video.reason for video in videos))
         self._estimate(videos)
-        first = {name: p for name, p in self._inputs.properties.items() if name in before | {"estimate"}}
+        first = {name: p for name, p in self._inputs.properties.items() if name in top}
         self._inputs.properties = {**first, **self._inputs.properties}  # seen without scrolling
 
     def _value(self, name: str, default: Any = None) -> Any:
@@ -315,18 +319,36 @@ class _Form:
         corrected = [name for name, plan in plans.items() if any(v.labeled and not v.reason for v in plan)]
         if corrected:
             name = max(corrected, key=lambda name: self._read(_last_edit, name))
-            self._last = {**self._last, "seed_field": name, "seeds": "keyframes", "label_field": name}
+            same = {"seed_field": name, "seeds": "keyframes", "label_field": name, **self._how_made(name)}
+            self._last = {**self._last, **same}
         elif self._last.get("seed_field") in tracks:
             self._last = {k: v for k, v in self._last.items() if k not in ("seed_field", "label_field")}
+
+    def _how_made(self, path: str) -> dict[str, Any]:
+        """The settings of the last run that wrote tracks, as far as the form has them."""
+        dataset = self._videos._root_dataset
+        infos = [dataset.get_run_info(key) for key in dataset.list_runs()]
+        infos = [info for info in infos if getattr(info.config, "label_field", None) == path]
+        infos = [info for info in infos if getattr(info.config, "tracker", None)]
+        if not infos:
+            return {}
+        how = max(infos, key=lambda info: info.timestamp).config
+        names = [name for name, *_ in [*TRACKER_SETTINGS, *SWITCHES]] + ["min_confidence"]
+        values = {name: how.tracker[name] for name in names if name in how.tracker}
+        usual = vars(TrackerConfig())
+        values = {name: value for name, value in values.items() if value != usual[name]}
+        if how.direction != DIRECTIONS[0][0]:
+            values["direction"] = how.direction
+        return {"model": how.model, "output": "same", "advanced": bool(values), **fitting(values)}
 
     def _run(self, seed_field: str, seeds: str, label_field: str, existing: str = "") -> Propagation:
         """The run with the form's present values."""
         models = [name for name, _, _ in _models()]
-        names = ["model", "direction", "output", "objects", "span"]
-        names += ["first_frame", "last_frame", "next_frames"]
+        names = ["model", "objects", "span", "first_frame", "last_frame", "next_frames"]
         params = {name: self._value(name) for name in names if self._value(name) is not None}
         value = self._value if self._value("advanced") else self._ctx.params.get
-        switches = [name for name, *_ in [*TRACKER_SETTINGS, *SWITCHES]] + ["min_confidence", "complete"]
+        switches = [name for name, *_ in [*TRACKER_SETTINGS, *SWITCHES]]
+        switches += ["min_confidence", "complete", "direction", "output"]
         params |= {name: value(name) for name in switches if value(name) is not None}
         only_selected = self._ctx.params.get("only_selected", True)
         params |= {"only_selected": only_selected, "existing": existing or self._ctx.params.get("existing")}
@@ -358,7 +380,11 @@ class _Form:
             self._inputs, "seed_field", choices, default=field, required=True, label="Labels to start from"
         )
         options = SEEDS if keyframes else SEEDS[:2]
-        forms.choose(self._inputs, "seeds", options, default=seeds, radio=True, label="Frames to start from")
+        if keyframes or any(
+            len(numbers) > 1 for numbers in self._read(labeled_frames, field, "all").values()
+        ):
+            label = "Frames to start from"
+            forms.choose(self._inputs, "seeds", options, default=seeds, radio=True, label=label)
         if not corrections and not any(self._read(labeled_frames, field, seeds).values()):
             prop.invalid = True
             prop.error_message = f"No frame has labels in {field}: label one, or choose another field"
@@ -445,7 +471,8 @@ class _Form:
             )
             forms.message(self._inputs, "again", text, severity="warning")
         elif in_place:
-            text = "Only frames that depend on corrections are re-tracked. All others stay as they are."
+            todo = "that depend on corrections" if count else "without labels"
+            text = f"Only frames {todo} are re-tracked. All others stay as they are."
             forms.message(self._inputs, "corrected", text, severity="success")
         elif count:
             forms.message(self._inputs, "by_hand", f"{by_hand} stay as they are. {go_on}")
@@ -460,14 +487,6 @@ class _Form:
         return forms.unused_name("tracks", schema)
 
     def _method(self, videos: int) -> None:
-        forms.choose(
-            self._inputs,
-            "direction",
-            DIRECTIONS,
-            default=self._value("direction"),
-            radio=True,
-            label="Direction",
-        )
         prop = forms.choose(self._inputs, "model", _models(), default=self._value("model"), label="Model")
         if self._value("model") == "raft" and not _has_raft():
             prop.invalid = True
@@ -476,6 +495,8 @@ class _Form:
         self._inputs.bool("advanced", default=advanced, label="Advanced settings", view=types.SwitchView())
         if not advanced:
             return
+        direction = self._value("direction")
+        forms.choose(self._inputs, "direction", DIRECTIONS, default=direction, label="Direction")
         outputs = OUTPUTS.get(seed_fields(self._videos)[field_name(self._seed_field)])
         if outputs:
             forms.choose(self._inputs, "output", outputs, default=self._value("output"), label="Write as")
@@ -530,9 +551,11 @@ class _Form:
         if frames:
             size = frames * self._read(megapixels, run.tracker.input_size)
             labels = self._read(estimates.label_bytes, self._seed_field, self._seed_frames)
+            each = SECONDS_PER_MEGAPIXEL.get(str(run.model))
+            start = 0 if "torch" in sys.modules else SECONDS_TO_START
             parts += [
                 forms.plural(frames, "frame"),
-                estimates.time_needed(_work(run.model), size, SECONDS_PER_MEGAPIXEL.get(str(run.model))),
+                estimates.time_needed(_work(run.model), size, each, start),
                 f"about {estimates.size(frames * labels)} of labels in the database",
             ]
         finished = sum(video.labeled for video in videos) - len(todo)
@@ -607,10 +630,10 @@ def _links(dataset: fo.Dataset, report: PropagationReport) -> list[Results]:
     elif report.frames:
         tracked = videos.match(F(run_field(report.label_field)) == report.run_key)
         doubtful = tracked.sort_by(confidence_field(report.label_field))
-        links += [
-            view_link("Show these videos, least confident first", doubtful),
-            link("Evaluate tracks", EVALUATE, {"pred_field": report.label_field}, prompt=True),
-        ]
+        many = len(report.videos) > 1
+        label = "Show these videos, least confident first" if many else "Show this video"
+        links.append(view_link(label, doubtful))
+        links.append(link("Evaluate tracks", EVALUATE, {"pred_field": report.label_field}, prompt=True))
     if report.with_status("failed"):
         failed = videos.match_tags(failed_tag(report.label_field))
         links.append(view_link("Show failed videos", failed))

@@ -6,7 +6,7 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
-from fiftyone_colortrack.api.stop import request_stop, running
+from fiftyone_colortrack.api.stop import leave, request_stop, running
 from fiftyone_colortrack.plugin import forms
 
 
@@ -49,3 +49,19 @@ class StopTracking(foo.Operator):
         titles = {work.id: work.title for work in running(ctx.dataset)}
         request_stop(ctx.params["run"])
         return {"stopped": titles.get(ctx.params["run"], "The run has already ended")}
+
+
+class ContinueInBackground(foo.Operator):
+    """Continues work without its dialog, which would open again whenever there is progress to show."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        return foo.OperatorConfig(
+            name="continue_in_background",
+            label="Continue in the background",
+            unlisted=True,
+            risk_level=types.RiskLevel.LOW,
+        )
+
+    def execute(self, ctx: ExecutionContext) -> None:
+        leave(ctx.params["run"])

@@ -75,4 +75,4 @@ def _text(suggestion: Suggestion, frame_rate: float | None) -> str:
     place = f"frame {number}, at {(number - 1) / frame_rate:.2f} s" if frame_rate else f"frame {number}"
     if suggestion.confidence is None:
         return f"Label {place}, then propagate the labels: {suggestion.reason}."
-    return f"Correct {place}: {suggestion.reason}. Then propagate again."
+    return f"Correct {place}: {suggestion.reason}. Then propagate the labels again."
