@@ -59,6 +59,8 @@ class ContinueInBackground(foo.Operator):
         return foo.OperatorConfig(
             name="continue_in_background",
             label="Continue in the background",
+            description="Let work on this dataset go on without its dialog",
+            icon="/assets/icons/propagate.svg",
             unlisted=True,
             risk_level=types.RiskLevel.LOW,
         )
