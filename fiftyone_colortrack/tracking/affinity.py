@@ -19,6 +19,7 @@ from fiftyone_colortrack.model.colorizer import Embedder
 T = TypeVar("T")
 TILE = 12  # side of a tile of queries, in cells
 TRUST_RADIUS = 6  # cells within which the last frame's colors should be found again
+TRUST_WINDOW = 5  # side of the window of cells over which trust is averaged
 CHUNKS = 16  # a row of products is searched for its maxima in this many interleaved parts
 MARGIN = 1  # fine cells around a coarse match that are candidates as well
 
@@ -196,8 +197,9 @@ def bf16_products() -> Iterator[None]:
 def trust(query: Tensor, last: Tensor, embedder: Embedder) -> tuple[Tensor, Tensor]:
     """How much the raw colors of each cell count: less where they are not found again in the last frame.
 
-    A cell whose best match is at cosine distance d keeps min(1, tolerance / d) of its raw channels: a local
-    scaling of similarities (Zelnik-Manor and Perona 2004, section 2).
+    A cell whose best match is at cosine distance d is trusted by min(1, tolerance / d): a local scaling of
+    similarities (Zelnik-Manor and Perona 2004, section 2). One cell alone tells little, so that its raw channels keep
+    the square of the mean trust of the cells around it.
 
     Args:
         query: features of one frame, [h, w, C]
@@ -213,7 +215,9 @@ def trust(query: Tensor, last: Tensor, embedder: Embedder) -> tuple[Tensor, Tens
     raw, before = (features[..., -embedder.lab_channels :] for features in (query, last))
     found = top_k_matches(raw, before[None], 1, TRUST_RADIUS)
     distance = (1 - found.similarity / embedder.lab_weight).clamp(min=1e-6).view(*size, 1)
-    return (embedder.lab_tolerance / distance).clamp(max=1), found.cell[:, 0]
+    share = (embedder.lab_tolerance / distance).clamp(max=1).permute(2, 0, 1)  # 1 x h x w
+    share = F.avg_pool2d(share, TRUST_WINDOW, 1, TRUST_WINDOW // 2, count_include_pad=False).square()
+    return share.permute(1, 2, 0), found.cell[:, 0]
 
 
 def weighted(features: Tensor, trust: Tensor, embedder: Embedder) -> Tensor:

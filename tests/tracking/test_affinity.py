@@ -109,11 +109,13 @@ def test_raw_colors_count_less_where_they_are_not_found_again():
     assert torch.equal(found.view(14, 14)[:, 7:], torch.arange(196).view(14, 14)[:, 7:])
     scaled = weighted(query, share, embedder)
     assert torch.equal(scaled[..., :16], query[..., :16])
-    torch.testing.assert_close(scaled[:, 7:], query[:, 7:])
-    distance = 1 - naive(raw[1], raw[:1], 6).amax(1).view(14, 14)
-    expected = (embedder.lab_tolerance / distance[:, :7]).clamp(max=1)
-    torch.testing.assert_close(scaled[:, :7, 16:], query[:, :7, 16:] * expected[..., None])
-    assert expected.max() < 0.2
+    torch.testing.assert_close(scaled[:, 9:], query[:, 9:])  # two cells further on, no window reaches the left half
+    distance = (1 - naive(raw[1], raw[:1], 6).amax(1)).view(14, 14).clamp(min=1e-6)
+    alone = (embedder.lab_tolerance / distance).clamp(max=1)
+    assert alone[:, :7].max() < 0.2
+    for y, x in ((0, 0), (5, 6), (13, 8)):
+        mean = alone[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3].mean()
+        torch.testing.assert_close(scaled[y, x, 16:], query[y, x, 16:] * mean**2)
     assert (trust(query, last, build("lab"))[0] == 1).all()
 
 
