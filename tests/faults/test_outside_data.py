@@ -209,7 +209,7 @@ def test_archives(new: Callable, content: bytes, magic: bytes) -> None:
 
 
 OPERATORS = {cls().config.name: cls for cls in CLASSES}
-FORMS = sorted({*OPERATORS} - {"colortrack_panel", "track_scores", "track_shard"})
+FORMS = sorted({*OPERATORS} - {"colortrack_panel", "continue_in_background", "track_scores", "track_shard"})
 NAMES = sorted(
     {*params.WHOLE_NUMBERS, *params.SHARES, *params.SWITCHES, *params.TEXTS, "folder", "sequences"}
 )

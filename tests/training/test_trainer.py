@@ -266,7 +266,7 @@ def test_two_trainings_do_not_share_a_folder(videos: Path, tmp_path: Path) -> No
     common = {"steps": 1, "out_dir": tmp_path, "recipe": TINY, "device": "cpu"}
 
     def second(*_: object) -> None:
-        with pytest.raises(ColorTrackError, match=f"another training uses {tmp_path}"):
+        with pytest.raises(ColorTrackError, match=f"another training run uses {tmp_path}"):
             fit(data, overwrite=True, **common)
 
     assert fit(data, on_step=second, **common).weights

@@ -110,6 +110,6 @@ def test_offline_says_what_to_do(url: str, monkeypatch: pytest.MonkeyPatch) -> N
     source = Source((Archive("http://127.0.0.1:9/D.zip", ()),), "DAVIS", "https://example.org")
     monkeypatch.setitem(SOURCES, "davis-2017", source)
     with pytest.raises(
-        ColorTrackError, match=r"get D\.zip from https://example\.org, put it into .*davis-2017"
+        ColorTrackError, match=r"Download D\.zip from https://example\.org yourself, put it into .*davis-2017"
     ):
         foz.load_zoo_dataset(url, split="val", dataset_name="zoo-val")
