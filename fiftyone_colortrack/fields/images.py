@@ -93,7 +93,11 @@ def pull(videos: fo.Dataset, ids: list[str], name: str) -> None:
 
 
 def push(videos: fo.Dataset, id: str, path: str, value: Any) -> None:
-    """Write to the images what was written to a video; where there are no images, this does nothing."""
+    """Write to the images what was written to a video; where there are no images, this does nothing.
+
+    Raises:
+        ColorTrackError: if an image was removed
+    """
     images = images_of(videos)
     if images is None:
         return
@@ -104,6 +108,8 @@ def push(videos: fo.Dataset, id: str, path: str, value: Any) -> None:
         values = {of_number[number]: one for number, one in value.items()}
     elif videos.has_frame_field(path):
         return  # the confidence in a video: each image has its own
+    if images.select(list(values)).count() < len(values):  # FiftyOne would leave it out without a word
+        raise ColorTrackError("an image was removed from the dataset during the run")
     images.set_values(field_name(path), values, key_field="id")
 
 

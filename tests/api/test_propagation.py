@@ -563,6 +563,14 @@ def test_labels_of_images_that_a_view_hides_are_not_tracked(scenes):
     assert (report.frames, scenes.distinct("tracks.detections.index")) == (10, [1])
 
 
+def test_an_image_that_is_removed_during_a_run_is_reported(scenes):
+    groups = scenes.group_by("scene", order_by="number")
+    last = scenes.match((fo.ViewField("scene") == "a") & (fo.ViewField("number") == 10))
+    report = propagate(groups, progress=lambda *_: scenes.delete_samples(last))
+    assert [video.status for video in report.videos] == ["failed", "done"]
+    assert "image was removed" in report.videos[0].reason
+
+
 def test_images_that_nothing_orders_are_refused(scenes):
     with pytest.raises(ct.ColorTrackError, match="order_by"):
         propagate(scenes.group_by("scene"))
