@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, CycloptsError, Parameter, Token, UnknownCommandError
 from rich.table import Table
 
-from fiftyone_colortrack.__main__ import end_at_once
 from fiftyone_colortrack.errors import ColorTrackError, OnError
 from fiftyone_colortrack.progress import ctrl_c
 from fiftyone_colortrack.terminal import console, score_table, warn
@@ -425,7 +424,6 @@ for _name, _about in (
 
 def main() -> None:
     """Run the command line. On bad input, print one line to standard error and exit with status 2."""
-    end_at_once()
     try:
         app(print_error=False, exit_on_error=False, result_action="return_value")
     except (CycloptsError, ColorTrackError) as error:

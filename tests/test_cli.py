@@ -24,7 +24,7 @@ from fiftyone_colortrack.video import VideoFile, write_video
 
 Run = Callable[..., str]
 ROOT = Path(__file__).resolve().parents[1]
-START = "from fiftyone_colortrack.cli import main; main()"
+START = "from fiftyone_colortrack.__main__ import main; main()"
 
 
 @pytest.fixture
@@ -46,10 +46,8 @@ def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 
     def call(*arguments: object) -> str:
         monkeypatch.setattr(sys, "argv", ["colortrack", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGTERM)
         with pytest.raises(SystemExit) as exit:
             cli.main()
-        signal.signal(signal.SIGTERM, before)
         error = capsys.readouterr().err
         assert exit.value.code == 2
         (line,) = [line for line in error.splitlines() if line.startswith("colortrack: ")]
@@ -79,7 +77,7 @@ def loaded(davis_squares: Path, run: Run, database: None) -> Iterator[str]:
 
 def test_help_imports_neither_torch_nor_fiftyone() -> None:
     code = (
-        "import sys\nfrom fiftyone_colortrack.cli import main\n"
+        "import sys\nfrom fiftyone_colortrack.__main__ import main\n"
         "try: main()\nfinally: print(sorted({'torch', 'fiftyone', 'scipy'} & {*sys.modules}))"
     )
     with start("--help", code=code) as process:
