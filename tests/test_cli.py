@@ -46,10 +46,8 @@ def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 
     def call(*arguments: object) -> str:
         monkeypatch.setattr(sys, "argv", ["colortrack", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGTERM)
         with pytest.raises(SystemExit) as exit:
             cli.main()
-        signal.signal(signal.SIGTERM, before)
         error = capsys.readouterr().err
         assert exit.value.code == 2
         (line,) = [line for line in error.splitlines() if line.startswith("colortrack: ")]

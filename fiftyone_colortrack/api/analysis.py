@@ -187,9 +187,11 @@ def object_confidence(video: SampleCollection, label_field: str) -> dict[str, di
     certain object.
 
     Args:
-        video: a view of one video
+        video: a view of one video, or an empty one
         label_field: frame field that `propagate` wrote
     """
+    if not len(video):
+        return {}
     name = field_name(label_field)
     label_list = LABEL_LISTS.get(seed_fields(video)[name])
     if label_list is None:

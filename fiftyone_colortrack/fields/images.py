@@ -28,6 +28,7 @@ from fiftyone_colortrack.fields.schema import (
     is_tracks,
     record_field,
     run_field,
+    show_labels_of,
 )
 
 
@@ -42,11 +43,16 @@ def as_videos(samples: SampleCollection | str) -> Iterator[SampleCollection]:
     """The videos of a collection: see `check_videos`; groups of images become videos while the block runs.
 
     Raises:
-        ColorTrackError: see `check_videos`
+        ColorTrackError: see `check_videos`; if nothing orders the images of a group
     """
     if isinstance(samples, str) or not is_image_groups(samples):
         yield check_videos(samples)
         return
+    if not any(stage.outputs_dynamic_groups and stage.order_by for stage in samples._stages):
+        raise ColorTrackError(
+            "the groups of images have no order; name the field that numbers the frames: "
+            "group_by(..., order_by=...)"
+        )
     images: fo.Dataset = samples._root_dataset
     videos = fo.Dataset()
     try:
@@ -87,7 +93,11 @@ def pull(videos: fo.Dataset, ids: list[str], name: str) -> None:
 
 
 def push(videos: fo.Dataset, id: str, path: str, value: Any) -> None:
-    """Write to the images what was written to a video; where there are no images, this does nothing."""
+    """Write to the images what was written to a video; where there are no images, this does nothing.
+
+    Raises:
+        ColorTrackError: if an image was removed
+    """
     images = images_of(videos)
     if images is None:
         return
@@ -98,6 +108,8 @@ def push(videos: fo.Dataset, id: str, path: str, value: Any) -> None:
         values = {of_number[number]: one for number, one in value.items()}
     elif videos.has_frame_field(path):
         return  # the confidence in a video: each image has its own
+    if images.select(list(values)).count() < len(values):  # FiftyOne would leave it out without a word
+        raise ColorTrackError("an image was removed from the dataset during the run")
     images.set_values(field_name(path), values, key_field="id")
 
 
@@ -193,7 +205,9 @@ def _copy_images(groups: SampleCollection, videos: fo.Dataset) -> None:
     images = groups._root_dataset
     labels = [name for name in videos.get_frame_field_schema() if name in images.get_field_schema()]
     labels = [name for name in labels if name not in videos.get_field_schema()]
-    _merge(images, flat._pipeline(), labels, videos._frame_collection)
+    _merge(images, show_labels_of(groups, flat)._pipeline(), labels, videos._frame_collection)
+    first = {"$match": {"_id": {"$in": [document["_id"] for document in documents]}}}
+    _merge(images, [first], ["tags"], videos._sample_collection)  # which tell what failed
     for name in labels:
         if is_tracks(images, name):
             pull(videos, [ids[0] for ids in of_group], name)

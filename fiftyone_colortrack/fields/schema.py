@@ -48,6 +48,7 @@ CONVERSIONS: dict[type[fo.Label], str] = {
 _RESERVED = {"filepath", "frame_number", "frames", "id", "metadata", "sample_id", "support", "tags"}
 IMAGES = "colortrack_images"
 """Where the info of a temporary dataset of videos holds the id of the dataset of its images, see `as_videos`."""
+_FILTERS = fos.FilterLabels | fos.SelectLabels | fos.ExcludeLabels | fos.FilterKeypoints | fos.MatchFrames
 _MARK = {"colortrack": "made by Propagate labels"}
 
 
@@ -121,7 +122,7 @@ def check_videos(samples: SampleCollection | str, *, whole_videos: bool = False)
                 "dataset.select(view.distinct('sample_id'))"
             )
         ids = list(dict.fromkeys(_flat(samples).values("sample_id")))
-        samples = whole(samples._root_dataset).select(ids, ordered=True)
+        samples = show_labels_of(samples, whole(samples._root_dataset).select(ids, ordered=True))
     elif samples.media_type == "group" and "video" in (samples.group_media_types or {}).values():
         samples = _all_slices(samples)
     if samples._is_dynamic_groups:
@@ -146,15 +147,22 @@ def whole(dataset: fo.Dataset) -> SampleCollection:
 
 def _all_slices(groups: SampleCollection) -> SampleCollection:
     """The videos of all slices. FiftyOne cannot load samples from a view that selects groups, and then slices."""
-    videos, stages = groups.select_group_slices(media_type="video"), groups.view()._stages
-    if any(isinstance(stage, fos.SelectGroups | fos.ExcludeGroups) for stage in stages):
-        videos = whole(groups._root_dataset).select(videos.values("id"), ordered=True)
-        filters = (
-            fos.FilterLabels | fos.SelectLabels | fos.ExcludeLabels | fos.FilterKeypoints | fos.MatchFrames
-        )
-        for stage in (stage for stage in stages if isinstance(stage, filters)):
-            videos = videos.add_stage(stage)
+    videos = groups.select_group_slices(media_type="video")
+    if any(isinstance(stage, fos.SelectGroups | fos.ExcludeGroups) for stage in groups.view()._stages):
+        return show_labels_of(groups, whole(groups._root_dataset).select(videos.values("id"), ordered=True))
     return videos
+
+
+def show_labels_of(view: SampleCollection, samples: SampleCollection) -> SampleCollection:
+    """Samples with those labels alone that a view of the same dataset shows, or of its clips, frames, or groups."""
+    own, stages = view.view()._stages, view.view()._all_stages
+    for stage in stages:
+        if isinstance(stage, _FILTERS):
+            options = dict(stage._kwargs())
+            if view._is_frames and stage in own and options.get("field"):
+                options["field"] = frame_path(options["field"])
+            samples = samples.add_stage(type(stage)(**options))
+    return samples
 
 
 def _flat(samples: SampleCollection) -> SampleCollection:

@@ -23,8 +23,8 @@ from fiftyone_colortrack.api.analysis import (
 )
 from fiftyone_colortrack.api.stop import request_stop, running
 from fiftyone_colortrack.charts import confidence_figure, figure, group_notes, point_rows
-from fiftyone_colortrack.fields import frame_path, is_tracks, seed_fields, whole
-from fiftyone_colortrack.plugin.forms import escape
+from fiftyone_colortrack.fields import check_videos, frame_path, is_tracks, seed_fields, whole
+from fiftyone_colortrack.plugin.forms import escape, open_sample
 from fiftyone_colortrack.plugin.operators.suggest_frame import GO_TO_FRAME
 
 NONE = "none"
@@ -101,7 +101,7 @@ class ColorTrackPanel(foo.Panel):
         tracks = self._choose_tracks(ctx)
         if tracks is None:
             return
-        confidence = object_confidence(whole(ctx.dataset).select(ctx.current_sample), tracks.chosen)
+        confidence = object_confidence(check_videos(open_sample(ctx)), tracks.chosen)
         numbers = doubtful_frames(confidence)[::direction]
         if not numbers:
             ctx.ops.notify("This video has no doubtful frames")
@@ -164,7 +164,7 @@ class ColorTrackPanel(foo.Panel):
             return
         if len(tracks.values) > 1:
             self._add_choices(panel, {"tracks": tracks})
-        confidence = object_confidence(whole(ctx.dataset).select(ctx.current_sample), tracks.chosen)
+        confidence = object_confidence(check_videos(open_sample(ctx)), tracks.chosen)
         if not any(confidence.values()):
             panel.md(f"This video has no labels in {escape(tracks.chosen)}.", name="no_labels")
             return

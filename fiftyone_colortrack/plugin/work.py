@@ -217,6 +217,17 @@ def show(
         raise
 
 
+def until_stopped(progress: ProgressCallback, stop: Callable[[], bool], reason: str) -> ProgressCallback:
+    """Report progress, and end work that cannot ask whether to stop: it gets a ColorTrackError with a reason."""
+
+    def update(done: int, total: int, message: str) -> None:
+        progress(done, total, message)
+        if stop() and done < total:
+            raise ColorTrackError(reason)
+
+    return update
+
+
 def _progress_output(label: str, id: str, *, chart: bool) -> dict[str, Any]:
     outputs = types.Object()
     outputs.float("progress", view=types.ProgressView(label=label))

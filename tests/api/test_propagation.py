@@ -242,7 +242,7 @@ USED = ["filepath", "id", "tags", "metadata", "save", "get_field", "frame_number
 @pytest.mark.parametrize("name", [*USED, "", "_id", "a.b", "frames.frames.x", "x y", 5])
 def test_names_that_are_not_possible_are_refused_before_anything_is_written(videos, name):
     schema = set(videos.get_field_schema()), set(videos.get_frame_field_schema())
-    with pytest.raises(ct.ColorTrackError, match=repr(name)):
+    with pytest.raises(ct.ColorTrackError, match=str(name)):
         propagate(videos, name)
     videos.reload()
     assert (set(videos.get_field_schema()), set(videos.get_frame_field_schema())) == schema
@@ -317,6 +317,25 @@ def test_only_the_frames_of_a_view_of_frames_are_tracked(videos, tmp_path, group
     for whole in (ct.suggest, ct.colorize):
         with pytest.raises(ct.ColorTrackError, match="sample_id"):
             whole(view)
+
+
+@pytest.mark.parametrize("kind", ["clips", "clips of a filtered view", "frames"])
+def test_labels_that_a_view_hides_are_not_tracked(videos, tmp_path, kind):
+    one, folder, red = videos.limit(1), str(tmp_path / "frames"), fo.ViewField("index") == 1
+    view = {
+        "clips": lambda: one.to_clips([[[1, 8]]]).filter_labels("frames.seed", red),
+        "clips of a filtered view": lambda: one.filter_labels("frames.seed", red).to_clips([[[1, 8]]]),
+        "frames": lambda: (
+            one.to_frames(sample_frames=True, output_dir=folder)
+            .match(fo.ViewField("frame_number") < 4)
+            .filter_labels("seed", red, only_matches=False)
+        ),
+    }[kind]()
+    report = propagate(view)
+    assert (report.frames, videos.distinct("frames.tracks.detections.index")) == (
+        3 if kind == "frames" else 8,
+        [1],
+    )
 
 
 def event(first, last):
@@ -534,3 +553,25 @@ def test_images_keep_what_was_tracked_before_a_stop(scenes, monkeypatch):
     assert [video.status for video in report.videos] == ["failed", "done"]
     assert missing in report.videos[0].reason
     assert scenes.count_sample_tags() == {"other_failed": 1}
+    propagate(groups, "other", skip_existing=True, stop=lambda: True)  # before anything was tried again
+    assert scenes.count_sample_tags() == {"other_failed": 1}
+
+
+def test_labels_of_images_that_a_view_hides_are_not_tracked(scenes):
+    groups = scenes.group_by("scene", order_by="number")
+    report = propagate(groups.filter_labels("seed", fo.ViewField("index") == 1))
+    assert (report.frames, scenes.distinct("tracks.detections.index")) == (10, [1])
+
+
+def test_an_image_that_is_removed_during_a_run_is_reported(scenes):
+    groups = scenes.group_by("scene", order_by="number")
+    last = scenes.match((fo.ViewField("scene") == "a") & (fo.ViewField("number") == 10))
+    report = propagate(groups, progress=lambda *_: scenes.delete_samples(last))
+    assert [video.status for video in report.videos] == ["failed", "done"]
+    assert "image was removed" in report.videos[0].reason
+
+
+def test_images_that_nothing_orders_are_refused(scenes):
+    with pytest.raises(ct.ColorTrackError, match="order_by"):
+        propagate(scenes.group_by("scene"))
+    assert not scenes.has_field("tracks")

@@ -14,10 +14,10 @@ from fiftyone_colortrack.plugin.panel import NONE
 def panel(execute):
     """Sends an event to the panel; returns the properties that are shown then, and the other messages."""
 
-    def send(dataset, event="on_load", state=None, current_sample=None, frame=None, **params):
+    def send(dataset, event="on_load", state=None, current_sample=None, frame=None, view=None, **params):
         panel_state = {"choices": state or {}, "frame": frame}
         params = {"panel_id": "p", "__method__": event, "panel_state": panel_state, **params}
-        messages = execute("colortrack_panel", dataset, params, current_sample=current_sample)
+        messages = execute("colortrack_panel", dataset, params, current_sample=current_sample, view=view)
         (output,) = [params["output"] for name, params in messages if name == "show_panel_output"]
         others = [message for message in messages if message[0] != "show_panel_output"]
         return output["type"]["properties"], others
@@ -139,6 +139,13 @@ def test_beside_a_video_it_shows_the_confidence_in_each_object(panel, evaluated)
     assert (first["name"], second["name"]) == ("square 1", "square 2")
     assert first["x"] == list(range(1, 9))
     assert first["y"][2:4] == [0.25, None]
+
+
+def test_beside_a_clip_it_shows_the_confidence_in_its_video(panel, evaluated):
+    clips = evaluated.to_clips([[[2, 4]], []])
+    of_clip, _ = panel(evaluated, current_sample=clips.first().id, view=clips)
+    of_video, _ = panel(evaluated, current_sample=evaluated.first().id)
+    assert of_clip["confidence"] == of_video["confidence"]
 
 
 def test_a_click_beside_a_video_goes_to_the_frame(panel, evaluated):

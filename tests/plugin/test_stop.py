@@ -1,10 +1,14 @@
 import time
 
 import fiftyone.core.odm as odm
+import pytest
 from fiftyone.operators.executor import ExecutionContext, Executor, resolve_placement
 from fiftyone.operators.registry import OperatorRegistry
 
+import fiftyone_colortrack as ct
 from fiftyone_colortrack.api.stop import StopSignal, running
+from fiftyone_colortrack.exports import export_tracks
+from fiftyone_colortrack.plugin.work import until_stopped
 
 PLUGIN = "@colortrack/fiftyone-colortrack"
 
@@ -77,3 +81,14 @@ def test_a_clock_that_is_set_back_keeps_no_dead_work_in_the_list(videos):
         }  # as if the server's clock had been right before
         odm.get_db_conn()["colortrack.running"].update_one({"_id": killed.id}, [seen])
         assert running(videos) == []
+
+
+def test_evaluation_and_export_stop_and_leave_nothing(videos, tmp_path):
+    ct.propagate(videos, "frames.gt", "frames.tracks", model="identity")
+    stopped = until_stopped(lambda *_: None, lambda: True, "Stopped")
+    with pytest.raises(ct.ColorTrackError, match="Stopped"):
+        ct.evaluate_tracks(videos, "tracks", "gt", "eval", progress=stopped)
+    assert videos.list_evaluations() == []
+    with pytest.raises(ct.ColorTrackError, match="Stopped"):
+        export_tracks(videos, "tracks", tmp_path / "new" / "out", progress=stopped)
+    assert list((tmp_path / "new").iterdir()) == []

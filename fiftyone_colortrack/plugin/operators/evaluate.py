@@ -35,6 +35,7 @@ from fiftyone_colortrack.plugin.work import (
     WorkOperator,
     link,
     show,
+    until_stopped,
     view_link,
     work_config,
 )
@@ -135,7 +136,7 @@ class EvaluateTracks(WorkOperator):
                 params["eval_key"],
                 untracked="zero" if params.get("zero") else "skip",
                 overwrite=bool(params.get("overwrite")),
-                progress=progress,
+                progress=until_stopped(progress, stop, "Stopped. No scores were saved."),
             ),
         )
         frames = sum(map(len, labeled_frames(view, params["gt_field"]).values()))

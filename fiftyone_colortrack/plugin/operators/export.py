@@ -14,7 +14,7 @@ from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.exports import export_tracks
 from fiftyone_colortrack.fields import check_videos, frame_path, is_tracks
 from fiftyone_colortrack.plugin import forms
-from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, show, work_config
+from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, show, until_stopped, work_config
 from fiftyone_colortrack.settings import check_allowed, check_space
 
 FORMATS: list[forms.Choice] = [
@@ -81,7 +81,7 @@ class ExportTracks(WorkOperator):
                 params["label_field"],
                 target,
                 format=params.get("format", FORMATS[0][0]),
-                progress=progress,
+                progress=until_stopped(progress, stop, "Stopped. Nothing was exported."),
             ),
         )
         videos = forms.plural(check_videos(view).count(), "video")

@@ -21,7 +21,15 @@ from fiftyone_colortrack.datasets.kinetics import load_kinetics, read_kinetics
 from fiftyone_colortrack.datasets.video_dataset import check_name, unused_name, video_folder
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.plugin import estimates, forms
-from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, link, show, work_config
+from fiftyone_colortrack.plugin.work import (
+    Messages,
+    Results,
+    WorkOperator,
+    link,
+    show,
+    until_stopped,
+    work_config,
+)
 from fiftyone_colortrack.progress import ProgressCallback
 from fiftyone_colortrack.settings import check_allowed, check_space
 
@@ -71,18 +79,12 @@ class _DatasetOperator(WorkOperator):
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
         started = time.monotonic()
-
-        def load(progress: ProgressCallback, stop: Callable[[], bool]) -> fo.Dataset:
-            def update(done: int, total: int, message: str) -> None:
-                progress(done, total, message)
-                if stop() and done < total:
-                    raise ColorTrackError(
-                        "Stopped. No dataset was created. Encoded videos are kept for the next time."
-                    )
-
-            return self.load(ctx.params, update)
-
-        dataset = yield from show(ctx, self.config.label, load)
+        kept = "Stopped. No dataset was created. Encoded videos are kept for the next time."
+        dataset = yield from show(
+            ctx,
+            self.config.label,
+            lambda progress, stop: self.load(ctx.params, until_stopped(progress, stop, kept)),
+        )
         estimates.remember_speed(self.config.label, len(dataset), time.monotonic() - started)
         skipped = dataset.info.get("skipped", {})
         summary = f"Loaded {forms.plural(len(dataset), 'video')} into {dataset.name}"
