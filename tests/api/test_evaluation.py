@@ -271,7 +271,7 @@ def test_fiftyones_own_evaluation_can_use_the_metric(masks):
             "pred",
             "empty",
             "eval",
-            r"no video can be scored: .* has no frame to score: .*; label other frames",
+            r"no video can be scored: .* has no frame to score: frames.empty has no labels in this video; label some",
         ),
     ],
 )
