@@ -267,6 +267,7 @@ class Propagation:
         report.videos = [of_video[video.id] for video in videos if video.id in of_video]
         report.seconds = time.perf_counter() - started
         if report.run_key and fo.dataset_exists(self._dataset.name):
+            self._dataset.reload()  # else frames that the caller holds do not show the labels
             results = self._dataset.init_run_results(report.run_key, report=asdict(report))
             self._dataset.save_run_results(report.run_key, results)
         return report
@@ -396,7 +397,7 @@ class Propagation:
             if self._dataset.app_config.color_scheme is None:
                 color_by_instance(self._dataset)
         if computed := _compute_metadata(self._dataset, todo):
-            report.notes.append(f"computed the missing metadata of {plural(computed, 'video')}")
+            report.notes.append(f"Computed the missing metadata of {plural(computed, 'video')}")
 
     def _track(
         self,

@@ -71,10 +71,9 @@ class Scorer(ABC):
         true, predicted = _Identified(sample, self._gt), _Identified(sample, self._pred)
         scored = {n for n in true.ids if self._is_scored(n, len(video))} - predicted.keyframes
         if not scored:
-            raise ColorTrackError(
-                f"{sample.filepath} has no frame to score: frames.{self._gt} has labels only in frames that "
-                "the tracker started from; label other frames"
-            )
+            reason = "labels only in frames that the tracker started from; label other frames"
+            reason = reason if true.ids else "no labels in this video; label some of its frames"
+            raise ColorTrackError(f"{sample.filepath} has no frame to score: frames.{self._gt} has {reason}")
         partners = pair_objects(predicted.objects, true.objects)
         frames = (
             (

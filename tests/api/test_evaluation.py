@@ -158,7 +158,7 @@ def test_single_points_are_refused_and_nothing_is_lost(masks, squares_file, tmp_
         points = fo.Keypoints(keypoints=[fo.Keypoint(label="a", index=1, points=[(0.5, 0.5)])])
         frame["points"], frame["tracked"] = points, points.copy()
     sample.save()
-    with pytest.raises(ct.ColorTrackError, match=r"squares\.mp4 .* frames\.points holds no object"):
+    with pytest.raises(ct.ColorTrackError, match=r"squares\.mp4 .* frames\.points has no object"):
         ct.evaluate_tracks(masks, "tracked", "points", "eval", overwrite=True)
     assert masks.load_evaluation_results("eval").config.gt_field == "frames.gt"
     assert masks.first().eval_J is not None
@@ -271,7 +271,7 @@ def test_fiftyones_own_evaluation_can_use_the_metric(masks):
             "pred",
             "empty",
             "eval",
-            r"no video can be scored: .* has no frame to score: .*; label other frames",
+            r"no video can be scored: .* has no frame to score: frames.empty has no labels in this video; label some",
         ),
     ],
 )

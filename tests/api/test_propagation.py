@@ -58,6 +58,12 @@ def test_every_frame_is_labeled(videos, squares):
         assert overlap > 0.7 * (squares[1][number - 1] > 0).sum()
 
 
+def test_frames_that_the_caller_holds_show_the_tracks(videos):
+    held = videos.first().frames[1]
+    propagate(videos, model="identity")
+    assert len(held.tracks.detections) == 2
+
+
 def test_the_run_is_recorded(videos):
     report = propagate(videos, direction="forward", seeds="all")
     config = videos.get_run_info(report.run_key).config
