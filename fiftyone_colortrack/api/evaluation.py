@@ -191,6 +191,7 @@ def check_eval_key(
     if exists:
         replaced = dataset.get_evaluation_info(eval_key).config
         paths -= _fields_of(dataset, eval_key, replaced.pred_field, replaced.gt_field)
+        paths = {path for path in paths if path.count(".") < 3}  # else labels were copied with its attributes
     if paths:
         raise ColorTrackError(
             f"the evaluation {eval_key!r} would replace {', '.join(sorted(paths))}, which you already use; "

@@ -238,7 +238,7 @@ def check_seed_field(samples: SampleCollection, seed_field: str) -> type[fo.Labe
 def check_name(name: str) -> None:
     """Raise a ColorTrackError if no new field can have this name."""
     if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
-        raise ColorTrackError(f"{name!r} cannot name a field; use letters, digits and underscores")
+        raise ColorTrackError(f"{name!r} cannot be the name of a field; use letters, digits, and underscores")
     if hasattr(fo.Frame, name) or hasattr(fo.Sample, name) or name in _RESERVED:
         raise ColorTrackError(f"{name!r} is a name that FiftyOne itself uses; choose another name")
 

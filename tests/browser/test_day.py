@@ -96,7 +96,7 @@ def test_a_mask_that_was_painted_stays_when_labels_are_propagated_again(
 
     page.locator(MODAL).get_by_text("Explore", exact=True).click()
     open_form(page)
-    page.get_by_text("Only frames that depend on corrections are tracked again").wait_for()
+    page.get_by_text("Only frames that depend on corrections are re-tracked").wait_for()
     screenshot("correct-form")
     execute(page)
     page.get_by_text("Kept as before: 1 label that a person drew").first.wait_for()
@@ -183,7 +183,7 @@ def test_a_video_that_cannot_be_read_is_named(page, open_dataset, dataset, add_v
     page.get_by_text("1 video (6 frames) tracked").first.wait_for()
     page.get_by_text("broken.mp4 failed").first.wait_for()
     screenshot("failed")
-    page.get_by_role("button", name="Show the videos that failed").click()
+    page.get_by_role("button", name="Show failed videos").click()
     page.get_by_text("1 sample").wait_for()
     assert dataset.match_tags("tracks_failed").values("filepath") == [str(tmp_path / "broken.mp4")]
 
@@ -218,7 +218,7 @@ def test_tracks_are_exported(page, open_dataset, dataset, add_video, tmp_path, s
     open_dataset(dataset)
     page.locator("[data-cy=looker]").first.wait_for()
     open_operator(page, "Export tracks")
-    page.get_by_text("Name of the new folder").wait_for()
+    page.get_by_text("New folder").wait_for()
     page.get_by_title("Choose a directory").locator("button").click()
     path = page.get_by_role("dialog").last.locator("input").first
     path.fill(str(tmp_path.parent))

@@ -48,7 +48,7 @@ def test_videos_are_rendered_and_opened(operator: type[foo.Operator], kind: str,
     messages = execute(operator, videos, model="lab")
     names = [message["operator_uri"].split("/")[-1] for message in messages]
     assert names[0] == "set_progress"
-    assert "stop" in messages[1]["params"]["outputs"]["type"]["properties"]
+    assert "buttons" in messages[1]["params"]["outputs"]["type"]["properties"]
     assert names[-1] == "notify"
     assert messages[-1]["params"]["variant"] == "success"
     again = form(operator(), videos).type

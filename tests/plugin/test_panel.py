@@ -95,7 +95,7 @@ def test_an_evaluation_is_loaded_once_until_it_is_replaced(panel, evaluated, mon
     assert sorted(loaded) == ["still", "truth"]
     ct.evaluate_tracks(evaluated, "frames.truth", "frames.gt", "still", overwrite=True)
     shown, _ = panel(evaluated)
-    assert shown["totals"]["default"] == "J&F of all videos: still 100.0%, truth 100.0%"
+    assert shown["totals"]["default"] == r"J\&F of all videos: still 100.0%, truth 100.0%"
     assert sorted(loaded) == ["still", "still", "truth"]
     evaluated.delete_evaluation("truth")
     shown, _ = panel(evaluated)

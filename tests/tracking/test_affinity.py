@@ -109,7 +109,9 @@ def test_raw_colors_count_less_where_they_are_not_found_again():
     assert torch.equal(found.view(14, 14)[:, 7:], torch.arange(196).view(14, 14)[:, 7:])
     scaled = weighted(query, share, embedder)
     assert torch.equal(scaled[..., :16], query[..., :16])
-    torch.testing.assert_close(scaled[:, 9:], query[:, 9:])  # two cells further on, no window reaches the left half
+    torch.testing.assert_close(
+        scaled[:, 9:], query[:, 9:]
+    )  # two cells further on, no window reaches the left half
     distance = (1 - naive(raw[1], raw[:1], 6).amax(1)).view(14, 14).clamp(min=1e-6)
     alone = (embedder.lab_tolerance / distance).clamp(max=1)
     assert alone[:, :7].max() < 0.2
