@@ -213,10 +213,10 @@ def test_what_cannot_be_done_is_refused(videos, seed, out, options, message):
         ({"cuts_field": "filepath"}, "filepath exists"),
         ({"cuts_field": "events"}, "events exists"),
         ({"cuts_field": "tracks_run"}, "tracks_run exists"),
-        ({"cuts_field": "a.b"}, "letters, digits and underscores"),
-        ({"cuts_field": ""}, "letters, digits and underscores"),
+        ({"cuts_field": "a.b"}, "letters, digits, and underscores"),
+        ({"cuts_field": ""}, "letters, digits, and underscores"),
         ({"cuts_field": "save"}, "that FiftyOne itself uses"),
-        ({"cuts_field": 5}, "letters, digits and underscores"),
+        ({"cuts_field": 5}, "letters, digits, and underscores"),
     ],
 )
 def test_wrong_values_are_refused_before_a_field_is_made(videos, options, name):

@@ -218,7 +218,7 @@ def test_tracks_are_exported(page, open_dataset, dataset, add_video, tmp_path, s
     open_dataset(dataset)
     page.locator("[data-cy=looker]").first.wait_for()
     open_operator(page, "Export tracks")
-    page.get_by_text("New folder").wait_for()
+    page.get_by_text("New folder", exact=True).wait_for()
     page.get_by_title("Choose a directory").locator("button").click()
     path = page.get_by_role("dialog").last.locator("input").first
     path.fill(str(tmp_path.parent))
