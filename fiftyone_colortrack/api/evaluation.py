@@ -187,12 +187,9 @@ def check_eval_key(
         )
     if any(hasattr(kind, eval_key) for kind in (fo.Detection, fo.Keypoint, fo.Detections, fo.Keypoints)):
         raise ColorTrackError(f"FiftyOne itself uses the name {eval_key!r}; choose another name")
-    paths = _fields_of(dataset, eval_key, pred_field, gt_field)
     if exists:
-        replaced = dataset.get_evaluation_info(eval_key).config
-        paths -= _fields_of(dataset, eval_key, replaced.pred_field, replaced.gt_field)
-        paths = {path for path in paths if path.count(".") < 3}  # else labels were copied with its attributes
-    if paths:
+        return  # its fields are there, and their copies where labels were copied
+    if paths := _fields_of(dataset, eval_key, pred_field, gt_field):
         raise ColorTrackError(
             f"the evaluation {eval_key!r} would replace {', '.join(sorted(paths))}, which you already use; "
             "choose another name"

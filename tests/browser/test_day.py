@@ -17,7 +17,7 @@ from fiftyone_colortrack.datasets.video_dataset import Instances, video_sample
 from fiftyone_colortrack.fields import find_corrections, set_up_annotation
 from fiftyone_colortrack.plugin.operators.propagate import REMEMBERED
 from fiftyone_colortrack.video import write_video
-from tests.browser.steps import done, execute, open_operator, open_video, ready, wait_until
+from tests.browser.steps import choose_folder, done, execute, open_operator, open_video, ready, wait_until
 
 SIZE = (96, 128)
 MODAL = "[data-cy=modal]"
@@ -219,12 +219,7 @@ def test_tracks_are_exported(page, open_dataset, dataset, add_video, tmp_path, s
     page.locator("[data-cy=looker]").first.wait_for()
     open_operator(page, "Export tracks")
     page.get_by_text("New folder", exact=True).wait_for()
-    page.get_by_title("Choose a directory").locator("button").click()
-    path = page.get_by_role("dialog").last.locator("input").first
-    path.fill(str(tmp_path.parent))
-    path.press("Enter")
-    page.get_by_text(tmp_path.name, exact=True).last.click()
-    page.get_by_role("button", name="Choose", exact=True).click()
+    choose_folder(page, tmp_path)
     ready(page)
     screenshot("export-form")
     execute(page)
