@@ -471,8 +471,8 @@ class _Form:
             )
             forms.message(self._inputs, "again", text, severity="warning")
         elif in_place:
-            todo = "that depend on corrections" if count else "without labels"
-            text = f"Only frames {todo} are re-tracked. All others stay as they are."
+            todo = "that depend on corrections are re-tracked" if count else "without labels are tracked"
+            text = f"Only frames {todo}. All others stay as they are."
             forms.message(self._inputs, "corrected", text, severity="success")
         elif count:
             forms.message(self._inputs, "by_hand", f"{by_hand} stay as they are. {go_on}")
