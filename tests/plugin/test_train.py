@@ -27,7 +27,7 @@ def small(tmp_path, monkeypatch):
     batch = replace(RECIPES["fast"], frame_pairs=1, view_pairs=1, crops=(64,))
     monkeypatch.setitem(RECIPES, "fast", batch)
     monkeypatch.setattr("fiftyone_colortrack.training.scoring.TRACKED_SIDE", 96)
-    monkeypatch.setattr("fiftyone_colortrack.plugin.work.SECONDS_BETWEEN_MESSAGES", 0)
+    monkeypatch.setattr("fiftyone_colortrack.plugin.work.SECONDS_BETWEEN_MESSAGES", 0.01)
 
 
 def shown(messages):

@@ -276,6 +276,7 @@ def test_two_trainings_do_not_share_a_folder(videos: Path, tmp_path: Path) -> No
 def test_ctrl_c_keeps_a_checkpoint(videos: Path, tmp_path: Path) -> None:
     data = TrainingData.collect(videos)
     common = {"steps": 4, "recipe": TINY, "device": "cpu"}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
     def press(step: int, *_: object) -> None:
         if step == 1:
