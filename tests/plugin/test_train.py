@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,12 +87,15 @@ def test_without_files_it_says_so(form, dataset, tmp_path):
     assert "nothing to train on" in form("train_tracker", dataset, {}).errors["no_files"]
 
 
-def test_images_alone_are_enough(form, dataset, tmp_path):
+def test_images_alone_are_enough_on_a_disk_with_little_space(form, dataset, tmp_path, monkeypatch):
+    free = shutil.disk_usage(tmp_path)._replace(free=2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "a.png")
     dataset.add_sample(fo.Sample(filepath=str(tmp_path / "a.png")))
     pictures = form("train_tracker", dataset, {})
     assert pictures.errors == {}
     assert pictures.text("content").startswith("1 image, no videos")
+    assert "up to " in pictures.text("disk")  # how large the image is, is not known before it is read
 
 
 def test_a_model_is_trained_and_offered(form, execute, videos):

@@ -235,11 +235,13 @@ class _Form:
     def _disk(self, name: str) -> None:
         forms.check_writable(self._inputs, home(), "FIFTYONE_COLORTRACK_HOME")
         budget = round(BUDGET * 2**30)
-        size = min(decoded_bytes(self._view) or budget, budget)
+        known = decoded_bytes(self._view)
+        size = min(known or budget, budget)
         folder = run_folder(name) if name else home()
-        text = f"Decoded frames take about {estimates.size(size)} in {folder} during training."
+        about = "about" if known else "up to"
+        text = f"Decoded frames take {about} {estimates.size(size)} in {folder} during training."
         try:
-            check_space(folder, size)
+            check_space(folder, size if known else 0)  # training itself checks once it knows
         except ColorTrackError as error:
             forms.message(self._inputs, "disk", str(error), severity="error")
         else:
