@@ -38,6 +38,7 @@ from fiftyone_colortrack.tracking.affinity import (
     TRUST_RADIUS,
     Matches,
     bf16_products,
+    cells_at_once,
     copy_labels,
     open_matches,
     shared,
@@ -48,7 +49,6 @@ from fiftyone_colortrack.tracking.affinity import (
 from fiftyone_colortrack.tracking.codecs import MaskCodec
 from fiftyone_colortrack.tracking.outlines import Outlines
 from fiftyone_colortrack.tracking.propagator import (
-    CELLS_AT_ONCE,
     DIMENSIONS,
     UNIFORM,
     ColorPropagator,
@@ -241,7 +241,9 @@ def add_matching(
         for part in parts:
             open_matches(cell[part], query[part], keys, labels, int(config.top_k or 0), temperature)
 
-    some, every = (part.split(CELLS_AT_ONCE) for part in (border, torch.arange(cells, device=cell.device)))
+    some, every = (
+        part.split(cells_at_once(cell.device)) for part in (border, torch.arange(cells, device=cell.device))
+    )
     plain_ms += report.add(
         f"opening {len(border)} cells (plain: all {cells})",
         lambda: shared(opened, some, cell.device),

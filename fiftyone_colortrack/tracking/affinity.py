@@ -20,6 +20,7 @@ T = TypeVar("T")
 TILE = 12  # side of a tile of queries, in cells
 TRUST_RADIUS = 6  # cells within which the last frame's colors should be found again
 TRUST_WINDOW = 5  # side of the window of cells over which trust is averaged
+TILES_AT_ONCE = 64  # whose products a GPU holds at once
 CHUNKS = 16  # a row of products is searched for its maxima in this many interleaved parts
 MARGIN = 1  # fine cells around a coarse match that are candidates as well
 
@@ -75,8 +76,28 @@ def top_k_matches(
     largest_window = frames * min(TILE + 2 * halo, height) * min(TILE + 2 * halo, width)
     k = min(top_k or largest_window, largest_window)
     everywhere = keys[:whole].flatten(0, 2).T  # [C, whole * hw]
+
+    def with_far(near: Matches, tile: Tensor, y: Tensor, x: Tensor, out: Tensor | None = None) -> Matches:
+        """The best of matches within the disc, and of matches in whole frames, of queries `tile` [n, C] at y, x [n]."""
+        if not whole:
+            return near
+        values, position = largest(torch.mm(tile, everywhere, out=out), min(k, everywhere.shape[1]))
+        # What lies within the disc was found before, without a handicap. It takes no place from anything here:
+        # whatever it displaces is less similar still.
+        at = position % (height * width)
+        inside = (at // width - y[:, None]) ** 2 + (at % width - x[:, None]) ** 2 <= radius**2
+        values = (values - handicap).masked_fill_(inside, -torch.inf)
+        values, position = torch.cat([near.similarity, values], 1), torch.cat([near.cell, position], 1)
+        values, order = values.topk(min(k, values.shape[1]), 1)
+        return Matches(values, position.gather(1, order))
+
+    if query.device.type != "cpu":
+        near = search_all_tiles(query, keys, k, radius)
+        y, x = _positions(0, height, 0, width, query.device)
+        return with_far(near, query.flatten(0, 1), y.flatten(), x.flatten())
+
     similarity = query.new_full((height, width, k), -torch.inf)
-    cell = torch.zeros(height, width, k, dtype=torch.long, device=query.device)
+    cell = torch.zeros(height, width, k, dtype=torch.long)
     outside = _outside_disc(TILE, halo, radius, query.device).to(query.dtype)
     tiles = [
         (y, x)
@@ -105,25 +126,96 @@ def top_k_matches(
             products.view(y1 - y0, x1 - x0, frames, -1).add_(barrier[:, :, None])
             values, position = largest(products, min(k, len(window)))
             position = _to_frame(position, (bottom - top, right - left), (top, left), (height, width))
-            if whole:
-                products = product_buffer[: len(tile) * everywhere.shape[1]].view(len(tile), -1)
-                torch.mm(tile, everywhere, out=products)
-                far_values, far_position = largest(products, min(k, everywhere.shape[1]))
-                # What lies within the disc was found above, without a handicap. It takes no place from anything
-                # here: whatever it displaces is less similar still.
-                at = far_position % (height * width)
-                y, x = (side.flatten()[:, None] for side in _positions(y0, y1, x0, x1, query.device))
-                near = (at // width - y) ** 2 + (at % width - x) ** 2 <= radius**2
-                far_values = (far_values - handicap).masked_fill_(near, -torch.inf)
-                values, position = torch.cat([values, far_values], 1), torch.cat([position, far_position], 1)
-                values, order = values.topk(min(k, values.shape[1]), 1)
-                position = position.gather(1, order)
-            found = values.shape[1]
-            similarity[y0:y1, x0:x1, :found] = values.view(y1 - y0, x1 - x0, found)
-            cell[y0:y1, x0:x1, :found] = position.view(y1 - y0, x1 - x0, found)
+            y, x = _positions(y0, y1, x0, x1, query.device)
+            products = product_buffer[: len(tile) * everywhere.shape[1]].view(len(tile), -1)
+            best = with_far(Matches(values, position), tile, y.flatten(), x.flatten(), products)
+            found = best.cell.shape[1]
+            similarity[y0:y1, x0:x1, :found] = best.similarity.view(y1 - y0, x1 - x0, found)
+            cell[y0:y1, x0:x1, :found] = best.cell.view(y1 - y0, x1 - x0, found)
 
     shared(search, tiles, query.device)
     return Matches(similarity.flatten(0, 1), cell.flatten(0, 1))
+
+
+def search_all_tiles(query: Tensor, keys: Tensor, k: int, radius: float) -> Matches:
+    """The matches within the disc that `top_k_matches` finds, in a few large products, as a GPU needs them.
+
+    Args:
+        query: [h, w, C]
+        keys: [T, h, w, C]
+        k: matches per cell, -inf where there are fewer
+        radius: of the disc, in cells
+    """
+    height, width, channels = query.shape
+    frames, halo = keys.shape[0], int(radius)
+    side = TILE + 2 * halo
+    below, beside = -height % TILE, -width % TILE
+    columns = (width + beside) // TILE
+    tiles = F.pad(query, (0, 0, 0, beside, 0, below)).unflatten(0, (-1, TILE)).unflatten(2, (-1, TILE))
+    tiles = tiles.transpose(1, 2).flatten(0, 1).flatten(1, 2)  # [N, TILE TILE, C]
+    padded = F.pad(keys, (0, 0, halo, halo + beside, halo, halo + below))
+    windows = padded.unfold(1, side, TILE).unfold(2, side, TILE)  # [T, rows, columns, C, side, side]
+    windows = windows.permute(1, 2, 0, 4, 5, 3).flatten(0, 1)  # [N, T, side, side, C]
+    there = F.pad(query.new_zeros(height, width), (halo, halo + beside, halo, halo + below), value=-torch.inf)
+    there = there.unfold(0, side, TILE).unfold(1, side, TILE).flatten(0, 1)  # [N, side, side]
+    outside = _outside_disc(TILE, halo, radius, query.device).to(query.dtype)
+    barrier = (outside + there[:, None, None]).view(len(there), TILE**2, 1, -1)
+    similarity, cell = [], []
+    for start in range(0, len(tiles), TILES_AT_ONCE):
+        part = slice(start, start + TILES_AT_ONCE)
+        products = torch.bmm(
+            tiles[part], windows[part].reshape(-1, frames * side**2, channels).transpose(1, 2)
+        )
+        products = (products.unflatten(2, (frames, -1)) + barrier[part]).flatten(
+            2
+        )  # [n, TILE TILE, T side side]
+        values, position = largest(products.flatten(0, 1), k)
+        index = torch.arange(start, start + len(products), device=query.device).repeat_interleave(TILE**2)
+        corner = (index // columns * TILE - halo)[:, None], (index % columns * TILE - halo)[:, None]
+        similarity.append(values)
+        cell.append(_to_frame(position, (side, side), corner, (height, width)))
+
+    def by_row(parts: list[Tensor]) -> Tensor:
+        """[N TILE TILE, k] in the order of tiles -> [h w, k] in that of rows."""
+        by_tile = torch.cat(parts).view(-1, columns, TILE, TILE, k).transpose(1, 2)
+        return by_tile.flatten(2, 3).flatten(0, 1)[:height, :width].flatten(0, 1)
+
+    values, cells = by_row(similarity), by_row(cell)
+    return Matches(values, cells.masked_fill(values == -torch.inf, 0))
+
+
+def compare_again(
+    matches: Matches, query: Tensor, keys: Tensor, top_k: int, penalty: Tensor | None = None
+) -> Matches:
+    """The best of some matches that were found with less precision, by their exact similarity.
+
+    Args:
+        matches: of n cells
+        query: features of the n cells, [n, C]
+        keys: features of all cells that the matches point to, [T * h * w, C]
+        top_k: matches per cell to keep
+        penalty: [n, k] taken from the similarities
+    """
+    similarity = torch.empty_like(matches.similarity, dtype=query.dtype)
+
+    @torch.inference_mode()
+    def work(parts: Sequence[slice]) -> None:
+        for part in parts:
+            candidates = keys[matches.cell[part]].to(query.dtype)  # [m, k, C]
+            torch.bmm(candidates, query[part, :, None], out=similarity[part, :, None])
+
+    step = cells_at_once(query.device)
+    shared(work, [slice(start, start + step) for start in range(0, len(query), step)], query.device)
+    if penalty is not None:
+        similarity -= penalty
+    similarity.masked_fill_(matches.similarity == -torch.inf, -torch.inf)
+    best, order = similarity.topk(min(top_k, similarity.shape[1]), 1)
+    return Matches(best, matches.cell.gather(1, order))
+
+
+def cells_at_once(device: torch.device) -> int:
+    """The number of cells whose candidates' features fit into a core's cache, or do not strain a GPU's memory."""
+    return 64 if device.type == "cpu" else 4096
 
 
 def shared(work: Callable[[Sequence[T]], None], items: Sequence[T], device: torch.device) -> None:
@@ -308,7 +400,10 @@ def _outside_disc(tile: int, halo: int, radius: float, device: torch.device) -> 
 
 
 def _to_frame(
-    position: Tensor, window: tuple[int, int], corner: tuple[int, int], size: tuple[int, int]
+    position: Tensor,
+    window: tuple[int, int],
+    corner: tuple[int, int] | tuple[Tensor, Tensor],
+    size: tuple[int, int],
 ) -> Tensor:
     """Positions within the windows of all frames -> positions within the whole frames."""
     rows, columns = window

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fiftyone_colortrack.model.colorizer import Embedder, Features
+from fiftyone_colortrack.model.colorizer import Embedder, Features, fast_dtype
 from fiftyone_colortrack.tracking.affinity import (
     Matches,
     bf16_products,
+    cells_at_once,
+    compare_again,
     copy_labels,
     open_matches,
     rounded,
@@ -30,6 +32,8 @@ from fiftyone_colortrack.tracking.labels import LabelKind
 
 DIMENSIONS = 128
 """Number of channels for the search of candidates, see `_Memory.searched`."""
+SPARE = 4
+"""Number of candidates beyond the matches that are wanted, where the candidates are compared again."""
 UNIFORM = 0.02
 """If the labels around the matches of a cell differ by less, its four fine cells get the same label."""
 NEGLIGIBLE = 8.0
@@ -38,9 +42,6 @@ SURE = 12
 """Number of cells with which a query is compared to learn the least quality of its matches."""
 POINT_REACH = 0.75
 """Share of the radius for points, which move less from frame to frame than the cells of whole objects."""
-CELLS_AT_ONCE = 64
-"""Number of coarse cells to refine at once: their candidates' features fit into a core's cache."""
-
 Prepared = TypeVar("Prepared")
 
 
@@ -124,7 +125,10 @@ class ColorPropagator(Propagator[Features]):
         return self._embedder.features(batch, self._fine)
 
     def start(self, labeled: Sequence[Labeled], recent: Sequence[Labeled] = ()) -> None:
-        self._memory = _Memory(labeled, self._config.memory, keep=self._config.labeled > 0, fine=self._fine)
+        config = self._config
+        self._memory = _Memory(
+            labeled, config.memory, keep=config.labeled > 0, fine=self._fine, exact=config.top_k is None
+        )
         for frame in recent:
             self._memory.add(*frame)
 
@@ -136,19 +140,25 @@ class ColorPropagator(Propagator[Features]):
         size = prepared.coarse.shape[:2]
         with bf16_products():
             share, found = trust(prepared.coarse, memory.last, self._embedder)
-            query = memory.searched(weighted(prepared.coarse, share, self._embedder))
+            features = weighted(prepared.coarse, share, self._embedder)
+            query = memory.searched(features)
             wanted = self._wanted(query, found)  # [h, w]
             matches = top_k_matches(
                 query,
                 memory.features,
-                config.top_k,
+                config.top_k and config.top_k + (0 if memory.exact is None else SPARE),
                 self._radius,
                 whole=0 if self._handicap is None else memory.labeled,
                 handicap=self._handicap or 0.0,
                 wanted=wanted,
             )
-            cells = wanted.flatten().nonzero()[:, 0]  # [n]
+            cells = torch.arange(size.numel(), device=query.device)
+            cells = cells if wanted is None else cells[wanted.flatten()]  # [n]
             matches = Matches(matches.similarity[cells].float(), matches.cell[cells])
+            if memory.exact is not None and config.top_k is not None:
+                exact = rounded(features).flatten(0, 1)[cells]
+                penalty = self._penalty(matches.cell, cells, size)
+                matches = compare_again(matches, exact, memory.exact, config.top_k, penalty)
             labels = memory.resting.expand(size.numel(), -1).clone()  # [hw, L]
             if len(cells):
                 labels[cells] = copy_labels(matches, memory.labels, self._temperature)
@@ -158,8 +168,19 @@ class ColorPropagator(Propagator[Features]):
         memory.add(prepared, labels)
         return labels
 
-    def _wanted(self, query: Tensor, found: Tensor) -> Tensor:
-        """The cells that must be matched, bool [h, w]. For the others, the label is known without a search.
+    def _penalty(self, matched: Tensor, cells: Tensor, size: torch.Size) -> Tensor | None:
+        """The handicap of each match [n, k] of some cells [n], as `top_k_matches` takes it."""
+        assert self._memory is not None
+        if self._handicap is None or self._radius is None:
+            return None
+        height, width = size
+        at = matched % (height * width)
+        down, across = at // width - (cells // width)[:, None], at % width - (cells % width)[:, None]
+        labeled = matched < self._memory.labeled * height * width
+        return self._handicap * (labeled & (down**2 + across**2 > self._radius**2))
+
+    def _wanted(self, query: Tensor, found: Tensor) -> Tensor | None:
+        """The cells that must be matched, bool [h, w]; None for all. For the others, the label is known.
 
         Most of a frame is background, far from any object. A cell is skipped if all labels within its reach are the
         resting one, and no cell of a labeled frame with another label looks more like it than the worst match that it
@@ -172,8 +193,8 @@ class ColorPropagator(Propagator[Features]):
         assert self._memory is not None
         memory, config = self._memory, self._config
         height, width, _ = query.shape
-        if self._radius is None or config.top_k is None or config.top_k > SURE:
-            return torch.ones(height, width, dtype=torch.bool, device=query.device)
+        if self._radius is None or config.top_k is None or config.top_k > SURE or query.device.type != "cpu":
+            return None  # a GPU would rather search all cells than wait to know which
         reach = 2 * int(self._radius) + 1
         other = memory.other.any(0)[None, None].float()  # 1 x 1 x h x w
         wanted = F.max_pool2d(other, reach, 1, reach // 2)[0, 0] > 0
@@ -227,7 +248,7 @@ class ColorPropagator(Propagator[Features]):
                 )
                 fine[y, :, x] = copied.unflatten(1, (2, 2))
 
-        shared(work, opened.split(CELLS_AT_ONCE), labels.device)
+        shared(work, opened.split(cells_at_once(labels.device)), labels.device)
         return fine.view(2 * height, 2 * width, depth)
 
 
@@ -241,18 +262,23 @@ class _Memory:
         recent: number of later frames to keep
         keep: whether the labeled frames stay; otherwise the first of them leaves like any other frame
         fine: whether labels are those of fine cells
+        exact: whether all cells are copied from, so that the search must be exact
     """
 
-    def __init__(self, labeled: Sequence[Labeled], recent: int, keep: bool, fine: bool) -> None:
+    def __init__(self, labeled: Sequence[Labeled], recent: int, keep: bool, fine: bool, exact: bool) -> None:
         features, labels = labeled[0]
         self.labeled = len(labeled) if keep else 0
         self._recent, self._added, self._slot, self._has_fine = recent, 0, 0, fine
         size = self.labeled + recent
         height, width, _ = features.coarse.shape
         depth = labels.shape[-1]
-        self._axes = _principal_axes(features.coarse.flatten(0, 1), DIMENSIONS) if fine else None
+        self._dtype = fast_dtype(features.coarse.device)
+        self._searches_exactly = exact
+        self._axes = None if exact else _principal_axes(features.coarse.flatten(0, 1), DIMENSIONS)
         searched = self.searched(features.coarse)
         self._features = searched.new_empty(size, *searched.shape)
+        compared = features.coarse.bfloat16()  # without a loss: this is their precision
+        self._exact = None if fine or exact else compared.new_empty(size, *compared.shape)
         self.last = features.coarse
         self._labels = labels.new_empty(size, height, width, depth)
         self.resting = labels.flatten(0, 1).median(0).values
@@ -276,6 +302,8 @@ class _Memory:
 
     def _put(self, slot: int, features: Features, labels: Tensor) -> None:
         self._features[slot] = self.searched(features.coarse)
+        if self._exact is not None:
+            self._exact[slot] = features.coarse  # which have its precision
         if not self._has_fine:
             self._labels[slot] = labels
             self.other[slot] = (labels - self.resting).abs().amax(-1) > UNIFORM
@@ -293,12 +321,17 @@ class _Memory:
     def searched(self, features: Tensor) -> Tensor:
         """Features [h, w, C] in the form in which they are searched.
 
-        Refined matches are compared again in fine cells, so the search for candidates needs less precision: it uses
-        bf16, along the axes in which the features differ most.
+        Matches are compared again, in fine cells or with all channels, so the search for candidates needs less
+        precision: it uses bf16 where that is fast, along the axes in which the features differ most.
         """
-        if not self._has_fine:
+        if self._searches_exactly:
             return rounded(features)
-        return (features if self._axes is None else features @ self._axes).bfloat16()
+        return (features if self._axes is None else features @ self._axes).to(self._dtype)
+
+    @property
+    def exact(self) -> Tensor | None:
+        """[T * h * w, C] the features with which candidates are compared again; None if fine cells are."""
+        return None if self._exact is None else self._exact[: self._size].flatten(0, 2)
 
     @property
     def features(self) -> Tensor:

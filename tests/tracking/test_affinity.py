@@ -9,10 +9,12 @@ from torch.nn import functional as F
 from fiftyone_colortrack.model.colorizer import build
 from fiftyone_colortrack.tracking.affinity import (
     bf16_products,
+    compare_again,
     copy_labels,
     largest,
     open_matches,
     rounded,
+    search_all_tiles,
     top_k_matches,
     trust,
     weighted,
@@ -49,6 +51,30 @@ def test_the_same_as_the_full_affinity(height, width, radius, frames):
     found = matches.similarity.isfinite()
     assert found.sum() == expected.values.isfinite().sum()
     assert torch.equal(matches.cell[found], expected.indices[found])
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "radius", "frames"),
+    [(25, 31, 5, 3), (12, 12, 12, 1), (7, 5, 2.5, 2), (30, 100, 9, 2)],
+)
+def test_all_tiles_at_once_have_the_same_matches(height, width, radius, frames):
+    query, *keys = features(frames + 1, height, width)
+    keys = torch.stack(keys)
+    expected = top_k_matches(query, keys, 10, radius)
+    matches = search_all_tiles(query, keys, expected.cell.shape[1], radius)
+    torch.testing.assert_close(matches.similarity, expected.similarity)
+    found = expected.similarity.isfinite()
+    assert torch.equal(matches.cell[found], expected.cell[found])
+
+
+def test_matches_found_with_less_precision_are_compared_again():
+    query, *keys = features(4, 20, 30, dim=32)
+    keys = torch.stack(keys)
+    expected = top_k_matches(query, keys, 10, 6)
+    rough = top_k_matches(query.bfloat16(), keys.bfloat16(), 20, 6)
+    matches = compare_again(rough, query.flatten(0, 1), keys.flatten(0, 2), 10)
+    torch.testing.assert_close(matches.similarity, expected.similarity)
+    assert torch.equal(matches.cell, expected.cell)
 
 
 def test_all_matches_are_a_softmax_over_the_window():
