@@ -91,7 +91,7 @@ def top_k_matches(
         values, order = values.topk(min(k, values.shape[1]), 1)
         return Matches(values, position.gather(1, order))
 
-    if query.device.type != "cpu":
+    if wants_large_kernels(query.device):
         near = search_all_tiles(query, keys, k, radius)
         y, x = _positions(0, height, 0, width, query.device)
         return with_far(near, query.flatten(0, 1), y.flatten(), x.flatten())
@@ -213,9 +213,14 @@ def compare_again(
     return Matches(best, matches.cell.gather(1, order))
 
 
+def wants_large_kernels(device: torch.device) -> bool:
+    """Whether few large operations are best, as on a GPU; a CPU prefers parts that fit into its caches."""
+    return device.type != "cpu"
+
+
 def cells_at_once(device: torch.device) -> int:
     """The number of cells whose candidates' features fit into a core's cache, or do not strain a GPU's memory."""
-    return 64 if device.type == "cpu" else 4096
+    return 4096 if wants_large_kernels(device) else 64
 
 
 def shared(work: Callable[[Sequence[T]], None], items: Sequence[T], device: torch.device) -> None:
@@ -224,7 +229,7 @@ def shared(work: Callable[[Sequence[T]], None], items: Sequence[T], device: torc
     If all threads work on every small operation instead, they wait for each other at each, which takes several
     times as long while other programs use the same cores.
     """
-    if device.type != "cpu":
+    if wants_large_kernels(device):
         work(items)
         return
     count = torch.get_num_threads()

@@ -24,6 +24,7 @@ from fiftyone_colortrack.tracking.affinity import (
     shared,
     top_k_matches,
     trust,
+    wants_large_kernels,
     weighted,
 )
 from fiftyone_colortrack.tracking.config import TrackerConfig
@@ -193,8 +194,10 @@ class ColorPropagator(Propagator[Features]):
         assert self._memory is not None
         memory, config = self._memory, self._config
         height, width, _ = query.shape
-        if self._radius is None or config.top_k is None or config.top_k > SURE or query.device.type != "cpu":
-            return None  # a GPU would rather search all cells than wait to know which
+        if self._radius is None or config.top_k is None or config.top_k > SURE:
+            return None
+        if wants_large_kernels(query.device):  # which would wait to know which cells
+            return None
         reach = 2 * int(self._radius) + 1
         other = memory.other.any(0)[None, None].float()  # 1 x 1 x h x w
         wanted = F.max_pool2d(other, reach, 1, reach // 2)[0, 0] > 0

@@ -9,7 +9,15 @@ import torch
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.metrics import jaccard
-from fiftyone_colortrack.tracking import Seed, StreamTracker, TrackedFrame, Tracker, TrackerConfig
+from fiftyone_colortrack.tracking import (
+    Seed,
+    StreamTracker,
+    TrackedFrame,
+    Tracker,
+    TrackerConfig,
+    affinity,
+    propagator,
+)
 from fiftyone_colortrack.tracking.labels import LOST
 from fiftyone_colortrack.tracking.propagator import ColorPropagator
 
@@ -45,7 +53,7 @@ def scene(frames: int = 10) -> tuple[np.ndarray, np.ndarray]:
 
 
 def track(frames, seeds, **options) -> dict[int, np.ndarray]:
-    tracker = Tracker(frames, seeds, model="lab", **{"config": SMALL, **options})
+    tracker = Tracker(frames, seeds, **{"model": "lab", "config": SMALL, **options})
     tracked = list(tracker)
     assert len(tracked) == len(tracker)
     return {frame.frame: frame for frame in tracked}
@@ -146,6 +154,28 @@ def test_boxes_and_points():
     np.testing.assert_allclose(moved[[0, 2]], [[36, 0], [36, 0]], atol=8)  # a cell
     assert np.isnan(moved[1]).all()
     assert last.confidence[1].shape == (3,)
+
+
+@pytest.mark.parametrize("detail", ["coarse", "standard"])
+def test_large_kernels_label_the_same(detail, monkeypatch):
+    video, masks = scene()
+    options = {"model": "fast", "config": replace(SMALL, detail=detail)}
+    usual = track(video, masks[0], **options)
+    for module in (affinity, propagator):
+        monkeypatch.setattr(module, "wants_large_kernels", lambda device: True)
+    large = track(video, masks[0], **options)
+    for frame in usual:
+        assert (usual[frame].labels != large[frame].labels).mean() < 1e-3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("detail", ["coarse", "standard", "fine"])
+def test_a_gpu_labels_the_same(detail):
+    video, masks = scene()
+    options = {"model": "fast", "config": replace(SMALL, detail=detail)}
+    on_cpu, on_gpu = (track(video, masks[0], device=device, **options) for device in ("cpu", "cuda"))
+    for frame in on_cpu:
+        assert (on_cpu[frame].labels != on_gpu[frame].labels).mean() < 0.01
 
 
 def test_an_object_that_leaves_is_gone():
