@@ -286,11 +286,12 @@ class FastEmbedder(Embedder):
         return self.stride == 8 and self.lab_channels > 0
 
     def finer(self, lab: Tensor, coarse: Tensor) -> Tensor:
-        learned = coarse[..., : -self.lab_channels].permute(2, 0, 1)[None]
+        learned = coarse[..., : -self.lab_channels].contiguous().permute(2, 0, 1)[None]
         learned = F.interpolate(learned, scale_factor=2.0, mode="bilinear")[0].permute(1, 2, 0)  # 2h x 2w x D
         fine = coarse.new_empty(*learned.shape[:2], coarse.shape[2], dtype=torch.bfloat16)
-        length = (1 - self.lab_weight) ** 0.5 / learned.norm(dim=-1, keepdim=True).clamp(min=1e-6)
-        torch.mul(learned, length, out=fine[..., : -self.lab_channels])
+        squared = torch.linalg.vecdot(learned, learned)[..., None]  # on a CPU several times as fast as a norm
+        scale = (1 - self.lab_weight) ** 0.5 * squared.clamp(min=1e-12).rsqrt()
+        torch.mul(learned, scale, out=fine[..., : -self.lab_channels])
         raw = lab_patches(lab, self.stride // 2)[0]
         torch.mul(raw, self.lab_weight**0.5, out=fine[..., -self.lab_channels :])
         return fine
