@@ -10,7 +10,7 @@ from torch import Tensor
 from fiftyone_colortrack.tracking.grid import Grid
 
 STEP = 4  # the filter's coefficients are computed for every fourth pixel, and interpolated
-RADIUS = 3  # of the windows in which a label is a linear function of the color, in steps
+RADIUS = 4  # of the windows in which a label is a linear function of the color, in steps
 WINDOW_AREA = (STEP * (2 * RADIUS + 1)) ** 2  # pixels of the input
 MARGIN = 8  # pixels of the input that windows need to see around what they draw
 NOISE = 3e-5  # variance of colors in [0, 1] that are no edge

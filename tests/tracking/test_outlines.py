@@ -79,8 +79,8 @@ def test_a_part_is_sharpened_as_in_the_whole() -> None:
     label = MaskCodec.create([Seed(0, ids)], grid, CPU).encode(ids)[..., 1]
     whole = outlines.sharpen(label, slice(0, 15), slice(0, 21))
     hot = (label > 0.01).nonzero()
-    top, left = (hot.amin(0) - 3).clamp(min=0).tolist()
-    bottom, right = (min(int(h), c) for h, c in zip(hot.amax(0) + 4, grid.cells, strict=True))
+    top, left = (hot.amin(0) - 4).clamp(min=0).tolist()
+    bottom, right = (min(int(h), c) for h, c in zip(hot.amax(0) + 5, grid.cells, strict=True))
     part = outlines.sharpen(label, slice(top, bottom), slice(left, right))
     inner = np.s_[8 * top + 16 : 8 * bottom - 16, 8 * left + 16 : 8 * right - 16]
     torch.testing.assert_close(part[16:-16, 16:-16], whole[inner], atol=5e-3, rtol=0)

@@ -109,6 +109,7 @@ def test_a_labeled_frame_in_the_middle_goes_both_ways():
 
 def test_several_labeled_frames_are_better_than_one():
     video, masks = scene(20)
+    video = np.clip(video + np.random.default_rng(0).normal(0, 60, video.shape), 0, 255).astype(np.uint8)
     one = track(video, masks[0])
     three = track(video, [Seed(t, masks[t]) for t in (0, 10, 19)])
     assert list(three) == list(range(20))
@@ -118,7 +119,7 @@ def test_several_labeled_frames_are_better_than_one():
             [jaccard(frame.labels == i, masks[t] == i) for t, frame in tracked.items() for i in (1, 2)]
         )
 
-    assert score(three) > score(one)
+    assert score(three) > score(one) + 0.01
     for t in (0, 10, 19):
         assert np.array_equal(three[t].labels, masks[t])
 
