@@ -390,7 +390,7 @@ class PointCodec(Codec):
 
     SIGMA = 0.75  # of the bump, in cells: wide enough that its sampled centroid is exact to 1/50 of a cell
     REACH = 2  # the centroid is taken over the cells within this distance of the peak
-    VISIBLE = 0.05  # a point whose bump stays below this is not visible
+    VISIBLE = 0.02  # a point whose bump stays below this is not visible
 
     def __init__(
         self, ids: Sequence[int], counts: Mapping[int, int], grid: Grid, device: torch.device
