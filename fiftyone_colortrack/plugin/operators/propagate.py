@@ -155,6 +155,7 @@ class PropagateLabels(WorkOperator):
         forms.remember(ctx, REMEMBERED)
 
         def track(progress: Any, stop: Any) -> PropagationReport:
+            progress(0, 0, f"Loading the model {ctx.params.get('model', '')} and reading the videos")
             report = run.run(progress, stop)
             if report.frames and not is_image_groups(run.samples):
                 set_up_annotation(ctx.dataset, run.label_field)
