@@ -238,6 +238,12 @@ def test_what_is_no_collection_is_refused(database, samples):
         ct.propagate(samples, "seed", "tracks")
 
 
+@pytest.mark.parametrize("take", [propagate, ct.colorize, lambda one: ct.train(one, name="none")])
+def test_one_sample_is_refused_with_the_way_out(videos, take):
+    with pytest.raises(ct.ColorTrackError, match=r"dataset\.select\(sample\.id\)"):
+        take(videos.first())
+
+
 def test_a_dataset_is_named(videos):
     assert propagate(videos.name).frames == 16
 

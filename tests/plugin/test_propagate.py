@@ -271,11 +271,37 @@ def test_names_of_labels_are_no_markdown():
 def test_the_track_of_the_selected_label_is_edited(form, execute, videos):
     execute("propagate_labels", videos, PARAMS)
     sample = videos.first()
-    label = sample.frames[5].tracks.detections[1]
-    selected = [{"label_id": label.id, "sample_id": sample.id, "field": "frames.tracks", "frame_number": 5}]
+    first, second = sample.frames[5].tracks.detections
+    facts = {"sample_id": sample.id, "field": "frames.tracks", "frame_number": 5}
+    selected = [{"label_id": second.id, **facts}]
     context = {"current_sample": sample.id, "selected_labels": selected}
     assert "none" in form("edit_track", videos, {}, current_sample=sample.id).errors
-    assert "two" in form("edit_track", videos, {"edit": "merge"}, **context).errors
+    assert "edit" in form("edit_track", videos, {"edit": "merge"}, **context).errors
+
+    opened = form("edit_track", videos, {}, **context)
+    assert (opened.default("edit"), opened.errors) == ("rename", {})
+    with pytest.raises(ExecutionError):  # nothing happens by itself
+        execute("edit_track", videos, {}, **context)
+    assert opened.text("track_0") == "Track square 2"
+    both = {**context, "selected_labels": [*selected, {"label_id": first.id, **facts}]}
+    assert form("edit_track", videos, {}, **both).default("edit") == "merge"
+    assert "edit" in form("edit_track", videos, {"edit": "end"}, **both).errors
+
+    execute("edit_track", videos, {"edit": "end"}, **context)
+    videos.reload()
+    found = videos.first().frames
+    assert [len(found[n].tracks.detections) for n in range(1, 9)] == [2] * 5 + [1] * 3
+
+
+@pytest.mark.parametrize("ids", ["clip", "video"])
+def test_a_track_is_edited_beside_an_open_clip(form, execute, videos, ids):
+    execute("propagate_labels", videos, PARAMS)
+    clips = videos.limit(1).to_clips([[[4, 6]]])
+    clip, sample = clips.first(), videos.first()
+    label = sample.frames[5].tracks.detections[1]
+    id = clip.id if ids == "clip" else sample.id
+    selected = [{"label_id": label.id, "sample_id": id, "field": "frames.tracks", "frame_number": 5}]
+    context = {"view": clips, "current_sample": clip.id, "selected_labels": selected}
     execute("edit_track", videos, {"edit": "end"}, **context)
     videos.reload()
     found = videos.first().frames
