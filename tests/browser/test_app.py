@@ -178,7 +178,7 @@ def test_two_trackers_are_compared_in_the_evaluation_panel(page, open_dataset, s
     open_dataset(scenes)
     page.locator("[data-cy=looker]").first.wait_for()
     open_operator(page, "Evaluate tracks")
-    page.get_by_text("46 frames of 2 videos will be scored").wait_for()
+    page.get_by_text("44 frames of 2 videos will be scored").wait_for()
     screenshot("evaluate-form")
     execute(page)
     page.get_by_text("flow_eval: J").first.wait_for()

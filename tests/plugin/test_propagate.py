@@ -57,6 +57,17 @@ def test_wrong_choices_are_marked_with_the_reason(form, videos, params, errors):
         assert reason in found[name]
 
 
+def test_the_estimate_needs_no_metadata(form, videos):
+    videos.set_values("metadata", [None, None])
+    params = {**PARAMS, "span": "range", "first_frame": 2, "last_frame": 4}
+    assert (
+        form("propagate_labels", videos, {}).text("estimate").startswith("1 video to track, 8 frames, about ")
+    )
+    assert (
+        form("propagate_labels", videos, params).text("estimate").startswith("1 video to track, 3 frames, ")
+    )
+
+
 def test_without_labels_the_form_says_what_to_do(form, dataset, squares_file):
     dataset.add_sample(fo.Sample(filepath=str(squares_file)))
     assert "Annotate" in form("propagate_labels", dataset, {}).errors["no_labels"]
