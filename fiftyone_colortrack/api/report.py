@@ -92,6 +92,12 @@ class PropagationReport:
         return texts
 
     def __str__(self) -> str:
+        failed = [f"{os.path.basename(v.filepath)} failed: {v.reason}" for v in self.with_status("failed")]
+        return "\n".join([self.headline, *failed, *self.warnings])
+
+    @property
+    def headline(self) -> str:
+        """What was done, in one line."""
         done, stopped, skipped, failed = (self.with_status(status) for status in get_args(Status))
         videos, frames = plural(len(done) + len(stopped), "video"), plural(self.frames, "frame")
         text = f"{videos} ({frames}) tracked in {duration(self.seconds)}"

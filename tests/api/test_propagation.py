@@ -85,6 +85,7 @@ def test_a_bad_video_does_not_stop_the_others(videos, tmp_path):
     assert "video0.mp4" in failed.reason
     assert len(report.with_status("done")) == 1
     assert "1 failed" in str(report)
+    assert all(video.reason in str(report) for video in report.with_status("failed"))
     with pytest.raises(ct.ColorTrackError, match=r"video0\.mp4"):
         propagate(videos, out="others", on_error="raise")
 

@@ -208,7 +208,7 @@ class PropagateLabelsInVideo(PropagateLabels):
 
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
         yield from super().after(ctx, results)
-        yield ctx.ops.close_sample()  # an open window does not show new fields; opened again, it does
+        yield ctx.trigger(f"{PLUGIN}/reopen_sample", {"id": ctx.current_sample})
 
     def _add_target(self, ctx: ExecutionContext, inputs: types.Object) -> SampleCollection:
         return self._target(ctx)
@@ -588,7 +588,7 @@ def megapixels(videos: SampleCollection, input_size: int | tuple[int, int] | Non
 
 def summary(report: PropagationReport) -> str:
     """What a run did, and which videos failed and why, in Markdown."""
-    lines = [str(report)]
+    lines = [report.headline]
     lines += [f"{os.path.basename(v.filepath)} failed: {v.reason}" for v in report.with_status("failed")]
     return "\n\n".join(map(forms.escape, lines + report.warnings))
 
