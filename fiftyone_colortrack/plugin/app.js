@@ -3,7 +3,8 @@
 (() => {
   const { Operator, OperatorConfig, registerOperator } = window.__foo__;
   const SETTLED = 5000; // milliseconds in which a video that was just opened has loaded
-  const CLOSED = 250; // milliseconds in which a window has closed
+  const LONGEST = 20000; // milliseconds to wait for what the server sends
+  const MOMENT = 250;
 
   // number: from 1. While annotating there is another player, out of reach: nothing happens.
   const goTo = (looker, number) => {
@@ -42,24 +43,31 @@
     }
 
     useHooks() {
-      const looker = window.React.useRef();
-      looker.current = window.recoil.useRecoilValue(window.__fos__.modalLooker);
-      return { looker, close: window.__fos__.useClearModal(), open: window.__fos__.useSetExpandedSample() };
+      const { fieldSchema, modalLooker, State } = window.__fos__;
+      const now = window.React.useRef({});
+      now.current.looker = window.recoil.useRecoilValue(modalLooker);
+      now.current.schema = window.recoil.useRecoilValue(fieldSchema({ space: State.SPACE.FRAME }));
+      const close = window.__fos__.useClearModal();
+      const takeOver = window.__fos__.useSetModalState(); // the grid's fields, new ones included
+      const open = window.__fos__.useSetExpandedSample();
+      return { now, close, takeOver, open };
     }
 
-    async execute({ hooks: { looker, close, open }, params }) {
-      const before = looker.current;
-      const number = before?.frameNumber ?? 1;
-      await close();
-      await new Promise((resolve) => setTimeout(resolve, CLOSED));
-      await open({ id: params.id });
-      for (let waited = 0; waited < SETTLED; waited += CLOSED) {
-        await new Promise((resolve) => setTimeout(resolve, CLOSED));
-        if (looker.current && looker.current !== before) {
-          goTo(looker.current, number);
-          break;
+    // id: of the sample; field: new frame field that the window is to show.
+    async execute({ hooks: { now, close, takeOver, open }, params }) {
+      const until = async (condition) => {
+        for (let waited = 0; waited < LONGEST && !condition(); waited += MOMENT) {
+          await new Promise((resolve) => setTimeout(resolve, MOMENT));
         }
-      }
+      };
+      const { looker } = now.current;
+      const number = looker?.frameNumber ?? 1;
+      await close();
+      await until(() => params.field in now.current.schema);
+      await takeOver();
+      await open({ id: params.id });
+      await until(() => now.current.looker && now.current.looker !== looker);
+      goTo(now.current.looker, number);
     }
   }
 

@@ -208,7 +208,8 @@ class PropagateLabelsInVideo(PropagateLabels):
 
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
         yield from super().after(ctx, results)
-        yield ctx.trigger(f"{PLUGIN}/reopen_sample", {"id": ctx.current_sample})
+        params = {"id": ctx.current_sample, "field": field_name(ctx.params["label_field"])}
+        yield ctx.trigger(f"{PLUGIN}/reopen_sample", params)
 
     def _add_target(self, ctx: ExecutionContext, inputs: types.Object) -> SampleCollection:
         return self._target(ctx)
