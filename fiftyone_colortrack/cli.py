@@ -57,7 +57,14 @@ app = App(
     help="Label one frame of a video and get every frame labeled.",
     version=__version__,
     help_format="markdown",
-    default_parameter=Parameter(negative_iterable=(), negative_none=()),
+    default_parameter=Parameter(
+        negative_iterable=(),
+        negative_none=(),
+        # Neither None nor () is a word that one can type; the help says what they mean.
+        show_default=lambda value: (
+            ("off", "on")[value] if isinstance(value, bool) else None if value in (None, ()) else str(value)
+        ),
+    ),
 )
 load_app = App(name="load", help="Create a FiftyOne video dataset.")
 benchmark_app = App(name="benchmark", help="Score a tracker on labeled videos, without a database.")
@@ -109,7 +116,7 @@ class _Command:
             except ColorTrackError as error:
                 raise ColorTrackError(_with_options(str(error), options)) from error
 
-        run.__doc__ = function.__doc__
+        run.__doc__ = _with_flags(function.__doc__ or "", options)
         run.__signature__ = signature  # type: ignore[attr-defined]
         return run
 
@@ -187,6 +194,21 @@ def _with_options(text: str, options: Sequence[inspect.Parameter]) -> str:
         return f"(--{'out' if name == 'out_dir' else name.replace('_', '-')})" if name in names else match[0]
 
     return re.sub(r"\((\w+)\)", rename, text)
+
+
+def _with_flags(doc: str, options: Sequence[inspect.Parameter]) -> str:
+    """A docstring whose arguments, such as `overwrite=True`, are flags."""
+    names = {option.name for option in options}
+
+    def rename(match: re.Match[str]) -> str:
+        flag = f"--{match[1].replace('_', '-')}"
+        return (
+            (flag if match[2] == "True" else f"{flag} {match[2].strip(chr(34))}")
+            if match[1] in names
+            else match[0]
+        )
+
+    return re.sub(r"\b(\w+)=(True|\"\w+\")", rename, doc)
 
 
 @contextmanager
@@ -292,7 +314,7 @@ def propagate(report: PropagationReport) -> None:
         warn(text)
     for video in report.with_status("failed"):
         warn(f"{video.filepath} failed: {video.reason}")
-    console.print(str(report), soft_wrap=True)
+    console.print(report.headline, soft_wrap=True)
 
 
 @command(app, "suggest", "fiftyone_colortrack.api.suggestion:suggest")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import cv2
@@ -18,7 +18,7 @@ _FLASH = 3  # frames that a flash may last
 _NOISE = 3.0  # gray levels by which two frames of a still video may differ
 
 
-def find_cuts(frames: Frames) -> list[int]:
+def find_cuts(frames: Frames, step: Callable[[int, int], None] = lambda frame, frames: None) -> list[int]:
     """Find the shot changes of a video.
 
     Two neighboring frames belong to different shots if their colors differ, and if motion does not explain
@@ -29,6 +29,7 @@ def find_cuts(frames: Frames) -> list[int]:
 
     Args:
         frames: the video
+        step: called as `step(frame, frames)` after every 25 frames
 
     Returns:
         Index of the first frame of each new shot, ascending, from 0. Empty if the video is one shot
@@ -36,7 +37,14 @@ def find_cuts(frames: Frames) -> list[int]:
     Raises:
         ColorTrackError: if a frame cannot be decoded
     """
-    return list(cuts_of(frames.read(range(len(frames)), _SIDE)))
+
+    def read() -> Iterator[np.ndarray]:
+        for number, image in enumerate(frames.read(range(len(frames)), _SIDE), 1):
+            yield image
+            if number % 25 == 0:
+                step(number, len(frames))
+
+    return list(cuts_of(read()))
 
 
 def cuts_of(frames: Iterable[np.ndarray]) -> Iterator[int]:

@@ -141,6 +141,29 @@ def rename_track(samples: SampleCollection | str, label_field: str, object: str 
     return _edit(samples, label_field, object, rename)
 
 
+def find_track(samples: SampleCollection, label_field: str, object: str | int) -> tuple[fo.Label, list[int]]:
+    """A label of a track, and the numbers of all frames of the track.
+
+    Args:
+        samples: view of one video
+        label_field: frame field of the tracks
+        object: the track, as in `end_track`
+
+    Raises:
+        ColorTrackError: if there is no such track, or if the name fits several tracks
+    """
+    videos = check_videos(samples)
+    label = _find(videos, label_field, object)
+    (found,) = zip(
+        *whole(videos._root_dataset)
+        .select(videos.values("id"))
+        .values(["frames.frame_number", frame_path(label_field)]),
+        strict=True,
+    )
+    frames = zip(*found, strict=True)
+    return label, [n for n, of_frame in frames if track_name(label) in map(track_name, labels_of(of_frame))]
+
+
 def delete_tracks(samples: SampleCollection | str, label_field: str) -> None:
     """Delete a field of tracks and everything that belongs to it.
 

@@ -105,6 +105,21 @@ def evaluate_tracks(
     return results
 
 
+def scored_frames(
+    samples: SampleCollection, pred_field: str, gt_field: str, untracked: Untracked = "skip"
+) -> dict[str, list[int]]:
+    """The numbers of the frames that `evaluate_tracks` scores, by video, as far as the database tells."""
+    pred, gt = field_name(pred_field), field_name(gt_field)
+    scorer, drawn = _make_scorer(samples, pred, gt), labeled_frames(samples, pred, "keyframes")
+    left_out = set(untracked_videos(samples, pred) if untracked == "skip" else ())
+    lengths = dict(zip(*samples.values(["id", "metadata.total_frame_count"]), strict=True))
+    return {
+        id: [n for n in numbers if scorer.is_scored(n, lengths[id] or math.inf) and n not in drawn[id]]
+        for id, numbers in labeled_frames(samples, gt).items()
+        if id not in left_out
+    }
+
+
 def untracked_videos(samples: SampleCollection, pred_field: str) -> list[str]:
     """The IDs of the videos without any labels in a frame field."""
     return [id for id, numbers in labeled_frames(samples, pred_field).items() if not numbers]

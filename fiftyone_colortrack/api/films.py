@@ -528,7 +528,7 @@ def _files_or_view(
     samples: SampleCollection | str | Path | Sequence[str | Path],
 ) -> tuple[list[Path], SampleCollection | None]:
     """Video files, or the videos of a dataset; one name is a file's if there is one, and else a dataset's."""
-    if isinstance(samples, SampleCollection):
+    if isinstance(samples, SampleCollection | fo.Sample):
         return [], check_videos(samples, whole_videos=True)
     files = [Path(samples)] if isinstance(samples, (str, Path)) else [Path(file) for file in samples]
     if len(files) == 1 and not files[0].exists() and files[0].suffix.lower() not in VIDEO_SUFFIXES:

@@ -53,6 +53,7 @@ from fiftyone_colortrack.fields import (
     whole,
 )
 from fiftyone_colortrack.progress import ProgressCallback
+from fiftyone_colortrack.shots import find_cuts
 from fiftyone_colortrack.tracking.config import BASELINES, TrackerConfig
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ class Job:
         self,
         video: PlannedVideo,
         run_key: str,
-        step: Callable[[int, int], None],
+        step: Callable[..., None],
         stop: Callable[[], bool],
     ) -> VideoResult | None:
         """Track a video, or what changed in it; None if it was stopped before anything was tracked.
@@ -214,12 +215,14 @@ class Job:
         Args:
             video: what was planned
             run_key: of the run
-            step: called as `step(frame, frames)` after every frame
+            step: called as `step(frame, frames)` after every frame, with the stage before tracking begins
             stop: asked after every frame
         """
         try:
             with Lock(self.dataset, video.id, self.label_field, stop=stop) as lock:
                 return self._track(video, run_key, lock, step, stop) if lock.held else None
+        except _StoppedError:
+            return None
         except Exception as error:
             if self.on_error == "raise":
                 raise
@@ -239,7 +242,7 @@ class Job:
         planned: PlannedVideo,
         run_key: str,
         lock: Lock,
-        step: Callable[[int, int], None],
+        step: Callable[..., None],
         stop: Callable[[], bool],
     ) -> VideoResult | None:
         from fiftyone_colortrack.tracking import Tracker
@@ -256,6 +259,12 @@ class Job:
             return VideoResult(planned.id, planned.filepath, "skipped", reason=now.reason)
         video = self._read_seeds(planned)
         ranges = self._ranges(planned.id, len(video.frames))
+
+        def look(frame: int, frames: int) -> None:
+            step(frame, frames, "looking for shot changes")
+            if stop():
+                raise _StoppedError
+
         tracker = Tracker(
             video.frames,
             video.seeds,
@@ -265,6 +274,7 @@ class Job:
             config=self.settings.config,
             device=self.device,
             spans=ranges,
+            cuts=find_cuts(video.frames, look) if self.settings.config.end_at_cuts else (),
         )
         part = Part.of(
             run_key,
@@ -377,6 +387,10 @@ class Job:
         ]
         value = fo.TemporalDetections(detections=shots)
         whole(self.dataset).set_values(self.cuts_field, {id: value}, key_field="id")
+
+
+class _StoppedError(Exception):
+    """Somebody stopped the run before anything of the video was tracked."""
 
 
 def _reason(video: PlannedVideo, error: Exception) -> str:

@@ -6,8 +6,10 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import fiftyone as fo
@@ -18,6 +20,7 @@ from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos, pl
 from fiftyone_colortrack.api.ray_workers import check_ray, track_with_ray
 from fiftyone_colortrack.api.report import PropagationReport, VideoResult, plural
 from fiftyone_colortrack.api.shards import track_shards
+from fiftyone_colortrack.datasets.video_dataset import video_metadata
 from fiftyone_colortrack.errors import ColorTrackError, OnError
 from fiftyone_colortrack.fields import (
     SEED_FRAMES,
@@ -454,17 +457,8 @@ def _compute_metadata(dataset: fo.Dataset, videos: Sequence[PlannedVideo]) -> in
     metadata = {}
     for id, path, length in zip(*found, strict=True):
         if length is None:
-            try:
-                info = probe(path)
-            except ColorTrackError:
-                continue  # tracking it will say why
-            metadata[id] = fo.VideoMetadata(
-                frame_width=info.width,
-                frame_height=info.height,
-                frame_rate=float(info.frame_rate),
-                total_frame_count=info.frame_count,
-                duration=info.frame_count / float(info.frame_rate),
-            )
+            with suppress(ColorTrackError):  # tracking it will say why
+                metadata[id] = video_metadata(Path(path), probe(path))
     if metadata:
         view.set_values("metadata", metadata, key_field="id")
     return len(metadata)

@@ -39,13 +39,13 @@ class Worker:
         self._values, self._run_key = job, run_key
         self._job: Job | None = None
         self._thread = ThreadPoolExecutor(1)
-        self._at = 0, 0
+        self._at: tuple[Any, ...] = 0, 0  # the arguments of `Clock.step` after the video
 
     def ready(self) -> bool:
         """Answers when Ray has found room for it: only then it gets a video."""
         return True
 
-    def start(self, video: PlannedVideo) -> tuple[int, int] | VideoResult | None:
+    def start(self, video: PlannedVideo) -> tuple[Any, ...] | VideoResult | None:
         """Begin a video: the first turn."""
         self._job = self._job or Job.from_dict(self._values)
         self._job.model  # noqa: B018  # where it cannot be loaded, no video can be tracked
@@ -55,8 +55,8 @@ class Worker:
         )
         return self.go_on()
 
-    def go_on(self, stop: bool = False) -> tuple[int, int] | VideoResult | None:
-        """One more turn: the frame and number of frames, or the result when the video has ended."""
+    def go_on(self, stop: bool = False) -> tuple[Any, ...] | VideoResult | None:
+        """One more turn: where it is, or the result when the video has ended."""
         if stop:
             self._stop.set()
         try:
@@ -157,7 +157,7 @@ class _Run:
 
     def _outcome(
         self, turn: ObjectRef, actor: ActorHandle, video: int | None
-    ) -> tuple[int, int] | VideoResult | bool | None:
+    ) -> tuple[Any, ...] | VideoResult | bool | None:
         """What a turn came to; None if its worker was lost."""
         import ray
 

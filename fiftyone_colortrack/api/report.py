@@ -92,6 +92,12 @@ class PropagationReport:
         return texts
 
     def __str__(self) -> str:
+        failed = [f"{os.path.basename(v.filepath)} failed: {v.reason}" for v in self.with_status("failed")]
+        return "\n".join([self.headline, *failed, *self.warnings])
+
+    @property
+    def headline(self) -> str:
+        """What was done, in one line."""
         done, stopped, skipped, failed = (self.with_status(status) for status in get_args(Status))
         videos, frames = plural(len(done) + len(stopped), "video"), plural(self.frames, "frame")
         text = f"{videos} ({frames}) tracked in {duration(self.seconds)}"
@@ -117,14 +123,15 @@ class Clock:
         self._finished = [False] * len(names)
         self._started = time.perf_counter()
 
-    def step(self, video: int, frame: int, frames: int) -> None:
-        """Report that frame `frame` of `frames` of a video (its index) was tracked."""
-        self._tracked[video], self._lengths[video] = frame, frames
+    def step(self, video: int, frame: int, frames: int, stage: str = "") -> None:
+        """Report that frame `frame` of `frames` of a video (its index) was tracked, or read in another stage."""
+        if not stage:
+            self._tracked[video], self._lengths[video] = frame, frames
         columns = zip(self._lengths, self._tracked, self._finished, strict=True)
         done = sum(length if finished else tracked for length, tracked, finished in columns)
         total = max(sum(self._lengths), done)
         fps = sum(self._tracked) / (time.perf_counter() - self._started)
-        text = f"{self._names[video]}: frame {frame} of {frames}"
+        text = f"{self._names[video]}: {f'{stage}, ' if stage else ''}frame {frame} of {frames}"
         text = f"video {video + 1} of {len(self._names)}, {text}" if len(self._names) > 1 else text
         if fps:
             text += f", {fps:.1f} frames/s, {duration((total - done) / fps)} left"

@@ -69,7 +69,7 @@ class Scorer(ABC):
         """
         video, canvas = open_video(sample)
         true, predicted = _Identified(sample, self._gt), _Identified(sample, self._pred)
-        scored = {n for n in true.ids if self._is_scored(n, len(video))} - predicted.keyframes
+        scored = {n for n in true.ids if self.is_scored(n, len(video))} - predicted.keyframes
         if not scored:
             reason = "labels only in frames that the tracker started from; label other frames"
             reason = reason if true.ids else "no labels in this video; label some of its frames"
@@ -108,7 +108,8 @@ class Scorer(ABC):
         """Scores of each keypoint over all videos, by metric; NaN for points that were never scored."""
         return {}
 
-    def _is_scored(self, number: int, length: int) -> bool:
+    def is_scored(self, number: int, length: float) -> bool:
+        """Whether a frame (number from 1) of a video is scored if it has ground truth."""
         return 1 < number <= length
 
     @abstractmethod
@@ -133,7 +134,7 @@ class MaskScorer(Scorer):
     def totals(self) -> dict[str, float]:
         return self._named(np.mean(self._objects, 0))
 
-    def _is_scored(self, number: int, length: int) -> bool:
+    def is_scored(self, number: int, length: float) -> bool:
         return 1 < number < length
 
     def _score(

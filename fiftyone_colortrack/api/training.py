@@ -22,6 +22,7 @@ from fiftyone_colortrack.api.films import FILM_FIELDS, FilmKind
 from fiftyone_colortrack.api.report import duration
 from fiftyone_colortrack.datasets import ENCODED
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.fields import check_videos
 from fiftyone_colortrack.model.weights import RANDOM, add_model, check_name, find_model, home
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 from fiftyone_colortrack.settings import check_allowed
@@ -185,6 +186,8 @@ def collect(
         samples = fo.load_dataset(samples)
     videos: Any
     found: list[Any]
+    if isinstance(samples, fo.Sample):
+        check_videos(samples)  # says what to pass instead
     if isinstance(samples, SampleCollection):
         videos, found = _files_of_view(samples)
     elif isinstance(samples, (str, os.PathLike)):

@@ -267,15 +267,9 @@ def encode_once(
     return path, write_video(path, frames.read(range(len(frames))), frame_rate)
 
 
-def video_sample(path: Path, info: VideoInfo, **fields: object) -> fo.Sample:
-    """A sample with the metadata that annotation needs, without FFprobe.
-
-    Args:
-        path: the video file
-        info: its facts
-        fields: more fields of the sample, such as `tags`
-    """
-    metadata = fo.VideoMetadata(
+def video_metadata(path: Path, info: VideoInfo) -> fo.VideoMetadata:
+    """The metadata of a video file, as FiftyOne computes it, but without FFprobe."""
+    return fo.VideoMetadata(
         size_bytes=path.stat().st_size,
         mime_type=f"video/{path.suffix.lstrip('.').lower()}",
         frame_width=info.width,
@@ -285,7 +279,17 @@ def video_sample(path: Path, info: VideoInfo, **fields: object) -> fo.Sample:
         duration=info.duration,
         encoding_str="avc1" if info.codec == "h264" else info.codec,
     )
-    return fo.Sample(filepath=str(path.resolve()), metadata=metadata, **fields)
+
+
+def video_sample(path: Path, info: VideoInfo, **fields: object) -> fo.Sample:
+    """A sample with the metadata that annotation needs.
+
+    Args:
+        path: the video file
+        info: its facts
+        fields: more fields of the sample, such as `tags`
+    """
+    return fo.Sample(filepath=str(path.resolve()), metadata=video_metadata(path, info), **fields)
 
 
 def relative_points(points: np.ndarray, info: VideoInfo) -> list[tuple[float, float]]:

@@ -111,6 +111,9 @@ def check_videos(samples: SampleCollection | str, *, whole_videos: bool = False)
                 f"there is no dataset {samples!r}; `fiftyone datasets list` lists all datasets"
             )
         samples = fo.load_dataset(samples)
+    if isinstance(samples, fo.Sample):
+        way_out = "dataset.select(sample.id)" if samples.in_dataset else "a dataset with it"
+        raise ColorTrackError(f"samples must be a dataset or a view, not one sample; pass {way_out}")
     if not isinstance(samples, SampleCollection):
         raise ColorTrackError(
             f"samples must be a dataset, a view, or a dataset's name, not {type(samples).__name__}"

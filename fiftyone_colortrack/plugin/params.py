@@ -104,9 +104,9 @@ PARAMETERS: dict[str, dict[str, tuple[str, str]]] = {
     "propagate_labels_in_video": _PROPAGATE,
     "edit_track": {
         "edit": (
-            "`end`",
-            "`end` or `begin` the track at the frame of the selected label, `split` it there, `merge` the two "
-            "selected tracks, or `rename` the track",
+            "`rename`, or `merge` if two labels are selected",
+            "`rename` the track, `end` or `begin` it at the frame of the selected label, `split` it there, or `merge` "
+            "the two selected tracks",
         ),
         "label": ("required to rename", "new class of the track"),
     },

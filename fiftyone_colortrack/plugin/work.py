@@ -172,7 +172,7 @@ def show(
     Raises:
         LeftError: if somebody left the dialog
     """
-    latest = 0, 0, ""
+    latest = 0, 0, "Preparing"
     result: Future[T] = Future()
     stop = StopSignal(ctx.dataset, title, id)
 
@@ -203,9 +203,9 @@ def show(
             if stop.left.is_set():
                 raise LeftError
             done, total, message = latest
-            if not total or time.monotonic() - shown < SECONDS_BETWEEN_MESSAGES:
+            if time.monotonic() - shown < SECONDS_BETWEEN_MESSAGES:
                 continue
-            shown, fraction = time.monotonic(), min(done / total, 1.0)
+            shown, fraction = time.monotonic(), min(done / total, 1.0) if total else 0.0
             if ctx.delegated:
                 ctx.set_progress(fraction, label=message)
             else:

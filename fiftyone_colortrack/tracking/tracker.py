@@ -199,6 +199,7 @@ class Tracker:
         device: PyTorch device, such as `cpu` or `cuda:1`. Default: the best one
         spans: indices of the frames to label, ascending. Default: all. Frames outside are tracked only if frames
             inside depend on them; frames between two of them may be labeled, too
+        cuts: first frames of new shots, if they are known. Default: found, if `config.end_at_cuts`
         resume: the last frames that an interrupted run labeled, up to `config.memory`: tracking continues after
             them. They may include earlier seeds that omit objects, as the run completed them; then the frames
             before them are not tracked again
@@ -222,6 +223,7 @@ class Tracker:
         config: TrackerConfig | Mapping[str, Any] | None = None,
         device: str | torch.device | None = None,
         spans: Sequence[range] = (),
+        cuts: Sequence[int] | None = None,
         resume: Sequence[Seed] = (),
     ) -> None:
         self.frames = open_frames(frames)
@@ -240,7 +242,9 @@ class Tracker:
         self.resume = _sorted_seeds(resume, length) if resume else []
         self._engine = _Engine(self.frames, self.seeds, kind, model, self.config, device)
         self._drawn = {seed.frame: self._engine.codec.ids_in(seed.labels) for seed in self.seeds}
-        self.cuts = find_cuts(self.frames) if self.config.end_at_cuts else []
+        if cuts is None:
+            cuts = find_cuts(self.frames) if self.config.end_at_cuts else ()
+        self.cuts = list(cuts)
         self.segments = plan_segments(
             self._drawn,
             length,

@@ -85,6 +85,7 @@ def test_a_bad_video_does_not_stop_the_others(videos, tmp_path):
     assert "video0.mp4" in failed.reason
     assert len(report.with_status("done")) == 1
     assert "1 failed" in str(report)
+    assert all(video.reason in str(report) for video in report.with_status("failed"))
     with pytest.raises(ct.ColorTrackError, match=r"video0\.mp4"):
         propagate(videos, out="others", on_error="raise")
 
@@ -238,6 +239,12 @@ def test_what_is_no_collection_is_refused(database, samples):
         ct.propagate(samples, "seed", "tracks")
 
 
+@pytest.mark.parametrize("take", [propagate, ct.colorize, lambda one: ct.train(one, name="none")])
+def test_one_sample_is_refused_with_the_way_out(videos, take):
+    with pytest.raises(ct.ColorTrackError, match=r"dataset\.select\(sample\.id\)"):
+        take(videos.first())
+
+
 def test_a_dataset_is_named(videos):
     assert propagate(videos.name).frames == 16
 
@@ -285,10 +292,24 @@ def test_fields_of_others_stay_as_they_are(videos, own):
     assert not videos.list_runs()
 
 
+def test_a_run_stops_while_it_looks_for_shot_changes(dataset, squares, tmp_path):
+    write_video(tmp_path / "long.mp4", squares[0][:1].repeat(60, 0), 10)
+    sample = fo.Sample(filepath=str(tmp_path / "long.mp4"))
+    sample.frames[1] = fo.Frame(seed=detections(squares[1][0]))
+    dataset.add_sample(sample)
+    steps = []
+    report = propagate(dataset, progress=lambda *step: steps.append(step), stop=lambda: True)
+    assert [(done, total) for done, total, _ in steps] == [(0, 60)]
+    assert (report.stopped, report.frames, dataset.values("tracks_run")) == (True, 0, [None])
+
+
 def test_missing_metadata_is_computed(videos):
     report = propagate(videos)
     assert videos.values("metadata.total_frame_count") == [8, 8, None]
     assert "metadata of 2 videos" in report.warnings[0]
+    ours = [metadata.to_dict() for metadata in videos.limit(2).values("metadata")]
+    videos.compute_metadata(overwrite=True)
+    assert ours == [metadata.to_dict() for metadata in videos.limit(2).values("metadata")]
 
 
 def test_only_the_frames_of_clips_are_tracked(videos):

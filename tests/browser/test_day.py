@@ -161,8 +161,6 @@ def test_a_long_video_is_stopped_in_the_middle_and_continued(
     assert 0 < len(kept) == count < 120
     done(page)
 
-    open_dataset(dataset)
-    open_video(page)
     open_form(page)
     page.get_by_text(f"1 video to track, {120 - count} frames").wait_for()
     screenshot("propagate-continue")

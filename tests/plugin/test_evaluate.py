@@ -4,9 +4,9 @@ import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
 
 import fiftyone_colortrack as ct
+from fiftyone_colortrack.api import evaluation
 from fiftyone_colortrack.fields import create_tracks_field
 from fiftyone_colortrack.plugin import forms
-from fiftyone_colortrack.plugin.operators import evaluate
 
 PLUGIN = "@colortrack/fiftyone-colortrack"
 PANEL = "@voxel51/panels/model_evaluation_panel_builtin"
@@ -24,8 +24,8 @@ def test_the_first_click_works(form, tracked):
     assert first.errors == {}
     assert (first.default("pred_field"), first.default("gt_field")) == ("frames.tracks", "frames.gt")
     assert first.default("eval_key") == "tracks_eval"
-    assert first.text("estimate").startswith("14 frames of 2 videos will be scored: ")
-    assert first.text("estimate").endswith(", and about 6 KB in the database.")
+    assert first.text("estimate").startswith("12 frames of 2 videos will be scored: ")
+    assert first.text("estimate").endswith(", and about 5 KB in the database.")
 
 
 def test_the_ground_truth_that_is_proposed_can_be_compared(form, tracked):
@@ -40,7 +40,7 @@ def test_the_ground_truth_that_is_proposed_can_be_compared(form, tracked):
     ("params", "errors"),
     [
         ({"gt_field": "frames.tracks"}, {"gt_field": "the same field"}),
-        ({"gt_field": "frames.seed"}, {"gt_field": "first frames"}),
+        ({"gt_field": "frames.seed"}, {"gt_field": "Label other frames"}),
         ({"gt_field": "frames.joints"}, {"gt_field": "different types"}),
         ({"eval_key": "my eval"}, {"eval_key": "letters, digits, and underscores"}),
         ({"eval_key": "taken"}, {"eval_key": "'taken' exists"}),
@@ -83,8 +83,8 @@ def test_the_name_that_is_proposed_is_free(form, tracked):
 
 def test_the_form_reads_the_labels_once(form, tracked, monkeypatch):
     calls = []
-    read = evaluate.labeled_frames
-    for module in (evaluate, forms):
+    read = forms.labeled_frames
+    for module in (evaluation, forms):
         monkeypatch.setattr(module, "labeled_frames", lambda *args: calls.append(args) or read(*args))
     form("evaluate_tracks", tracked, PARAMS)
     assert calls
@@ -132,9 +132,24 @@ def test_the_worst_videos_are_among_those_that_have_a_score(execute, tracked):
         frame["gt"] = None
     last.save()
     messages = execute("evaluate_tracks", tracked, PARAMS)
+    assert "1 of 2 videos scored" in next(params["message"] for name, params in messages if name == "notify")
     buttons = [params for name, params in messages if name == "show_output"][-1]["outputs"]["type"]
     stages = buttons["properties"]["link_0"]["view"]["params"]["view"]
     assert fo.DatasetView._build(tracked, stages).values("id") == [tracked.first().id]
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_the_form_promises_the_frames_that_are_scored(form, execute, tracked, zero):
+    """Neither the first nor the last frame of a video counts, nor one that a person labeled, nor an untracked video."""
+    first, last = tracked.first(), tracked.last()
+    first.frames[4].tracks.detections[0]["keyframe"] = True
+    for frame in last.frames.values():
+        frame["tracks"] = None
+    first.save()
+    last.save()
+    promised = form("evaluate_tracks", tracked, {"zero": zero}).text("estimate")
+    execute("evaluate_tracks", tracked, {**PARAMS, "zero": zero})
+    assert promised.startswith(f"{tracked.count('frames.eval_JF')} frames of ")
 
 
 def test_delegated(tracked):

@@ -9,19 +9,16 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
-from fiftyone_colortrack.api.edits import end_track, merge_tracks, rename_track, split_track
+from fiftyone_colortrack.api.edits import end_track, find_track, merge_tracks, rename_track, split_track
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import whole
+from fiftyone_colortrack.fields import check_videos, whole
 from fiftyone_colortrack.plugin import forms
 from fiftyone_colortrack.plugin.forms import Choice
+from fiftyone_colortrack.plugin.reading import reader
 
-EDITS: list[Choice] = [
-    ("end", "End the track here", "Delete its labels after this frame"),
-    ("begin", "Begin the track here", "Delete its labels before this frame"),
-    ("split", "Split the track here", "Turn its labels from this frame on into a new track"),
-    ("merge", "Merge two tracks", "Add the track of the second selected label to that of the first"),
-    ("rename", "Rename the track", "Change the class of all its labels"),
-]
+EDITS = ("rename", "end", "begin", "split", "merge")
+"""The first one is chosen at first, because it deletes nothing; with two selected labels, the last one."""
+DELETING = ("end", "begin")
 
 
 class EditTrack(foo.Operator):
@@ -43,17 +40,40 @@ class EditTrack(foo.Operator):
         return types.Placement(types.Places.SAMPLES_VIEWER_ACTIONS, button)
 
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
-        inputs, selected = types.Object(), _selected(ctx)
-        if not selected:
-            text = "Open a video, and select a label of the track"
-            forms.message(inputs, "none", text, severity="error", title="No label is selected")
+        inputs = types.Object()
+        try:
+            video, selected = _selected(ctx)
+            tracks = [reader(video)(find_track, label["field"], label["label_id"]) for label in selected]
+        except ColorTrackError as error:
+            forms.message(inputs, "none", str(error), severity="error")
             return forms.form(self, inputs)
-        edit = ctx.params.get("edit", EDITS[0][0])
-        forms.choose(inputs, "edit", EDITS, default=edit, radio=True, label=f"Frame {_frame(selected)}")
-        if edit == "merge" and len(selected) != 2:
-            forms.message(inputs, "two", "Select one label of each track", severity="error")
+        edit, frame = _edit(ctx, selected), _frame(selected)
+        names = [f"{track.label} {track.index or ''}".strip() for track, _ in tracks]
+        for number, (name, (_, numbers)) in enumerate(zip(names, tracks, strict=True)):
+            count = forms.plural(len(numbers), "label")
+            text = f"{count} in frames {numbers[0]} to {numbers[-1]} of {selected[number]['field']}"
+            forms.message(inputs, f"track_{number}", text, title=f"Track {name}")
+        after, before = (sum(n > frame for n in tracks[0][1]), sum(n < frame for n in tracks[0][1]))
+        merge = f"Add {names[1]} to {names[0]}" if len(names) == 2 else "Select one label of each track"
+        choices: list[Choice] = [
+            ("rename", "Rename the track", "Change the class of all its labels"),
+            ("end", f"End the track at frame {frame}", f"Delete its {forms.plural(after, 'label')} after it"),
+            (
+                "begin",
+                f"Begin the track at frame {frame}",
+                f"Delete its {forms.plural(before, 'label')} before it",
+            ),
+            (
+                "split",
+                f"Split the track at frame {frame}",
+                "Its labels from this frame on become a new track",
+            ),
+            ("merge", "Merge two tracks", merge),
+        ]
+        prop = forms.choose(inputs, "edit", choices, default=edit, radio=True, label="Edit")
+        forms.validate(prop, lambda: _check_count(edit, selected))
         if edit == "rename":
-            inputs.str("label", required=True, label="Class")
+            inputs.str("label", required=True, label="New class")
         return forms.form(self, inputs)
 
     def resolve_output(self, ctx: ExecutionContext) -> types.Property:
@@ -62,29 +82,46 @@ class EditTrack(foo.Operator):
         return types.Property(outputs, view=types.View(label=self.config.label))
 
     def execute(self, ctx: ExecutionContext) -> dict[str, Any]:
-        selected, edit = _selected(ctx), ctx.params.get("edit", EDITS[0][0])
-        if not selected:
-            raise ColorTrackError("select a label of the track first")
+        video, selected = _selected(ctx)
+        edit = _edit(ctx, selected)
+        _check_count(edit, selected)
         field, id, frame = selected[0]["field"], selected[0]["label_id"], _frame(selected)
-        video: SampleCollection = whole(ctx.dataset).select(selected[0]["sample_id"])
         if edit == "rename":
             count = rename_track(video, field, id, ctx.params.get("label", ""))
         elif edit == "merge":
-            if len(selected) != 2 or selected[1]["field"] != field:
-                raise ColorTrackError("select one label of each track, in the same field")
             count = merge_tracks(video, field, selected[1]["label_id"], id)
         elif edit == "split":
             count = split_track(video, field, id, frame)
         else:
             count = end_track(video, field, id, frame, before=edit == "begin")
         ctx.ops.reload_dataset()
-        return {"summary": f"{forms.plural(count, 'label')} changed"}
+        return {"summary": f"{forms.plural(count, 'label')} {'deleted' if edit in DELETING else 'changed'}"}
 
 
-def _selected(ctx: ExecutionContext) -> list[dict[str, Any]]:
-    """The selected labels of the open video."""
+def _selected(ctx: ExecutionContext) -> tuple[SampleCollection, list[dict[str, Any]]]:
+    """The open video, in which an open clip lies, and its selected labels."""
     labels = ctx.selected_labels or []
-    return [label for label in labels if ctx.current_sample in (None, label["sample_id"])]
+    if ctx.current_sample:
+        video = check_videos(forms.open_sample(ctx))
+        open_now = {ctx.current_sample, *video.values("id")}
+        labels = [label for label in labels if label["sample_id"] in open_now]
+    if not labels:
+        raise ColorTrackError("Open a video, and click a label to select its track")
+    if not ctx.current_sample:
+        video = whole(ctx.dataset).select(labels[0]["sample_id"])
+    return video, labels
+
+
+def _edit(ctx: ExecutionContext, selected: list[dict[str, Any]]) -> str:
+    return ctx.params.get("edit", EDITS[-1] if len(selected) == 2 else EDITS[0])
+
+
+def _check_count(edit: str, selected: list[dict[str, Any]]) -> None:
+    """Check that as many tracks are selected as an edit takes."""
+    if edit == "merge" and (len(selected) != 2 or selected[0]["field"] != selected[1]["field"]):
+        raise ColorTrackError("Select two labels, one of each track, in the same field")
+    if edit != "merge" and len(selected) != 1:
+        raise ColorTrackError("Select one label only")
 
 
 def _frame(selected: list[dict[str, Any]]) -> int:

@@ -11,18 +11,19 @@ from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.api.evaluation import (
+    Untracked,
     check_compared,
     check_eval_key,
     evaluate_tracks,
     main_scores,
     score_fields,
+    scored_frames,
     untracked_videos,
 )
 from fiftyone_colortrack.fields import (
     check_videos,
     field_name,
     is_tracks,
-    labeled_frames,
     seed_fields,
     viewed_frames,
     whole,
@@ -100,24 +101,29 @@ class EvaluateTracks(WorkOperator):
                 label = f"Score the {forms.plural(without, 'video')} without tracks as zero"
                 text = "If off, they are skipped"
                 inputs.bool("zero", default=False, label=label, description=text, view=types.SwitchView())
-            self._estimate(inputs, gt_prop, gt, read(labeled_frames, gt))
+            untracked = "zero" if ctx.params.get("zero") else "skip"
+            self._estimate(inputs, gt_prop, pred, gt, read(scored_frames, pred, gt, untracked))
         return forms.form(self, inputs)
 
     def _estimate(
-        self, inputs: types.Object, gt_prop: types.Property, gt: str, labeled: dict[str, list[int]]
+        self, inputs: types.Object, gt_prop: types.Property, pred: str, gt: str, scored: dict[str, list[int]]
     ) -> None:
         """Show what will be scored, and the estimated time and storage."""
-        counts = [sum(number > 1 for number in numbers) for numbers in labeled.values()]
+        counts = list(map(len, scored.values()))
         if any(counts):
-            text = f"{forms.frames_of_videos(counts)} will be scored: all frames with labels in {gt}, except the "
-            text += "first frame of each video, which the tracker starts from. This takes "
+            text = (
+                f"{forms.frames_of_videos(counts)} will be scored: those with labels in {gt}, except frames "
+            )
+            text += f"that a person labeled in {pred}, and the first frame of each video; of masks and boxes also "
+            text += "the last one. This takes "
             text += estimates.time_needed(WORK, sum(counts), SECONDS_PER_FRAME)
             text += f", and about {estimates.size(BYTES_PER_FRAME * sum(counts))} in the database."
             forms.message(inputs, "estimate", text)
         else:
             gt_prop.invalid = True
             gt_prop.error_message = (
-                "Only first frames are labeled here, and they are not scored. Label other frames"
+                f"No frame can be scored: the first and the last frame of a video, and frames that a person labeled "
+                f"in {pred}, do not count. Label other frames"
             )
 
     def resolve_run_name(self, ctx: ExecutionContext) -> str:
@@ -139,15 +145,21 @@ class EvaluateTracks(WorkOperator):
                 progress=until_stopped(progress, stop, "Stopped. No scores were saved."),
             ),
         )
-        frames = sum(map(len, labeled_frames(view, params["gt_field"]).values()))
+        untracked: Untracked = "zero" if params.get("zero") else "skip"
+        scored = scored_frames(view, params["pred_field"], params["gt_field"], untracked)
+        frames = sum(map(len, scored.values()))
         estimates.remember_speed(WORK, frames, time.monotonic() - started)
         scores = {row["label"]: row["value"] for row in results.custom_metrics.values()}
         main = main_scores(results).items()
         text = ", ".join(f"{label} {value:.3f}" for label, value in main if value is not None)
-        without = 0 if params.get("zero") else len(untracked_videos(view, params["pred_field"]))
-        if without:
-            text += f"; skipped {forms.plural(without, 'video')} without tracks"
         score = score_fields(ctx.dataset, params["eval_key"])[0]
+        count, total = view.count(score), len(view)
+        without = len(view) - len(scored)
+        reasons = [f"{without} without tracks"] if without else []
+        if rest := total - count - without:
+            reasons.append(f"{rest} without a frame to score")
+        text += f". {count} of {forms.plural(total, 'video')} scored"
+        text += f"; left out: {', '.join(reasons)}" if reasons else ""
         worst = whole(ctx.dataset).exists(score).sort_by(score)
         return {
             "summary": forms.escape(f"{params['eval_key']}: {text}"),

@@ -14,7 +14,7 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
-from fiftyone_colortrack.api.plan import PlannedVideo
+from fiftyone_colortrack.api.plan import PlannedVideo, video_length
 from fiftyone_colortrack.api.propagation import Propagation
 from fiftyone_colortrack.api.report import PropagationReport
 from fiftyone_colortrack.errors import ColorTrackError
@@ -58,6 +58,8 @@ REMEMBERED = "propagate_labels"
 EVALUATE = f"{PLUGIN}/evaluate_tracks"
 SECONDS_PER_MEGAPIXEL = {"fast": 1.5, "lab": 0.8, "flow": 0.5, "identity": 0.1}
 """On two CPU cores, for the estimate until this machine has tracked with the model."""
+VIDEOS_TO_OPEN = 3
+"""To estimate the number of frames, where no video has metadata."""
 SECONDS_TO_START = 10
 """Until PyTorch is imported and the model is loaded, once in each server."""
 RAFT_WEIGHTS = "raft_large_C_T_SKHT_V2-ff5fadd5.pth"
@@ -155,6 +157,7 @@ class PropagateLabels(WorkOperator):
         forms.remember(ctx, REMEMBERED)
 
         def track(progress: Any, stop: Any) -> PropagationReport:
+            progress(0, 0, f"Loading the model {ctx.params.get('model', '')} and reading the videos")
             report = run.run(progress, stop)
             if report.frames and not is_image_groups(run.samples):
                 set_up_annotation(ctx.dataset, run.label_field)
@@ -205,7 +208,8 @@ class PropagateLabelsInVideo(PropagateLabels):
 
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
         yield from super().after(ctx, results)
-        yield ctx.ops.close_sample()  # an open window does not show new fields; opened again, it does
+        params = {"id": ctx.current_sample, "field": field_name(ctx.params["label_field"])}
+        yield ctx.trigger(f"{PLUGIN}/reopen_sample", params)
 
     def _add_target(self, ctx: ExecutionContext, inputs: types.Object) -> SampleCollection:
         return self._target(ctx)
@@ -546,6 +550,10 @@ class _Form:
             return
         run = self._run(self._seed_field, self._seed_frames, "tracks")
         known = [video.frames for video in todo if video.frames]
+        if not known:  # no metadata yet: the run computes it
+            first, last = run.frames or (1, sys.maxsize)
+            lengths = self._read(_lengths, tuple(video.filepath for video in todo[:VIDEOS_TO_OPEN]))
+            known = [min(length, last) - first + 1 for length in lengths if length >= first]
         frames = round(sum(known) / len(known) * len(todo)) if known else 0
         parts = [f"{forms.plural(len(todo), 'video')} to track"]
         if frames:
@@ -558,6 +566,8 @@ class _Form:
                 estimates.time_needed(_work(run.model), size, each, start),
                 f"about {estimates.size(frames * labels)} of labels in the database",
             ]
+        else:
+            parts.append("the number of frames and the remaining time appear once it runs")
         finished = sum(video.labeled for video in videos) - len(todo)
         bare = sum(not video.labeled for video in videos)
         notes = [f"{finished} finished by earlier runs"] if finished else []
@@ -579,9 +589,14 @@ def megapixels(videos: SampleCollection, input_size: int | tuple[int, int] | Non
 
 def summary(report: PropagationReport) -> str:
     """What a run did, and which videos failed and why, in Markdown."""
-    lines = [str(report)]
+    lines = [report.headline]
     lines += [f"{os.path.basename(v.filepath)} failed: {v.reason}" for v in report.with_status("failed")]
     return "\n\n".join(map(forms.escape, lines + report.warnings))
+
+
+def _lengths(videos: SampleCollection, paths: Sequence[str]) -> list[int]:
+    """The numbers of frames of video files; 0 where one cannot be read."""
+    return [video_length(path) for path in paths]
 
 
 def _last_edit(videos: SampleCollection, field: str) -> float:
