@@ -249,6 +249,9 @@ def test_objects_and_frames_are_chosen(form, execute, videos):
     params = {**PARAMS, "objects": "2", "span": "range", "first_frame": 2, "last_frame": 4}
     assert form("propagate_labels", videos, params).text("estimate").startswith("1 video to track, 3 frames")
     assert form("propagate_labels", videos, {**params, "last_frame": 1}).errors.keys() == {"last_frame"}
+    wrong = form("propagate_labels", videos, {**params, "objects": "2, typo"}).errors
+    assert wrong.keys() == {"objects"}
+    assert "typo; frames.seed has square (index 1), square (index 2)" in wrong["objects"]
     execute("propagate_labels", videos, params)
     found = {n: f.tracks.detections for n, f in videos.first().frames.items() if f.tracks}
     assert {n: [one.index for one in labels] for n, labels in found.items()} == {2: [2], 3: [2], 4: [2]}
