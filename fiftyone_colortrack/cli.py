@@ -403,6 +403,8 @@ def models(infos: Sequence[ModelInfo]) -> None:
 def _json_path(kind: Any, path: Path | None) -> None:
     if path and not path.parent.is_dir():  # before hours of work, not after them
         raise ColorTrackError(f"the folder {path.parent} of --json does not exist; create it first")
+    if path and not os.access(path.parent, os.W_OK):
+        raise ColorTrackError(f"the folder {path.parent} of --json cannot be written to; choose another one")
 
 
 Json = Annotated[Path | None, Parameter(help="also write the scores to this file", validator=_json_path)]

@@ -26,7 +26,7 @@ from fiftyone_colortrack.errors import ColorTrackError, OnError
 from fiftyone_colortrack.fields import color_by_instance
 from fiftyone_colortrack.fields.shapes import regions, relative_box
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
-from fiftyone_colortrack.settings import check_allowed, check_space
+from fiftyone_colortrack.settings import check_allowed
 from fiftyone_colortrack.video import Frames, VideoInfo, probe, write_video
 
 logger = logging.getLogger(__name__)
@@ -263,8 +263,7 @@ def encode_once(
             info = probe(path)
             if info.frame_count == len(frames) and (info.width, info.height) == even:
                 return path, info
-    check_space(folder)
-    return path, write_video(path, frames.read(range(len(frames))), frame_rate)
+    return path, write_video(path, frames.read(range(len(frames))), frame_rate, within=folder)
 
 
 def video_sample(path: Path, info: VideoInfo, **fields: object) -> fo.Sample:
