@@ -1,6 +1,6 @@
 # make demo      installs, tracks real and rendered video, prints scores, opens the App (not with DEMO_ARGS=--no-app)
 # make test      installs, runs the test suite (some of it with TEST_ARGS="-k tracker")
-# make soak      runs the long tests: kills, 10,000 frames, 4K (minutes)
+# make soak      runs the long tests: kills, signals, clocks, 10,000 frames, 4K (minutes)
 # make lint      runs ruff and mypy
 # make docs      builds the documentation into site/
 # make pictures  takes the pictures of the documentation again (needs Chromium and a font with emoji)

@@ -13,9 +13,9 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
 
-import cv2
 import fiftyone as fo
 import numpy as np
+from PIL import Image
 from skimage.draw import polygon as fill
 
 from colortrack_benchmarks.scenes import Difficulty, render_scene, scene_sample
@@ -28,6 +28,7 @@ from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.seeds import open_video
 from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.pictures import contact_sheet
+from fiftyone_colortrack.settings import atomic, check_allowed
 from fiftyone_colortrack.terminal import console, score_table
 from fiftyone_colortrack.video import VideoFile, VideoWriter, write_video
 
@@ -59,7 +60,7 @@ def run(
     Raises:
         ColorTrackError: if the videos cannot be loaded
     """
-    out_dir = Path(out_dir)
+    out_dir = check_allowed(out_dir)
     fo.config.show_progress_bars = False  # the demo has its own
     if davis:
         name, videos = f"{NAME}-davis", out_dir / "videos"
@@ -181,7 +182,8 @@ def _draw(dataset: fo.Dataset, field: str, out_dir: Path) -> list[Path]:
                     rows[path.stem].append(image)
         paths.append(path)
     sheet = out_dir / f"{field}.png"
-    cv2.imwrite(str(sheet), contact_sheet(rows)[..., ::-1])
+    with atomic(sheet) as unfinished:
+        Image.fromarray(contact_sheet(rows)).save(unfinished, "PNG")
     return [sheet, *paths]
 
 

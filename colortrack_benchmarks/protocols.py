@@ -24,6 +24,7 @@ from fiftyone_colortrack.metrics import Measure, ObjectScore, PCKScore, point_er
 from fiftyone_colortrack.model import load_model
 from fiftyone_colortrack.model.colorizer import Embedder
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
+from fiftyone_colortrack.settings import atomic, check_allowed
 from fiftyone_colortrack.tracking import BASELINES, Seed, Tracker, TrackerConfig
 from fiftyone_colortrack.video import Frames, open_frames
 
@@ -74,8 +75,13 @@ class Result:
         return {name: main_scores(self.dataset, scores) for name, scores in rows.items()}
 
     def save(self, path: str | Path) -> None:
-        """Write all scores to a JSON file."""
-        Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        """Write all scores to a JSON file.
+
+        Raises:
+            ColorTrackError: if it cannot be written
+        """
+        with atomic(check_allowed(path)) as unfinished:
+            unfinished.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
 def main_scores(dataset: str, scores: Scores) -> Scores:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -226,8 +227,17 @@ def _interrupts(advice: str, stoppable: bool) -> Iterator[Callable[[], bool]]:
     def end(number: int, _: object) -> None:
         sys.exit(128 + number)  # cleans up on the way
 
+    def send_again(ignored: Any) -> None:
+        """Repeat a signal that came while Python ran code whose exceptions it ignores, such as a destructor."""
+        number = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(ignored.exc_type)
+        if number is None:
+            hook(ignored)
+        else:
+            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+
     handlers = ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, end))
     before = {number: signal.signal(number, handler) for number, handler in handlers}
+    hook, sys.unraisablehook = sys.unraisablehook, send_again
     try:
         with ctrl_c(ask) as stop:
             yield stop
@@ -235,6 +245,7 @@ def _interrupts(advice: str, stoppable: bool) -> Iterator[Callable[[], bool]]:
     except KeyboardInterrupt:
         pass
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
     warn(f"Stopped. {advice}")
@@ -425,6 +436,8 @@ def models(infos: Sequence[ModelInfo]) -> None:
 def _json_path(kind: Any, path: Path | None) -> None:
     if path and not path.parent.is_dir():  # before hours of work, not after them
         raise ColorTrackError(f"the folder {path.parent} of --json does not exist; create it first")
+    if path and not os.access(path.parent, os.W_OK):
+        raise ColorTrackError(f"the folder {path.parent} of --json cannot be written to; choose another one")
 
 
 Json = Annotated[Path | None, Parameter(help="also write the scores to this file", validator=_json_path)]

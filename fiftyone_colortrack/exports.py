@@ -24,7 +24,7 @@ from fiftyone_colortrack.fields import check_videos, field_name, frame_path, see
 from fiftyone_colortrack.fields.objects import ObjectTable
 from fiftyone_colortrack.fields.shapes import paint, region_in_pixels, regions, relative_box
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
-from fiftyone_colortrack.settings import check_allowed
+from fiftyone_colortrack.settings import check_allowed, check_space
 from fiftyone_colortrack.video import VIDEO_SUFFIXES, VideoFile
 
 Format = Literal["mot", "youtube-vis", "davis"]
@@ -121,6 +121,7 @@ class _Exporter(foud.LabeledVideoDatasetExporter):
         video = VideoFile(video_path)
         tracks, classes = _tracks(frames or {})
         try:
+            check_space(self._target.parent, os.path.getsize(video_path))
             shutil.copyfile(video_path, self._folder / VIDEOS / (name + Path(video_path).suffix))
             self._write(name, video, tracks, classes)
         except OSError as error:

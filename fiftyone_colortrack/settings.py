@@ -56,9 +56,13 @@ def check_space(folder: str | os.PathLike[str], needed: int = 0) -> None:
             f"{folder} needs {needed / 1e6:,.1f} MB, but its disk has only {free / 1e6:,.1f} MB free; free some space"
         )
     quota = os.environ.get(MAX_GB)
+    try:
+        limit = float(quota or "inf")
+    except ValueError as error:
+        raise ColorTrackError(f"{MAX_GB} is {quota!r}; set it to a number of GiB, or unset it") from error
     if quota and folder.exists():
         used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        if used + needed > float(quota) * 2**30:
+        if used + needed > limit * 2**30:
             raise ColorTrackError(
                 f"{folder} would exceed this server's limit of {quota} GiB ({MAX_GB}); delete files there"
             )

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
 
-console = Console(width=None if sys.stdout.isatty() else 200)  # files and pipes get whole tables
+_console = partial(Console, markup=False, emoji=False)  # people choose names such as [a].mp4
+console = _console(width=None if sys.stdout.isatty() else 200)  # files and pipes get whole tables
 
 
 def warn(text: str) -> None:
     """Print one line on standard error."""
-    Console(stderr=True, soft_wrap=True).print(text, style="yellow", markup=False, highlight=False)
+    _console(stderr=True, soft_wrap=True).print(text, style="yellow", highlight=False)
 
 
 def score_table(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> Table:

@@ -30,6 +30,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.settings import check_space
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
@@ -44,6 +45,8 @@ REVERSE_BUFFER_BYTES = 128 * 2**20
 READ_AHEAD = 4
 """Frames that threads decode or convert while the caller works on an earlier one."""
 KEY_FRAME_INTERVAL = 12
+FRAMES_BETWEEN_CHECKS = 250
+"""Of the space on the disk, while a video is written."""
 MAX_FRAME_RATE = 1000
 # Packets of these codecs need not show a frame: only decoding tells how many there are.
 UNCOUNTABLE_CODECS = frozenset({"vp8", "mpeg4", "msmpeg4v3"})
@@ -458,7 +461,12 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def write_video(
-    path: str | Path, frames: Iterable[np.ndarray], frame_rate: float, crf: int = 16
+    path: str | Path,
+    frames: Iterable[np.ndarray],
+    frame_rate: float,
+    crf: int = 16,
+    *,
+    within: Path | None = None,
 ) -> VideoInfo:
     """Write an H.264 video (yuv420p) that browsers can play.
 
@@ -470,6 +478,7 @@ def write_video(
             repeating the last row or column
         frame_rate: frames per second, at most 1,000
         crf: quality of x264, from 0 (lossless) to 51
+        within: folder that must stay within the limits of `check_space` while the video is written. Default: none
 
     Returns:
         properties of the written video, at the encoded size
@@ -477,7 +486,7 @@ def write_video(
     Raises:
         ColorTrackError: if there is no frame, frames differ in size or type, or the file cannot be written
     """
-    with VideoWriter(path, frame_rate, crf) as writer:
+    with VideoWriter(path, frame_rate, crf, within=within) as writer:
         for frame in frames:
             writer.write(frame)
     return writer.info
@@ -492,7 +501,7 @@ class VideoWriter:
     After an error inside the block, or without a frame, no file remains.
 
     Args:
-        path, frame_rate, crf: as in `write_video`
+        path, frame_rate, crf, within: as in `write_video`
 
     Attributes:
         info: properties of the written video; set when the block ends
@@ -500,8 +509,10 @@ class VideoWriter:
 
     info: VideoInfo
 
-    def __init__(self, path: str | Path, frame_rate: float, crf: int = 16) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, path: str | Path, frame_rate: float, crf: int = 16, *, within: Path | None = None
+    ) -> None:
+        self.path, self._within = Path(path), within
         if not 1 / MAX_FRAME_RATE <= frame_rate <= MAX_FRAME_RATE:
             raise ColorTrackError(
                 f"the frame rate of {self.path} must be positive and at most {MAX_FRAME_RATE}, "
@@ -513,11 +524,16 @@ class VideoWriter:
         self._count = 0
 
     def __enter__(self) -> VideoWriter:
+        self._check_space()
         self._unfinished = self.path.with_name(f".{uuid.uuid4().hex}.mp4")
-        with self._naming_the_folder():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._container: Any = av.open(str(self._unfinished), "w", options={"movflags": "+faststart"})
-        return self
+        try:
+            with self._naming_the_folder():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._container: Any = av.open(str(self._unfinished), "w", options={"movflags": "+faststart"})
+            return self
+        except BaseException:  # a signal may come when the file is there
+            self._unfinished.unlink(missing_ok=True)
+            raise
 
     def write(self, frame: np.ndarray) -> None:
         """Add a frame, ``uint8`` RGB ``[H, W, 3]``."""
@@ -530,15 +546,20 @@ class VideoWriter:
         with self._naming_the_folder():
             self._container.mux(self._stream.encode(picture))
         self._count += 1
+        if self._count % FRAMES_BETWEEN_CHECKS == 0:
+            self._check_space()
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         try:
             if error is None:
                 self._finish()
         finally:
-            for clean_up in (self._container.close, self._unfinished.unlink):
+            try:
                 with suppress(OSError):  # the first error says more
-                    clean_up()
+                    self._container.close()
+            finally:
+                with suppress(OSError):
+                    self._unfinished.unlink()
 
     def _finish(self) -> None:
         if not self._count:
@@ -550,6 +571,10 @@ class VideoWriter:
         duration = float(self._count / self._rate)
         size = self._stream.width, self._stream.height
         self.info = VideoInfo(*size, self._count, float(self._rate), duration, "h264")
+
+    def _check_space(self) -> None:
+        if self._within is not None:
+            check_space(self._within)
 
     @contextmanager
     def _naming_the_folder(self) -> Iterator[None]:

@@ -195,6 +195,18 @@ def test_propagate_prints_what_was_left_out(
         run("propagate", dataset.name, "seed", "others", "--model", "identity", "--on-error", "raise")
 
 
+def test_names_are_printed_as_they_are(
+    squares: tuple[np.ndarray, np.ndarray], tmp_path: Path, run: Run, fails: Run
+) -> None:
+    folder = tmp_path / "[red]" / "a [" / "x] :key:"
+    written = write_video(folder / "[b]v[" / "b].mp4", squares[0], 10)
+    assert written.frame_count == 8
+    (path,) = folder.rglob("*.mp4")
+    printed = run("colorize", path, "--model", "identity", "--out", folder / "[out]")
+    assert f"{folder}/[out]/b]-colors.mp4" in printed
+    assert str(folder) in fails("benchmark", "davis", folder)
+
+
 def test_videos_of_plain_files(
     squares_file: Path, squares: tuple[np.ndarray, np.ndarray], tmp_path: Path, run: Run, fails: Run
 ) -> None:

@@ -3,13 +3,17 @@
 import os
 
 import fiftyone as fo
+import numpy as np
 import pytest
 
 import fiftyone_colortrack as ct
 from colortrack_benchmarks.scenes import load_scenes
+from fiftyone_colortrack import video
 from fiftyone_colortrack.datasets.download import download
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.exports import export_tracks
 from fiftyone_colortrack.settings import check_allowed, check_space
+from fiftyone_colortrack.video import write_video
 
 
 def test_every_folder_is_allowed_by_default(tmp_path, monkeypatch):
@@ -66,9 +70,11 @@ def test_the_settings_hold_wherever_files_are_read_or_written(
     assert (set(tmp_path.rglob("*")), fo.list_datasets()) == before
 
 
-@pytest.mark.parametrize("work", ["davis", "scenes", "film"])
+@pytest.mark.parametrize("work", ["davis", "scenes", "film", "export"])
 def test_a_made_video_counts_against_the_limit(dataset, davis_squares, squares_file, monkeypatch, work):
-    dataset.add_sample(fo.Sample(filepath=str(squares_file)))
+    sample = fo.Sample(filepath=str(squares_file))
+    sample.frames[1] = fo.Frame(tracks=fo.Detections())
+    dataset.add_sample(sample)
     folder = squares_file.parent / "made"
     folder.mkdir()
     (folder / "earlier").write_bytes(bytes(2000))
@@ -77,7 +83,31 @@ def test_a_made_video_counts_against_the_limit(dataset, davis_squares, squares_f
         "davis": lambda: ct.load_davis(davis_squares, "settings", video_dir=folder),
         "scenes": lambda: load_scenes(folder, "settings", 1),
         "film": lambda: ct.embed(dataset, model="lab", out_dir=folder, on_error="raise"),
+        "export": lambda: export_tracks(dataset, "tracks", folder / "out"),
     }
     with pytest.raises(ColorTrackError, match="exceed this server's limit"):
         calls[work]()
     assert [path.name for path in folder.iterdir()] == ["earlier"]
+
+
+@pytest.mark.parametrize("work", ["film", "export"])
+def test_work_stops_where_it_crosses_the_limit(dataset, squares_file, tmp_path, monkeypatch, work):
+    noise = np.random.default_rng(0).integers(0, 256, (150, 64, 96, 3), np.uint8)
+    write_video(tmp_path / "noise.mp4", noise, 10)
+    for path in (squares_file, tmp_path / "noise.mp4"):
+        sample = fo.Sample(filepath=str(path))
+        sample.frames[1] = fo.Frame(tracks=fo.Detections())
+        dataset.add_sample(sample)
+    limit, folder = (tmp_path / "noise.mp4").stat().st_size // 5, tmp_path / "made"
+    assert 2 * squares_file.stat().st_size < limit
+    monkeypatch.setenv("FIFTYONE_COLORTRACK_MAX_GB", str(limit / 2**30))
+    monkeypatch.setattr(video, "FRAMES_BETWEEN_CHECKS", 1)
+    if work == "export":
+        with pytest.raises(ColorTrackError, match="exceed this server's limit"):
+            export_tracks(dataset, "tracks", folder / "out")
+        assert list(folder.iterdir()) == []
+        return
+    report = ct.colorize(dataset, model="identity", out_dir=folder)
+    assert [one.status for one in report.videos] == ["done", "failed"]
+    assert "exceed this server's limit" in report.videos[1].reason
+    assert list(folder.iterdir()) == [report.videos[0].path]

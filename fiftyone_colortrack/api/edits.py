@@ -23,6 +23,7 @@ from fiftyone_colortrack.fields import (
     labels_of,
     record_field,
     run_field,
+    set_up_annotation,
     track_name,
     whole,
 )
@@ -138,7 +139,11 @@ def rename_track(samples: SampleCollection | str, label_field: str, object: str 
     def rename(number: int, labels: Labels, own: Callable[[fo.Label], bool]) -> Labels:
         return [_with(one, label=label) if own(one) else one for one in labels]
 
-    return _edit(samples, label_field, object, rename)
+    count = _edit(samples, label_field, object, rename)
+    dataset = check_videos(samples)._root_dataset
+    if frame_path(label_field) in dataset.label_schemas:
+        set_up_annotation(dataset, label_field)
+    return count
 
 
 def find_track(samples: SampleCollection, label_field: str, object: str | int) -> tuple[fo.Label, list[int]]:

@@ -39,7 +39,7 @@ from fiftyone_colortrack.fields import (
 from fiftyone_colortrack.fields.shapes import Size, box_in_pixels, paint, points_in_pixels, split
 from fiftyone_colortrack.model.weights import fingerprint
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
-from fiftyone_colortrack.settings import check_allowed, check_space
+from fiftyone_colortrack.settings import check_allowed
 from fiftyone_colortrack.tracking.config import BASELINES, TrackerConfig
 from fiftyone_colortrack.video import VIDEO_SUFFIXES, Frames, VideoFile, VideoWriter, open_frames
 
@@ -373,8 +373,7 @@ class _Job:
         file = Path(source.path)
         rate = IMAGE_FRAME_RATE if file.is_dir() else VideoFile(file).info.frame_rate
         measured: list[Mapping[str, float]] = []
-        check_space(check_allowed(path.parent))
-        with VideoWriter(path, rate) as writer:
+        with VideoWriter(path, rate, within=check_allowed(path.parent)) as writer:
             for picture, measures in self._pictures(sample, frames, canvas):
                 writer.write(picture)
                 measured.append(measures)

@@ -11,6 +11,7 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
     DrawnLabels,
+    FoundObjects,
     OutputKind,
     Part,
     Ranges,
@@ -19,6 +20,7 @@ from fiftyone_colortrack.fields import (
     digest,
     field_name,
     find_corrections,
+    find_objects,
     frame_path,
     is_tracks,
     read_drawn,
@@ -93,6 +95,7 @@ class FoundVideo:
         drawn: what a person labeled in it, where there are earlier tracks to compare it with
         damaged: numbers (from 1) of frames in which FiftyOne's App interpolated boxes
         corrections: see `PlannedVideo`
+        objects: the objects in it, where only some are to be tracked; None if its labels cannot be read
     """
 
     id: str
@@ -104,6 +107,7 @@ class FoundVideo:
     drawn: DrawnLabels | None = None
     damaged: frozenset[int] = frozenset()
     corrections: int = 0
+    objects: FoundObjects | None = None
 
 
 def find_videos(
@@ -127,6 +131,7 @@ def find_videos(
     changed = find_corrections(source, seed_field) if rules.which == "keyframes" else {}
     labeled = seed_frames(source, seed_field, rules, changed)
     earlier = _earlier(samples, label_field, rules) if skip_existing else {}
+    chosen = find_objects(source, seed_field, rules) if rules.objects is not None else {}
     continued = [id for id in earlier if labeled[id]]
     drawn = read_drawn(source.select(continued), seed_field, rules) if continued else {}
     found = []
@@ -136,7 +141,9 @@ def find_videos(
         changes = corrections.get(id)
         damaged = frozenset(changes.interpolated) if changes and skip_existing else frozenset()
         facts = rules.ranges(id), earlier.get(id), drawn.get(id), damaged, len(changes) if changes else 0
-        found.append(FoundVideo(id, path, length or 0, bool(labeled[id]), *facts))
+        objects = chosen.get(id)
+        starts = bool(labeled[id]) and (objects is None or bool(objects.has))
+        found.append(FoundVideo(id, path, length or 0, starts, *facts, objects))
     return found
 
 
@@ -146,7 +153,8 @@ def plan_video(video: FoundVideo, seed_field: str, label_field: str, settings: S
     frames = sum(len(frames) for frames in spans(video.ranges, video.length) or [range(video.length)])
     part, drawn = video.earlier, video.drawn
     if not video.labeled:
-        reason = f"{frame_path(seed_field)} has no labels to start from"
+        of_those = " of these objects" if video.objects and video.objects.known else ""
+        reason = f"{frame_path(seed_field)} has no labels{of_those} to start from"
     elif part is not None and part.done is None and _continued_in_place(part, seed_field, label_field):
         reason = f"finished by run {part.run}, which continued these tracks from their keyframes"
     elif part is not None and drawn is not None:

@@ -16,7 +16,14 @@ import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 
 from fiftyone_colortrack.api.job import Job
-from fiftyone_colortrack.api.plan import PlannedVideo, Settings, find_videos, plan_video, video_length
+from fiftyone_colortrack.api.plan import (
+    FoundVideo,
+    PlannedVideo,
+    Settings,
+    find_videos,
+    plan_video,
+    video_length,
+)
 from fiftyone_colortrack.api.ray_workers import check_ray, track_with_ray
 from fiftyone_colortrack.api.report import PropagationReport, VideoResult, plural
 from fiftyone_colortrack.api.shards import track_shards
@@ -115,7 +122,8 @@ def propagate(
             `keyframes`: labels with `keyframe=True` and labels that a person changed
         direction: direction in time, from the seeds: `forward`, `backward`, or `both`
         output: labels to write: `masks`, `boxes`, `polylines`, or a `segmentation`. Default: the seeds' own type
-        objects: track only these: IDs of labels or instances, classes, or indexes. Default: all
+        objects: track only these: IDs of labels or instances, classes, or indexes. Videos that have none of them
+            are skipped; an object that no video has is refused. Default: all
         frames: first and last frame to track, counted from 1, both included. Default: all
         complete: labeled frames show every object: a track ends at a labeled frame that omits its object
         config: settings of the tracker, see `TrackerConfig`
@@ -208,9 +216,14 @@ class Propagation:
             find_model(self.model)
 
     def plan(self) -> list[PlannedVideo]:
-        """Say what the run would do with each video."""
+        """Say what the run would do with each video.
+
+        Raises:
+            ColorTrackError: if no video has one of the objects to track
+        """
         job = self._job
-        found = self.read(find_videos, self._videos, *job.scope)
+        found: list[FoundVideo] = self.read(find_videos, self._videos, *job.scope)
+        self._check_objects(found)
         return [plan_video(video, self.seed_field, self.label_field, job.settings) for video in found]
 
     def run(
@@ -351,6 +364,20 @@ class Propagation:
             raise ColorTrackError(
                 "delegated workers cannot use a loaded model; pass a model's name or weights file"
             )
+
+    def _check_objects(self, videos: Sequence[FoundVideo]) -> None:
+        """Refuse objects that no video has."""
+        found = [video.objects for video in videos if video.objects is not None]
+        missing = set(self.objects or ()).difference(*(objects.has for objects in found))
+        if not missing or any(video.labeled and video.objects is None for video in videos):
+            return
+        known = sorted(set().union(*(objects.known for objects in found)))
+        names = [f"{label} (index {index})" for label, index in known[:20]] + ["..."] * (len(known) > 20)
+        has = f"has {', '.join(names)}" if names else "has no labels to start from"
+        raise ColorTrackError(
+            f"no video has these objects to track (objects): {', '.join(sorted(map(str, missing)))}; "
+            f"{frame_path(self.seed_field)} {has}"
+        )
 
     def _check_in_place(self) -> None:
         """Refuse to write tracks over their seeds if that would lose a person's work."""

@@ -58,7 +58,7 @@ class StopSignal:
         """Set once `leave` was called."""
         self._ended = threading.Event()
         self._progress = {"message": "", "fraction": 0.0}
-        facts = {"dataset": dataset and dataset._doc.id, "title": title, **self._progress}
+        facts = {"dataset": None if dataset is None else dataset._doc.id, "title": title, **self._progress}
         _running().replace_one({"_id": self.id}, facts, upsert=True)
         self._beat_once()
         self._thread = threading.Thread(target=self._beat, daemon=True)

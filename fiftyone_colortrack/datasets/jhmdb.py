@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +28,11 @@ JOINTS = (
 LIMBS = ((2, 0, 1), (0, 3, 7, 11), (0, 4, 8, 12), (1, 5, 9, 13), (1, 6, 10, 14))
 """The skeleton: chains of joints, as indices into `JOINTS`."""
 FRAME_RATE = 30
-MOST_ELEMENTS = 2**28
-"""A larger MATLAB matrix, or a file of more bytes, is refused unread; a clip's masks have 2**22."""
+COMPRESSED = 15
+"""The type of a compressed element of a MATLAB file."""
+CHUNK = 2**20
+MOST_BYTES = 2**28
+"""A MATLAB file that has, claims, or unpacks to more is refused unread; a clip's masks have 2**22 pixels."""
 
 
 @dataclass(frozen=True)
@@ -286,8 +292,8 @@ def _read_matrix(path: Path, key: str) -> np.ndarray:
     from scipy.io import loadmat, whosmat
 
     try:
-        sizes = {name: math.prod(shape) for name, shape, _ in whosmat(path)}
-        if max(path.stat().st_size, sizes.get(key, 0)) > MOST_ELEMENTS:
+        sizes = {name: 8 * math.prod(shape) for name, shape, _ in whosmat(path)}
+        if max(path.stat().st_size, sizes.get(key, 0), _unpacked_size(path)) > MOST_BYTES:
             raise ColorTrackError(f"{path} is too large for the labels of one clip; remove or replace it")
         matrix = loadmat(path, variable_names=[key])[key]
     except ColorTrackError:
@@ -297,3 +303,20 @@ def _read_matrix(path: Path, key: str) -> np.ndarray:
     except Exception as error:  # SciPy raises many kinds on damaged files
         raise ColorTrackError(f"{path} cannot be read as a MATLAB file: {error}") from error
     return np.asarray(matrix)
+
+
+def _unpacked_size(path: Path) -> int:
+    """Bytes in the compressed parts of a MATLAB file, whatever their headers claim; counted up to `MOST_BYTES`."""
+    size = 0
+    with path.open("rb") as file:
+        order = ">" if file.read(128).endswith(b"MI") else "<"
+        while len(tag := file.read(8)) == 8 and size <= MOST_BYTES:
+            kind, length = struct.unpack(f"{order}II", tag)
+            if kind != COMPRESSED:
+                file.seek(length, os.SEEK_CUR)
+                continue
+            unpacker, packed = zlib.decompressobj(), file.read(length)
+            while packed and not unpacker.eof and size <= MOST_BYTES:
+                size += len(unpacker.decompress(packed, CHUNK))
+                packed = unpacker.unconsumed_tail
+    return size

@@ -26,7 +26,7 @@ from fiftyone_colortrack.errors import ColorTrackError, OnError
 from fiftyone_colortrack.fields import color_by_instance
 from fiftyone_colortrack.fields.shapes import regions, relative_box
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
-from fiftyone_colortrack.settings import check_allowed, check_space
+from fiftyone_colortrack.settings import check_allowed
 from fiftyone_colortrack.video import Frames, VideoInfo, probe, write_video
 
 logger = logging.getLogger(__name__)
@@ -62,11 +62,16 @@ def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) 
     """
     check_name(name, overwrite)
     old = fo.load_dataset(name) if fo.dataset_exists(name) else None
+    unique = f"{name}-loading-{uuid.uuid4().hex[:8]}"
     try:
-        dataset = fo.Dataset(f"{name}-loading-{uuid.uuid4().hex[:8]}" if old else name)
-    except (ValueError, NotUniqueError) as error:  # somebody has just taken it
-        raise ColorTrackError(f"a dataset {name!r} exists now; choose another name") from error
+        dataset = fo.Dataset(unique)
+    except BaseException:  # a signal may come when it is there
+        if fo.dataset_exists(unique):
+            fo.delete_dataset(unique)
+        raise
     try:
+        if old is None:
+            _take_name(dataset, name)
         dataset.media_type = fo.core.media.VIDEO
         dataset.info[LOADING] = True
         color_by_instance(dataset)
@@ -101,13 +106,20 @@ def _replace(old: fo.Dataset, new: fo.Dataset, name: str) -> None:
     if replaces:
         old.name = f"{name}-replaced-{uuid.uuid4().hex[:8]}"
     try:
-        new.name = name
-    except (ValueError, NotUniqueError) as error:
+        _take_name(new, name)
+    except ColorTrackError:
         if replaces:
             old.name = name
-        raise ColorTrackError(f"somebody else created a dataset {name!r}; choose another name") from error
+        raise
     if replaces:
         old.delete()
+
+
+def _take_name(dataset: fo.Dataset, name: str) -> None:
+    try:
+        dataset.name = name
+    except (ValueError, NotUniqueError) as error:
+        raise ColorTrackError(f"somebody else created a dataset {name!r}; choose another name") from error
 
 
 def check_name(name: str, overwrite: bool = False) -> None:
@@ -263,8 +275,7 @@ def encode_once(
             info = probe(path)
             if info.frame_count == len(frames) and (info.width, info.height) == even:
                 return path, info
-    check_space(folder)
-    return path, write_video(path, frames.read(range(len(frames))), frame_rate)
+    return path, write_video(path, frames.read(range(len(frames))), frame_rate, within=folder)
 
 
 def video_metadata(path: Path, info: VideoInfo) -> fo.VideoMetadata:

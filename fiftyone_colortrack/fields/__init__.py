@@ -49,10 +49,12 @@ from fiftyone_colortrack.fields.schema import (
 )
 from fiftyone_colortrack.fields.seeds import (
     DrawnLabels,
+    FoundObjects,
     SeededVideo,
     SeedRules,
     adopt_renamed,
     find_corrections,
+    find_objects,
     find_renamed,
     open_video,
     read_drawn,

@@ -363,16 +363,23 @@ def create_tracks_field(
 def set_up_annotation(dataset: fo.Dataset, label_field: str) -> None:
     """Let people edit tracks in the App's Annotate mode, which otherwise asks for a label schema first.
 
+    A schema that is there already gets the classes that the labels have and it lacks.
+
     FiftyOne 1.22 annotates detections and polylines in videos. It cannot rename or delete a frame field that
     has a schema without an error at the end, so only runs in the App set one up.
     """
     path = frame_path(label_field)
     kind = seed_fields(whole(dataset)).get(field_name(path))
-    if kind and kind in (fo.Detections, fo.Polylines) and path not in dataset.label_schemas:
-        classes = sorted(whole(dataset).distinct(f"{path}.{LABEL_LISTS[kind]}.label"))
-        schema = {"type": kind.__name__.lower(), "component": "dropdown", "classes": classes}
+    if not kind or kind not in (fo.Detections, fo.Polylines):
+        return
+    classes = whole(dataset).distinct(f"{path}.{LABEL_LISTS[kind]}.label")
+    present = dataset.label_schemas.get(path)
+    if present is None:
+        schema = {"type": kind.__name__.lower(), "component": "dropdown", "classes": sorted(classes)}
         dataset.update_label_schema(path, schema | {"attributes": []})
         dataset.activate_label_schemas(path)
+    elif present.get("classes") and (new := sorted({*classes} - {*present["classes"]})):
+        dataset.update_label_schema(path, {**present, "classes": [*present["classes"], *new]})
 
 
 def check_fields(dataset: fo.Dataset, label_field: str, sample_id: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import fiftyone as fo
 import numpy as np
@@ -121,6 +121,18 @@ class DrawnLabels:
         """Per frame with a seed, the ids of the objects that are drawn in it."""
         frames = sorted({*self.drawn, *self.gone})
         return {frame: frozenset(id for id, _ in self.drawn.get(frame, [])) for frame in frames}
+
+
+class FoundObjects(NamedTuple):
+    """The objects of a video.
+
+    Attributes:
+        has: those of the objects to track that it has
+        known: class and index of each of its objects
+    """
+
+    has: set[str | int]
+    known: set[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -267,25 +279,47 @@ def read_drawn(samples: SampleCollection, path: str, rules: SeedRules) -> dict[s
     As `read_seeds` finds it, but labels outside the image are not left out. Videos whose labels cannot be
     read are not listed, nor are those without labels.
     """
-    name, dataset = field_name(path), samples._root_dataset
-    targets, ignore = dataset.get_mask_targets(frame_path(name)), _evaluation_attributes(dataset)
-    corrections = find_corrections(samples, name) if rules.which == "keyframes" else {}
-    numbers = seed_frames(samples, name, rules, corrections)
-    view = select_frames(samples, name, numbers)
-    found = {}
-    for id, of_video, frames in zip(
-        *view.values(["id", "frames.frame_number", frame_path(name)]), strict=True
-    ):
+    ignore, found = _evaluation_attributes(samples._root_dataset), {}
+    for id, labeled in _read_labels(samples, path, rules):
         with suppress(ColorTrackError, OSError):
-            labeled = {}
-            for number, labels in sorted(zip(of_video or [], frames or [], strict=True), key=lambda f: f[0]):
-                chosen = _chosen(split(labels, targets), number, rules, corrections.get(id))
-                if chosen:
-                    labeled[number] = chosen
             drawn = _identify(labeled, id, rules, ignore, [])
             if drawn is not None and drawn.drawn:
                 found[id] = drawn
     return found
+
+
+def find_objects(samples: SampleCollection, path: str, rules: SeedRules) -> dict[str, FoundObjects]:
+    """Which of the objects to track each of some videos has, by sample id; without videos that cannot be read."""
+    wanted, found = rules.objects or (), {}
+    for id, labeled in _read_labels(
+        samples, path, replace(rules, which="all") if rules.which == "first" else rules
+    ):
+        with suppress(ColorTrackError, OSError):
+            _, drawn, table = _match_objects(labeled, rules, frozenset(), [])
+            objects = table.completed(id)
+            pairs = [(label, objects[i]) for of_frame in drawn.values() for i, label in of_frame]
+            has = {one for one in wanted if any(_is_one_of(*pair, (one,)) for pair in pairs)}
+            found[id] = FoundObjects(has, {(str(o.label), o.index or 0) for o in objects.values()})
+    return found
+
+
+def _read_labels(
+    samples: SampleCollection, path: str, rules: SeedRules
+) -> Iterator[tuple[str, dict[int, list[fo.Label]]]]:
+    """The labels of each of some videos that can be seeds, by frame number; without videos that cannot be read."""
+    name = field_name(path)
+    targets = samples._root_dataset.get_mask_targets(frame_path(name))
+    corrections = find_corrections(samples, name) if rules.which == "keyframes" else {}
+    view = select_frames(samples, name, seed_frames(samples, name, rules, corrections))
+    for id, numbers, frames in zip(
+        *view.values(["id", "frames.frame_number", frame_path(name)]), strict=True
+    ):
+        with suppress(ColorTrackError, OSError):
+            ordered = sorted(zip(numbers or [], frames or [], strict=True), key=lambda frame: frame[0])
+            chosen = {
+                n: _chosen(split(labels, targets), n, rules, corrections.get(id)) for n, labels in ordered
+            }
+            yield id, {number: labels for number, labels in chosen.items() if labels}
 
 
 def seed_frames(
@@ -418,12 +452,7 @@ def _identify(
     """The objects that labels show, by frame number; None without labels."""
     if not labeled:
         return None
-    kind = _kind([label for labels in labeled.values() for label in labels], rules.fill_boxes, warnings)
-    table = ObjectTable(parts=kind == "masks", ignore=ignore)
-    drawn = {
-        number - 1: list(zip(table.match(labels, number), labels, strict=True))
-        for number, labels in labeled.items()
-    }
+    kind, drawn, table = _match_objects(labeled, rules, ignore, warnings)
     warnings += table.warnings
     objects = table.completed(sample_id)
     if rules.objects is not None:
@@ -441,9 +470,21 @@ def _identify(
     return DrawnLabels(kind, objects, drawn, gone, digests)
 
 
+def _match_objects(
+    labeled: Mapping[int, list[fo.Label]], rules: SeedRules, ignore: frozenset[str], warnings: list[str]
+) -> tuple[LabelKind, dict[int, Drawn], ObjectTable]:
+    kind = _kind([label for labels in labeled.values() for label in labels], rules.fill_boxes, warnings)
+    table = ObjectTable(parts=kind == "masks", ignore=ignore)
+    drawn = {
+        number - 1: list(zip(table.match(labels, number), labels, strict=True))
+        for number, labels in labeled.items()
+    }
+    return kind, drawn, table
+
+
 def _is_one_of(label: fo.Label, obj: TrackedObject, wanted: Collection[str | int]) -> bool:
-    names = {label.id, label.instance_id, label.label, obj.index, obj.instance and obj.instance.id}
-    return any(name in names for name in wanted if name is not None)
+    names = (label.id, label.instance_id, label.label, obj.index, obj.instance and obj.instance.id)
+    return not {str(name) for name in names if name is not None}.isdisjoint(map(str, wanted))
 
 
 def _ends(drawn: Mapping[int, Drawn], complete: bool) -> dict[int, frozenset[int]]:

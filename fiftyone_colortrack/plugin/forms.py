@@ -111,7 +111,7 @@ def validate(prop: types.Property, check: Callable[[], object]) -> bool:
         check()
     except ColorTrackError as error:
         prop.invalid = True
-        prop.error_message = re.sub(r" \((overwrite|skip_existing|resume)\)", "", str(error))
+        prop.error_message = re.sub(r" \((objects|overwrite|skip_existing|resume)\)", "", str(error))
         return False
     return True
 

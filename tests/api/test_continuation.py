@@ -506,6 +506,9 @@ def test_tracks_can_be_edited(videos):
     sample.reload()
     assert [one.label for one in sample.frames[3].tracks.detections] == ["square", "circle"]
     assert contents(videos.last()) == other
+    report = propagate(view, "tracks", "again", objects=["circle"])
+    assert report.frames == 8
+    assert {one.label for f in videos.first().frames.values() for one in f.again.detections} == {"circle"}
     for name, reason in ((7, "no track"), ("no such id", "no track")):
         with pytest.raises(ct.ColorTrackError, match=reason):
             ct.rename_track(videos, "tracks", name, "x")

@@ -397,8 +397,30 @@ def test_chosen_objects_alone_are_tracked(videos, by):
     for number, frame in videos.first().frames.items():
         assert sorted(one.index for one in frame.tracks.detections) == [1, 2]
         assert first[number - 1][0] in [one.id for one in frame.tracks.detections]
-    (failed,) = propagate(videos.limit(1), "other", objects=["horse"]).videos
-    assert "horse" in failed.reason
+
+
+def test_objects_that_no_video_has_are_refused_before_anything_is_written(videos):
+    before = {*videos.get_field_schema(), *videos.get_frame_field_schema()}
+    for objects, missing in ((["horse"], "horse"), ([2, 7], "7"), (["square", "f" * 24], "f" * 24)):
+        for options in ({}, {"seeds": "all"}, {"frames": (3, 5)}):
+            with pytest.raises(
+                ct.ColorTrackError, match=rf"{missing}; frames.seed has square \(index 1\), square"
+            ):
+                propagate(videos, objects=objects, **options)
+    assert {*videos.get_field_schema(), *videos.get_frame_field_schema()} == before
+    assert not videos.list_runs()
+    assert not videos.distinct("tags")
+
+
+def test_a_video_without_the_chosen_object_is_skipped(videos, squares):
+    second = videos.skip(1).first()
+    second.frames[1].seed.detections[0].label = "7"
+    second.save()
+    for objects, done in ((["7"], [1]), ([7], [1]), (["square", 7], [0, 1]), ([1], [0, 1])):
+        report = propagate(videos, f"of_{len(videos.list_runs())}", objects=objects, model="identity")
+        assert [i for i, video in enumerate(report.videos) if video.status == "done"] == done
+        assert all(video.status == "skipped" for i, video in enumerate(report.videos) if i not in done)
+    assert not videos.distinct("tags")
 
 
 def test_objects_that_a_complete_frame_leaves_out_end_there(videos, squares):

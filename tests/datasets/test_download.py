@@ -104,6 +104,17 @@ def test_a_broken_connection_leaves_nothing(
     assert_unpacked(download("davis-2017", tmp_path))
 
 
+@pytest.mark.parametrize("options", ["size=20000", "ro"])
+def test_a_full_or_read_only_disk_is_named(
+    server: Server, small_disk: Callable[[str], Path], options: str
+) -> None:
+    server.files["/data/D.zip"] += bytes(10**6)
+    folder = small_disk(options)
+    with pytest.raises(ColorTrackError, match=str(folder)):
+        download("davis-2017", folder, progress=False)
+    assert {path.name for path in folder.iterdir()} <= {".download.lock"}
+
+
 def test_two_downloads_do_not_share_a_folder(server: Server, tmp_path: Path) -> None:
     def progress(done: int, total: int, name: str) -> None:
         with pytest.raises(ColorTrackError, match=str(tmp_path)):

@@ -128,10 +128,16 @@ def test_damage_is_named(jhmdb: Path) -> None:
 
 def test_large_matrices_are_refused_unread(jhmdb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = read_jhmdb(jhmdb, clips=["a_wave_1"])[0]
-    monkeypatch.setattr("fiftyone_colortrack.datasets.jhmdb.MOST_ELEMENTS", HEIGHT * WIDTH * LENGTH - 1)
+    monkeypatch.setattr("fiftyone_colortrack.datasets.jhmdb.MOST_BYTES", 8 * HEIGHT * WIDTH * LENGTH - 1)
     monkeypatch.setattr("scipy.io.loadmat", lambda *_, **__: pytest.fail("it was read"))
-    with pytest.raises(ColorTrackError, match=r"puppet_mask\.mat"):
+    with pytest.raises(ColorTrackError, match=r"puppet_mask\.mat is too large"):
         clip.read_masks()
+    hidden = np.zeros((2, 15), object)
+    hidden[0, 0] = np.zeros(HEIGHT * WIDTH * LENGTH)  # which the header of the matrix does not tell
+    savemat(clip.joints, {"pos_img": hidden}, do_compression=True)
+    assert clip.joints.stat().st_size < 1000
+    with pytest.raises(ColorTrackError, match=r"joint_positions\.mat is too large"):
+        clip.read_joints()
 
 
 def test_hidden_files_are_no_data(jhmdb: Path) -> None:

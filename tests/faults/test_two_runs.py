@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -133,3 +135,64 @@ def test_a_living_holder_keeps_its_lock(dataset: fo.Dataset, monkeypatch: pytest
         with Lock(dataset, "x", stop=lambda: time.monotonic() > end) as waiting:
             assert not waiting.held
         holder.check()
+
+
+CLOCK = """
+import os, sys, time
+import fiftyone as fo
+from fiftyone_colortrack.api.stop import StopSignal, running
+from fiftyone_colortrack.fields import Lock
+dataset, begun = fo.Dataset(), time.monotonic()
+print("ready", flush=True)
+with Lock(dataset, "kept") as kept, StopSignal(dataset, "work"):
+    for line in sys.stdin:  # the clock has just jumped
+        began = time.monotonic()
+        dead = Lock(dataset, "dead").__enter__()
+        dead._released.set()  # its process was killed
+        with Lock(dataset, "dead"):
+            waited = time.monotonic() - began
+        with Lock(dataset, "kept", stop=lambda: time.monotonic() - began > 25) as other:
+            assert not other.held
+        kept.check()
+        assert [work.title for work in running(dataset)] == ["work"]
+        print(waited, flush=True)
+dataset.delete()
+"""
+
+
+@pytest.mark.soak
+def test_a_servers_clock_that_jumps_blocks_nobody(tmp_path: Path) -> None:
+    """A database server of its own, whose clock goes wrong by ten minutes, forward and back."""
+    libraries = [*Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")]
+    server = Path(str(fo.__file__)).parent / "db" / "bin" / "mongod"
+    if not libraries or not server.is_file():
+        pytest.skip("needs Debian's faketime, and a database server to start")
+    clock, folder = tmp_path / "clock", tmp_path / "database"
+    folder.mkdir()
+    clock.write_text("+0")
+    fake = {"LD_PRELOAD": str(libraries[0]), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"}
+    fake |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [server, "--dbpath", folder, "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket"]
+    own = os.environ | {"FIFTYONE_DATABASE_URI": f"mongodb://127.0.0.1:{port}"}
+    with (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | fake) as database,
+        subprocess.Popen(
+            [sys.executable, "-c", CLOCK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own
+        ) as process,
+    ):
+        assert process.stdin
+        assert process.stdout
+        try:
+            assert process.stdout.readline() == "ready\n"
+            for jump in ("+600", "-600", "+0"):
+                clock.write_text(jump)
+                process.stdin.write("\n")
+                process.stdin.flush()
+                assert float(process.stdout.readline()) < 60
+            process.stdin.close()
+            assert process.wait() == 0
+        finally:
+            database.kill()

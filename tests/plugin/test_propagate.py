@@ -9,12 +9,13 @@ from fiftyone.core.annotation.validate_label_schemas import ValidationErrors
 from fiftyone.operators.delegated import DelegatedOperationService
 from fiftyone.operators.executor import ExecutionContext, ExecutionError, Executor, resolve_placement
 from fiftyone.operators.registry import OperatorRegistry
+from markdown_it import MarkdownIt
 from PIL import Image
 
 import fiftyone_colortrack as ct
 from fiftyone_colortrack import TrackerConfig, propagate
 from fiftyone_colortrack.api.stop import running
-from fiftyone_colortrack.plugin import estimates, forms
+from fiftyone_colortrack.plugin import estimates
 
 PLUGIN = "@colortrack/fiftyone-colortrack"
 PARAMS = {"seed_field": "frames.seed", "seeds": "first", "label_field": "tracks", "direction": "both"}
@@ -262,6 +263,9 @@ def test_objects_and_frames_are_chosen(form, execute, videos):
     params = {**PARAMS, "objects": "2", "span": "range", "first_frame": 2, "last_frame": 4}
     assert form("propagate_labels", videos, params).text("estimate").startswith("1 video to track, 3 frames")
     assert form("propagate_labels", videos, {**params, "last_frame": 1}).errors.keys() == {"last_frame"}
+    wrong = form("propagate_labels", videos, {**params, "objects": "2, typo"}).errors
+    assert wrong.keys() == {"objects"}
+    assert "typo; frames.seed has square (index 1), square (index 2)" in wrong["objects"]
     execute("propagate_labels", videos, params)
     found = {n: f.tracks.detections for n, f in videos.first().frames.items() if f.tracks}
     assert {n: [one.index for one in labels] for n, labels in found.items()} == {2: [2], 3: [2], 4: [2]}
@@ -273,10 +277,35 @@ def test_missing_weights_are_marked(form, videos, monkeypatch, tmp_path):
     assert str(tmp_path) in errors["model"]
 
 
-def test_names_of_labels_are_no_markdown():
-    text = "a_b*c*.mp4 [x](y) <b>"
-    assert forms.unescape(forms.escape(text)) == text
-    assert "<b>" not in forms.escape(text)
+HOSTILE = "</script><img src=x onerror=alert(1)> **b** `c` [d](javascript:alert(1)) | ~~e~~ #"
+
+
+def rendered(markdown):
+    """The texts of Markdown as a browser shows them, and the kinds of its elements."""
+    parsed = MarkdownIt().enable(["table", "strikethrough"]).parse(markdown)
+    tokens = [child for token in parsed for child in token.children or [token]]
+    return "".join(one.content for one in tokens), {one.type for one in tokens}
+
+
+def test_names_that_people_chose_are_no_markdown(form, execute, videos, squares_file):
+    sample = videos.first()
+    bad = squares_file.with_name(HOSTILE.replace("/", "") + ".mp4")
+    bad.write_bytes(b"no video")
+    sample.filepath = str(bad)
+    for frame in sample.frames.values():
+        frame["seed"] = fo.Detections(
+            detections=[fo.Detection(label=HOSTILE, bounding_box=[x, 0.1, 0.3, 0.5]) for x in (0.1, 0.5)]
+        )
+    sample.save()
+    second = videos.last()
+    second.frames[1]["seed"], second.frames[3]["seed"] = sample.frames[1].seed, sample.frames[2].seed
+    second.save()
+    messages = execute("propagate_labels", videos, {**PARAMS, "seeds": "all"})
+    (results,) = [params["results"] for _, params in messages if "summary" in params.get("results", {})]
+    text, kinds = rendered(results["summary"])
+    assert bad.name in text
+    assert f"'{HOSTILE}' without an index" in text
+    assert kinds <= {"text", "text_special", "softbreak", "paragraph_open", "paragraph_close"}
 
 
 def test_the_track_of_the_selected_label_is_edited(form, execute, videos):
@@ -314,7 +343,11 @@ def test_a_track_is_edited_beside_an_open_clip(form, execute, videos, ids):
     selected = [{"label_id": label.id, "sample_id": id, "field": "frames.tracks", "frame_number": 5}]
     context = {"view": clips, "current_sample": clip.id, "selected_labels": selected}
     execute("edit_track", videos, {"edit": "end"}, **context)
+    execute("edit_track", videos, {"edit": "rename", "label": "circle"}, **context)
     videos.reload()
+    assert videos.label_schemas["frames.tracks"]["classes"] == ["square", "circle"]
+    again = {"seed_field": "frames.tracks", "label_field": "again", "objects": "circle"}
+    assert form("propagate_labels", videos, again).errors == {}
     found = videos.first().frames
     assert [len(found[n].tracks.detections) for n in range(1, 9)] == [2] * 5 + [1] * 3
 

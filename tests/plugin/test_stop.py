@@ -38,6 +38,11 @@ def test_work_is_listed_while_it_lasts_and_stops_when_asked(form, execute, video
     assert running(videos) == []
 
 
+def test_work_on_an_empty_dataset_is_listed(dataset):
+    with StopSignal(dataset, "Import"):
+        assert [work.title for work in running(dataset)] == ["Import"]
+
+
 def test_work_of_a_killed_process_leaves_the_list(videos, monkeypatch):
     with StopSignal(videos, "Killed") as killed:
         killed._ended.set()  # no more signs of life

@@ -398,9 +398,11 @@ class _Form:
         """What to track, and how far."""
         if self._selected:
             label = f"Only the {forms.plural(len(self._selected), 'selected label')}"
-            self._inputs.bool("only_selected", default=True, label=label, view=types.SwitchView())
+            self._chosen = self._inputs.bool(
+                "only_selected", default=True, label=label, view=types.SwitchView()
+            )
         if not (self._selected and self._ctx.params.get("only_selected", True)):
-            self._inputs.str(
+            self._chosen = self._inputs.str(
                 "objects",
                 default=self._ctx.params.get("objects"),
                 label="Objects to track",
@@ -438,6 +440,7 @@ class _Form:
         if not forms.validate(prop, lambda: field_name(name)):
             return []
         name = field_name(name)
+        forms.validate(self._chosen, lambda: self._run(self._seed_field, self._seed_frames, name).plan())
         videos = self._plan(self._seed_field, self._seed_frames, name)
         if name in earlier:
             self._existing(name, videos)
