@@ -14,7 +14,7 @@ from PIL import Image
 import fiftyone_colortrack as ct
 from fiftyone_colortrack import TrackerConfig, propagate
 from fiftyone_colortrack.api.stop import running
-from fiftyone_colortrack.plugin import estimates, forms
+from fiftyone_colortrack.plugin import estimates, forms, reading
 
 PLUGIN = "@colortrack/fiftyone-colortrack"
 PARAMS = {"seed_field": "frames.seed", "seeds": "first", "label_field": "tracks", "direction": "both"}
@@ -76,6 +76,7 @@ def test_images_that_form_videos(form, execute, dataset, squares, tmp_path):
             box = fo.Detection(label="square", bounding_box=[8 / 96, 8 / 64, 16 / 96, 16 / 64])
             sample["seed"] = fo.Detections(detections=[box])
         dataset.add_sample(sample)
+    reading.forget()  # of earlier tests
     datasets = fo.list_datasets()
     assert "group_by" in form("propagate_labels", dataset, {}).errors["no_videos"]
     view = dataset.group_by("scene", order_by="number")
@@ -90,6 +91,7 @@ def test_images_that_form_videos(form, execute, dataset, squares, tmp_path):
     assert fields == ["tracks"]
     again = form("propagate_labels", dataset, {"label_field": "tracks"}, view=view._serialize())
     assert "finished" in again.errors
+    reading.forget()
     assert fo.list_datasets() == datasets
 
 
