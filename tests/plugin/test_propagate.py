@@ -84,6 +84,13 @@ def test_images_that_form_videos(form, execute, dataset, squares, tmp_path):
     assert shown.errors == {}
     assert shown.choices("seed_field") == ["seed"]
     assert "1 video to track, 8 frames" in shown.text("estimate")
+    kept = fo.list_datasets()
+    assert form("propagate_labels", dataset, {"label_field": "t"}, view=view._serialize()).errors == {}
+    assert fo.list_datasets() == kept  # the images are not copied at each keystroke
+    last = dataset.match(fo.ViewField("number") == 8).first()
+    last["late"] = fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 0.5, 0.5])])
+    last.save()
+    assert "late" in form("propagate_labels", dataset, {}, view=view._serialize()).choices("seed_field")
     messages = execute("propagate_labels", view=view, params={**PARAMS, "seed_field": "seed"})
     assert dataset.count("tracks.detections") == 8
     assert "written to tracks" in notifications(messages)[0]

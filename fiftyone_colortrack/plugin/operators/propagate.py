@@ -358,7 +358,13 @@ class _Form:
         params["model"] = params["model"] if params.get("model") in models else models[0]
         params |= {"seed_field": seed_field, "seeds": seeds, "label_field": label_field}
         run = propagation(self._videos if is_image_groups(self._view) else self._view, params, self._selected)
-        run.read = lambda function, _, *args: self._read(function, *args)
+        schema = self._videos.get_frame_field_schema()
+
+        def read(function: Any, _: SampleCollection, seed_field: str, name: str, *args: Any) -> Any:
+            """All new fields are alike: the name is not read again at each of its letters."""
+            return self._read(function, seed_field, name if name in schema else "new field", *args)
+
+        run.read = read
         return run
 
     def _plan(self, seed_field: str, seeds: str, label_field: str, existing: str = "") -> list[PlannedVideo]:
