@@ -16,7 +16,18 @@ from fiftyone.utils.eval.detection import DetectionResults
 from fiftyone_colortrack.api.report import plural
 from fiftyone_colortrack.api.scores import BoxScorer, MaskScorer, PointScorer, Scorer, VideoScores
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import field_name, labeled_frames, seed_fields, viewed_frames, whole
+from fiftyone_colortrack.fields import (
+    as_videos,
+    field_name,
+    images_of,
+    is_image_groups,
+    labeled_frames,
+    push,
+    seed_fields,
+    show_labels_of,
+    viewed_frames,
+    whole,
+)
 from fiftyone_colortrack.fields.shapes import LABEL_LISTS
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 
@@ -53,7 +64,8 @@ def evaluate_tracks(
     truth, and frames beyond the end of the video.
 
     Args:
-        samples: dataset or view of videos, or a dataset's name. Videos without a frame to score are skipped
+        samples: dataset or view of videos or groups of images, or a dataset's name. Videos without a frame to score
+            are skipped
         pred_field: frame field of the tracks: detections or keypoints
         gt_field: frame field of the ground truth, of the same type
         eval_key: name of the evaluation
@@ -69,34 +81,52 @@ def evaluate_tracks(
     """
     if untracked not in get_args(Untracked):
         raise ColorTrackError(f"untracked is {untracked!r}; choose one of {', '.join(get_args(Untracked))}")
-    samples = check_compared(samples, pred_field, gt_field)
-    dataset = samples._root_dataset
-    check_eval_key(dataset, eval_key, pred_field, gt_field, overwrite)
-    pred, gt = field_name(pred_field), field_name(gt_field)
-    left_out = untracked_videos(samples, pred) if untracked == "skip" else []
-    if left_out:
-        logger.warning("Skipped %s without labels in frames.%s", plural(len(left_out), "video"), pred)
-        samples = samples.exclude(left_out)
-    scorer = _make_scorer(samples, pred, gt)
-    with progress_bar(progress, "Scoring") as update:
-        scores = _score_videos(samples, scorer, pred, gt, update)
-    rows = _rows(scorer)
+    with as_videos(samples, viewed_frames) as videos:
+        check_compared(videos, pred_field, gt_field)
+        check_eval_key(videos._root_dataset, eval_key, pred_field, gt_field, overwrite)
+        pred, gt = field_name(pred_field), field_name(gt_field)
+        left_out = untracked_videos(videos, pred) if untracked == "skip" else []
+        if left_out:
+            logger.warning("Skipped %s without labels in frames.%s", plural(len(left_out), "video"), pred)
+            videos = videos.exclude(left_out)
+        scorer = _make_scorer(videos, pred, gt)
+        with progress_bar(progress, "Scoring") as update:
+            scores = _score_videos(videos, scorer, pred, gt, update)
+        if isinstance(samples, SampleCollection) and is_image_groups(samples):
+            images = samples._root_dataset.select(videos.values("frames.id", unwind=True))
+            labeled, prefix = show_labels_of(samples, images).exists(gt), ""
+        else:
+            labeled, prefix = videos.match_frames(F(gt).exists(), omit_empty=False), "frames."
+            if beyond := _frames_beyond(videos, scores):
+                labeled = labeled.exclude_frames(beyond, omit_empty=False)
+        return _save(labeled, prefix, eval_key, pred, gt, scorer, scores, videos._root_dataset)
+
+
+def _save(
+    labeled: SampleCollection,
+    prefix: str,
+    eval_key: str,
+    pred: str,
+    gt: str,
+    scorer: Scorer,
+    scores: dict[str, VideoScores],
+    videos: fo.Dataset,
+) -> DetectionResults:
+    """Compare the labels as FiftyOne does, and save the scores with the results."""
+    dataset, rows = labeled._root_dataset, _rows(scorer)
     if eval_key in dataset.list_evaluations():
         dataset.delete_evaluation(eval_key)
-    labeled = samples.match_frames(F(gt).exists(), omit_empty=False)
-    if beyond := _frames_beyond(samples, scores):
-        labeled = labeled.exclude_frames(beyond, omit_empty=False)
     try:
         results = labeled.evaluate_detections(
-            f"frames.{pred}",
-            gt_field=f"frames.{gt}",
+            f"{prefix}{pred}",
+            gt_field=f"{prefix}{gt}",
             eval_key=eval_key,
             classwise=False,
             **({"use_masks": True} if type(scorer) is MaskScorer else {}),
         )
         results.config.custom_metrics = [METRIC_URI]  # first, because it finds the fields to delete
         results.save_config()
-        _attach(dataset, results, rows, scores)
+        _attach(videos, results, rows, scores)
         results.save()
     except BaseException:  # half an evaluation would keep its name from the next try
         if eval_key in dataset.list_evaluations():
@@ -195,7 +225,7 @@ def check_eval_key(
         raise ColorTrackError(
             f"{eval_key!r} cannot be the name of an evaluation; use letters, digits, and underscores"
         )
-    exists = eval_key in dataset.list_evaluations()
+    exists = eval_key in (images_of(dataset) or dataset).list_evaluations()
     if exists and not overwrite:
         raise ColorTrackError(
             f"the evaluation {eval_key!r} exists; replace it (overwrite), or choose another name"
@@ -279,19 +309,27 @@ def _attach(
     results.custom_metrics = rows
     if results.key is None:
         return
+    images = images_of(dataset)
     for metric in (row["key"] for row in rows.values()):
         name = f"{results.key}_{metric}"
-        dataset.add_sample_field(name, fo.FloatField)
         videos = {id: _or_none(video.video[metric]) for id, video in scores.items()}
-        whole(dataset).set_values(name, videos, key_field="id")
-        if not any(metric in video.frames for video in scores.values()):  # it is one of whole videos
-            continue
-        dataset.add_frame_field(name, fo.FloatField)
         frames = {
-            id: {number: _or_none(score) for number, score in video.frames[metric].items()}
+            id: {number: _or_none(score) for number, score in video.frames.get(metric, {}).items()}
             for id, video in scores.items()
         }
-        whole(dataset).set_values(f"frames.{name}", frames, key_field="id")
+        of_frames = any(frames.values())
+        if images is not None:  # where a score of a group without scores of frames is one of its first image
+            images.add_sample_field(name, fo.FloatField)
+            for id, values in frames.items():
+                push(
+                    dataset, id, f"frames.{name}" if of_frames else name, values if of_frames else videos[id]
+                )
+            continue
+        dataset.add_sample_field(name, fo.FloatField)
+        whole(dataset).set_values(name, videos, key_field="id")
+        if of_frames:
+            dataset.add_frame_field(name, fo.FloatField)
+            whole(dataset).set_values(f"frames.{name}", frames, key_field="id")
 
 
 def _or_none(score: float) -> float | None:

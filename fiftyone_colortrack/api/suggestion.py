@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import fiftyone as fo
@@ -13,9 +14,11 @@ from fiftyone.core.collections import SampleCollection
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
+    as_videos,
     check_videos,
     confidence_field,
     field_name,
+    is_image_groups,
     labeled_frames,
     open_video,
     seed_fields,
@@ -33,7 +36,7 @@ class Suggestion:
     """A frame to label.
 
     Attributes:
-        filepath: path of the video
+        filepath: path of the video, or of the image to label
         frame_number: number of the frame, from 1
         confidence: the tracker's confidence in this frame, 0 to 1; None if nothing is tracked yet
     """
@@ -68,19 +71,37 @@ def suggest(
         suggestions = suggest(dataset, "frames.tracks", count=3)
 
     Args:
-        samples: dataset or view of videos, or a dataset's name
+        samples: dataset or view of videos or groups of images, or a dataset's name
         label_field: frame field that `propagate` wrote. Default: there are no tracks yet
         count: number of frames to suggest per video
         model: for videos without tracks: name of a model, a weights file, or a loaded model
         progress: a callback `progress(done, total, message)`, or whether to show a progress bar
 
     Returns:
-        {sample ID: suggestions}, the most useful frame first; fewer than `count` if all frames are labeled
+        {sample ID: suggestions}, the most useful frame first; fewer than `count` if all frames are labeled. The ID of
+        a group of images is that of its first image
 
     Raises:
         ColorTrackError: if `propagate` did not write the field
     """
-    videos = check_videos(samples, whole_videos=True)
+    with as_videos(samples, partial(check_videos, whole_videos=True)) as videos:
+        found = _suggest(videos, label_field, count, model, progress)
+        if is_image_groups(samples):
+            paths = dict(zip(*videos.values(["id", "frames.filepath"]), strict=True))
+            found = {
+                id: [replace(one, filepath=paths[id][one.frame_number - 1]) for one in suggestions]
+                for id, suggestions in found.items()
+            }
+    return found
+
+
+def _suggest(
+    videos: SampleCollection,
+    label_field: str | None,
+    count: int,
+    model: str | Embedder,
+    progress: bool | ProgressCallback | None,
+) -> dict[str, list[Suggestion]]:
     found: dict[str, list[Suggestion]] = {}
     if label_field is not None:
         found = _by_confidence(videos, field_name(label_field), count)

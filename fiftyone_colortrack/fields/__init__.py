@@ -4,7 +4,16 @@ FiftyOne counts frames from 1 and uses relative coordinates. Everywhere else in 
 coordinates are pixels. Only this subpackage, the loaders in `datasets`, and `exports` convert.
 """
 
-from fiftyone_colortrack.fields.images import as_videos, is_image_groups, pull, push_runs, push_schema
+from fiftyone_colortrack.fields.images import (
+    as_videos,
+    images_of,
+    is_image_groups,
+    name_images,
+    pull,
+    push,
+    push_runs,
+    push_schema,
+)
 from fiftyone_colortrack.fields.lock import Lock
 from fiftyone_colortrack.fields.objects import ObjectTable, TrackedObject
 from fiftyone_colortrack.fields.record import (
@@ -36,12 +45,14 @@ from fiftyone_colortrack.fields.schema import (
     frame_path,
     is_tracks,
     labeled_frames,
+    members_of_groups,
     record_field,
     run_field,
     seed_fields,
     select_frames,
     set_skeleton,
     set_up_annotation,
+    show_labels_of,
     tracks_type,
     viewed_frames,
     viewed_ranges,

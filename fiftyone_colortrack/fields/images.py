@@ -7,7 +7,8 @@ the images is read again before anything is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
@@ -26,6 +27,7 @@ from fiftyone_colortrack.fields.schema import (
     field_name,
     frame_path,
     is_tracks,
+    members_of_groups,
     record_field,
     run_field,
     show_labels_of,
@@ -39,14 +41,21 @@ def is_image_groups(samples: Any) -> bool:
 
 
 @contextmanager
-def as_videos(samples: SampleCollection | str) -> Iterator[SampleCollection]:
-    """The videos of a collection: see `check_videos`; groups of images become videos while the block runs.
+def as_videos(
+    samples: SampleCollection | str, read: Callable[..., SampleCollection] = check_videos
+) -> Iterator[SampleCollection]:
+    """The videos of a collection; groups of images become videos while the block runs.
+
+    Args:
+        samples: a dataset, a view, or the name of a dataset
+        read: reads any other collection, see `check_videos` and `viewed_frames`
 
     Raises:
-        ColorTrackError: see `check_videos`; if nothing orders the images of a group
+        ColorTrackError: see `check_videos`; if nothing orders the images of a group. Errors in the block name
+            the fields of the images
     """
     if isinstance(samples, str) or not is_image_groups(samples):
-        yield check_videos(samples)
+        yield read(samples)
         return
     if not any(stage.outputs_dynamic_groups and stage.order_by for stage in samples._stages):
         raise ColorTrackError(
@@ -61,8 +70,15 @@ def as_videos(samples: SampleCollection | str) -> Iterator[SampleCollection]:
         _copy_schema(images, videos)
         _copy_images(samples, videos)
         yield videos
+    except ColorTrackError as error:
+        raise ColorTrackError(name_images(str(error))) from error
     finally:
         videos.delete()
+
+
+def name_images(text: str) -> str:
+    """A text about frame fields of the videos, with the names that the fields have in the images."""
+    return re.sub(r"(?<![\w/.])frames\.(?=\w)", "", text)
 
 
 def images_of(videos: fo.Dataset) -> fo.Dataset | None:
@@ -173,13 +189,8 @@ def _copy_schema(images: fo.Dataset, videos: fo.Dataset) -> None:
 
 
 def _copy_images(groups: SampleCollection, videos: fo.Dataset) -> None:
-    flat, firsts = groups.flatten(), set(groups.values("id"))
-    paths = dict(zip(*flat.values(["id", "filepath"]), strict=True))
-    of_group: list[list[str]] = []
-    for id in paths:
-        if id in firsts:
-            of_group.append([])
-        of_group[-1].append(id)
+    images, of_group = groups._root_dataset, members_of_groups(groups)
+    paths = dict(zip(*images.values(["id", "filepath"]), strict=True))
     videos.add_samples(
         [
             fo.Sample(
@@ -202,10 +213,9 @@ def _copy_images(groups: SampleCollection, videos: fo.Dataset) -> None:
     videos._sample_collection.delete_many({})
     videos._sample_collection.insert_many(documents)
     videos._frame_collection.insert_many(frames)
-    images = groups._root_dataset
     labels = [name for name in videos.get_frame_field_schema() if name in images.get_field_schema()]
     labels = [name for name in labels if name not in videos.get_field_schema()]
-    _merge(images, show_labels_of(groups, flat)._pipeline(), labels, videos._frame_collection)
+    _merge(images, show_labels_of(groups, images.view())._pipeline(), labels, videos._frame_collection)
     first = {"$match": {"_id": {"$in": [document["_id"] for document in documents]}}}
     _merge(images, [first], ["tags"], videos._sample_collection)  # which tell what failed
     for name in labels:
@@ -217,6 +227,7 @@ def _copy_images(groups: SampleCollection, videos: fo.Dataset) -> None:
 def _merge(images: fo.Dataset, pipeline: list[Any], fields: list[str], target: Any) -> None:
     """Copy fields of images to the documents with the same ids, inside the database."""
     steps = [
+        {"$match": {"$or": [{field: {"$nin": [None, []]}} for field in fields]}},
         {"$project": dict.fromkeys(fields, 1)},
         {"$merge": {"into": target.name, "whenNotMatched": "discard"}},
     ]

@@ -130,7 +130,8 @@ def check_videos(samples: SampleCollection | str, *, whole_videos: bool = False)
         samples = _all_slices(samples)
     if samples._is_dynamic_groups:
         raise ColorTrackError(
-            "only `propagate` reads groups of images as videos; choose a dataset or view of videos"
+            "only `propagate`, `evaluate_tracks`, `suggest`, and `train` read groups of images as videos; "
+            "choose a dataset or view of videos"
         )
     if samples.media_type != "video":
         kind = f"has {samples.media_type}s" if samples.media_type else "is empty"
@@ -162,14 +163,32 @@ def show_labels_of(view: SampleCollection, samples: SampleCollection) -> SampleC
     for stage in stages:
         if isinstance(stage, _FILTERS):
             options = dict(stage._kwargs())
+            options |= {name: False for name in ("only_matches", "omit_empty") if name in options}
             if view._is_frames and stage in own and options.get("field"):
                 options["field"] = frame_path(options["field"])
             samples = samples.add_stage(type(stage)(**options))
     return samples
 
 
+def members_of_groups(groups: SampleCollection) -> list[list[str]]:
+    """The IDs of the samples of each dynamic group, in order, in one pass: `flatten` takes one for each group."""
+    group, _, samples, order = groups._parse_dynamic_groups()
+    steps = [{"$sort": dict(order)}] if order else []
+    found = groups._dataset._sample_collection.aggregate(
+        [*samples._pipeline(), *steps, {"$project": {"group": group}}], allowDiskUse=True
+    )
+    members: dict[str, list[str]] = {}
+    for document in found:
+        members.setdefault(repr(document.get("group")), []).append(str(document["_id"]))
+    shown = set(groups.values("id"))
+    return [ids for ids in members.values() if not shown.isdisjoint(ids)]
+
+
 def _flat(samples: SampleCollection) -> SampleCollection:
-    return samples.flatten() if samples._is_dynamic_groups else samples
+    if not samples._is_dynamic_groups:
+        return samples
+    members = [id for ids in members_of_groups(samples) for id in ids]
+    return samples._parse_dynamic_groups()[2].select(members)
 
 
 def viewed_ranges(samples: SampleCollection) -> tuple[tuple[str, Ranges], ...]:

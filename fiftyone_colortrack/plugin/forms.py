@@ -20,7 +20,14 @@ from fiftyone_colortrack.api.report import duration as duration
 from fiftyone_colortrack.api.report import plural as plural
 from fiftyone_colortrack.api.stop import dataset_store
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import frame_path, labeled_frames, seed_fields
+from fiftyone_colortrack.fields import (
+    frame_path,
+    is_image_groups,
+    labeled_frames,
+    members_of_groups,
+    name_images,
+    seed_fields,
+)
 from fiftyone_colortrack.fields import whole as all_videos
 from fiftyone_colortrack.plugin import params
 
@@ -90,14 +97,26 @@ def message(inputs: types.Object, name: str, text: str, *, severity: str = "info
         prop.error_message = text
 
 
+def name_fields_of_images(inputs: types.Object) -> None:
+    """Give the fields in a form's texts the names that they have in images, see `as_videos`."""
+    for prop in inputs.properties.values():
+        prop.error_message = prop.error_message and name_images(prop.error_message)
+        for name in ("label", "description"):
+            if text := getattr(prop.view, name, None):
+                setattr(prop.view, name, name_images(text))
+
+
 def open_sample(ctx: ExecutionContext) -> SampleCollection:
-    """What is open in the App's window: a video, or a clip of one.
+    """What is open in the App's window: a video, a clip of one, or a group of images.
 
     Raises:
         ColorTrackError: if nothing is open
     """
     if not ctx.current_sample:
         raise ColorTrackError("Open a video first")
+    if is_image_groups(ctx.view):
+        groups = [ids for ids in members_of_groups(ctx.view) if ctx.current_sample in ids]
+        return ctx.view.select([id for ids in groups for id in ids])
     parts = ctx.view._is_clips or ctx.view._is_frames
     return (ctx.view if parts else all_videos(ctx.dataset)).select(ctx.current_sample)
 

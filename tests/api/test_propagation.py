@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import fiftyone_colortrack as ct
+from fiftyone_colortrack.api.evaluation import METRIC_URI
 from fiftyone_colortrack.fields import tracks
 from fiftyone_colortrack.fields.shapes import paint, regions, relative_box
 from fiftyone_colortrack.tracking import TrackerConfig
@@ -624,3 +625,35 @@ def test_images_that_nothing_orders_are_refused(scenes):
     with pytest.raises(ct.ColorTrackError, match="order_by"):
         propagate(scenes.group_by("scene"))
     assert not scenes.has_field("tracks")
+
+
+def test_images_that_form_videos_are_scored_and_suggested(scenes, squares):
+    groups = scenes.group_by("scene", order_by="number")
+    propagate(groups)
+    scenes.clone_sample_field("tracks", "truth")
+    wrong = scenes.match((fo.ViewField("scene") == "b") & (fo.ViewField("number") == 3)).first()
+    wrong.tracks.detections[0].bounding_box = [0.8, 0.8, 0.1, 0.1]
+    wrong.save()
+    results = ct.evaluate_tracks(groups, "tracks", "truth", "eval")
+    assert 0.5 < results.custom_metrics[METRIC_URI]["value"] < 1
+    low = scenes.exists("eval_J").match(fo.ViewField("eval_J") < 1)
+    assert low.values("id") == [wrong.id]
+    assert scenes.load_evaluation_results("eval").metrics()["recall"] < 1
+    assert scenes.values("eval_J").count(None) == 4  # the first and the last image of each group
+    with pytest.raises(ct.ColorTrackError, match="eval"):
+        ct.evaluate_tracks(groups, "tracks", "truth", "eval")
+    one = groups.filter_labels("tracks", fo.ViewField("index") == 1)
+    only = ct.evaluate_tracks(one, "tracks", "truth", "eval", overwrite=True)
+    assert only.metrics()["recall"] == pytest.approx(0.5, abs=0.06)
+    scenes.delete_evaluation("eval")
+    assert not [name for name in scenes.get_field_schema() if name.startswith("eval")]
+    with pytest.raises(ct.ColorTrackError, match=r"^number has no detections"):
+        ct.evaluate_tracks(groups, "number", "truth", "eval")
+    suggested = ct.suggest(groups, "tracks")
+    assert list(suggested) == groups.values("id")
+    for id, suggestions in suggested.items():
+        (path,) = [s.filepath for s in suggestions]
+        number = (1, 2, 3, 9, 10)[suggestions[0].frame_number - 1]
+        assert (scenes[path].number, scenes[path].scene) == (number, scenes[id].scene)
+    assert [len(found) for found in ct.suggest(groups, model="lab").values()] == [1, 1]
+    assert fo.list_datasets() == [scenes.name]

@@ -1,7 +1,9 @@
 import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
+from fiftyone import ViewField as F
 from fiftyone.operators.delegated import DelegatedOperationService
+from PIL import Image
 
 import fiftyone_colortrack as ct
 from fiftyone_colortrack.api import evaluation
@@ -161,3 +163,33 @@ def test_delegated(tracked):
     assert set(result.result["scores"]) == {"J&F", "J", "F"}
     tracked.reload()
     assert tracked.list_evaluations() == ["eval"]
+
+
+def test_images_that_form_videos_are_scored(form, execute, dataset, squares, tmp_path):
+    def box(shift):
+        return fo.Detections(
+            detections=[fo.Detection(label="square", index=1, bounding_box=[shift, 0.25, 0.25, 0.25])]
+        )
+
+    for scene in "ab":
+        for number, picture in enumerate(squares[0], 1):
+            path = tmp_path / f"{scene}{number}.png"
+            Image.fromarray(picture).save(path)
+            sample = fo.Sample(filepath=str(path), scene=scene, number=number, truth=box(0.25))
+            if scene == "a":
+                sample["guess"] = box(0.25 if number < 5 else 0.5)
+            dataset.add_sample(sample)
+    view = dataset.group_by("scene", order_by="number")
+    params = {"pred_field": "guess", "gt_field": "truth", "eval_key": "boxes"}
+    shown = form("evaluate_tracks", dataset, params, view=view._serialize())
+    assert shown.errors == {}
+    assert shown.choices("gt_field") == ["guess", "truth"]
+    assert "1 video" in shown.text("zero")
+    messages = execute("evaluate_tracks", view=view, params=params)
+    assert "1 without tracks" in next(
+        params["message"] for name, params in messages if name.endswith("notify")
+    )
+    scores = dict(zip(*dataset.match(F("scene") == "a").values(["number", "boxes_J"]), strict=True))
+    assert scores == {1: None, **dict.fromkeys((2, 3, 4), 1), **dict.fromkeys((5, 6, 7), 0), 8: None}
+    shown = form("evaluate_tracks", dataset, params, view=view._serialize())
+    assert "boxes" in shown.errors["eval_key"]

@@ -15,7 +15,7 @@ from PIL import Image
 import fiftyone_colortrack as ct
 from fiftyone_colortrack import TrackerConfig, propagate
 from fiftyone_colortrack.api.stop import running
-from fiftyone_colortrack.plugin import estimates
+from fiftyone_colortrack.plugin import estimates, reading
 
 PLUGIN = "@colortrack/fiftyone-colortrack"
 PARAMS = {"seed_field": "frames.seed", "seeds": "first", "label_field": "tracks", "direction": "both"}
@@ -88,6 +88,7 @@ def test_images_that_form_videos(form, execute, dataset, squares, tmp_path):
             box = fo.Detection(label="square", bounding_box=[8 / 96, 8 / 64, 16 / 96, 16 / 64])
             sample["seed"] = fo.Detections(detections=[box])
         dataset.add_sample(sample)
+    reading.forget()  # of earlier tests
     datasets = fo.list_datasets()
     assert "group_by" in form("propagate_labels", dataset, {}).errors["no_videos"]
     view = dataset.group_by("scene", order_by="number")
@@ -95,6 +96,13 @@ def test_images_that_form_videos(form, execute, dataset, squares, tmp_path):
     assert shown.errors == {}
     assert shown.choices("seed_field") == ["seed"]
     assert "1 video to track, 8 frames" in shown.text("estimate")
+    kept = fo.list_datasets()
+    assert form("propagate_labels", dataset, {"label_field": "t"}, view=view._serialize()).errors == {}
+    assert fo.list_datasets() == kept  # the images are not copied at each keystroke
+    last = dataset.match(fo.ViewField("number") == 8).first()
+    last["late"] = fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 0.5, 0.5])])
+    last.save()
+    assert "late" in form("propagate_labels", dataset, {}, view=view._serialize()).choices("seed_field")
     messages = execute("propagate_labels", view=view, params={**PARAMS, "seed_field": "seed"})
     assert dataset.count("tracks.detections") == 8
     assert "written to tracks" in notifications(messages)[0]
@@ -102,6 +110,7 @@ def test_images_that_form_videos(form, execute, dataset, squares, tmp_path):
     assert fields == ["tracks"]
     again = form("propagate_labels", dataset, {"label_field": "tracks"}, view=view._serialize())
     assert "finished" in again.errors
+    reading.forget()
     assert fo.list_datasets() == datasets
 
 

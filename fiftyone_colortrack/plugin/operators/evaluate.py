@@ -20,16 +20,18 @@ from fiftyone_colortrack.api.evaluation import (
     scored_frames,
     untracked_videos,
 )
+from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
-    check_videos,
     field_name,
+    is_image_groups,
     is_tracks,
+    name_images,
     seed_fields,
     viewed_frames,
     whole,
 )
 from fiftyone_colortrack.plugin import estimates, forms
-from fiftyone_colortrack.plugin.reading import reader
+from fiftyone_colortrack.plugin.reading import forget, reader, videos_of
 from fiftyone_colortrack.plugin.work import (
     Messages,
     Results,
@@ -63,17 +65,25 @@ class EvaluateTracks(WorkOperator):
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
         inputs = types.Object()
         view_prop = inputs.view_target(ctx, action_description="Evaluate")
-        view = ctx.target_view()
-        if not forms.validate(view_prop, lambda: check_videos(view)):
-            return forms.form(self, inputs)
-        view = viewed_frames(view)
+        try:
+            with videos_of(ctx.target_view(), viewed_frames) as view:
+                self._build(ctx, inputs, view)
+        except ColorTrackError as error:
+            view_prop.invalid, view_prop.error_message = True, str(error)
+        if is_image_groups(ctx.target_view()):
+            forms.name_fields_of_images(inputs)
+        return forms.form(self, inputs)
+
+    def _build(self, ctx: ExecutionContext, inputs: types.Object, view: SampleCollection) -> None:
         read = reader(view)
         choices = read(forms.field_choices, fo.Detections, fo.Keypoints, empty=False)
+        if is_image_groups(ctx.target_view()):
+            choices = [tuple(map(name_images, choice)) for choice in choices]
         names = [name for name, _, _ in choices]
         if len(choices) < 2:
             text = "You need two frame fields of detections or keypoints: tracks and ground truth."
             forms.message(inputs, "no_fields", text, severity="error", title="Nothing to compare")
-            return forms.form(self, inputs)
+            return
         tracks = [name for name in names if is_tracks(view, name)]
         pred = ctx.params.get("pred_field", (tracks or names)[-1])
         last = forms.remembered(ctx, self.config.name).get("gt_field")
@@ -95,7 +105,7 @@ class EvaluateTracks(WorkOperator):
             label = f"Replace the evaluation {key}"
             inputs.bool("overwrite", default=False, label=label, view=types.SwitchView())
         overwrite = exists and bool(ctx.params.get("overwrite"))
-        forms.validate(key_prop, lambda: check_eval_key(ctx.dataset, key, pred, gt, overwrite))
+        forms.validate(key_prop, lambda: check_eval_key(view._root_dataset, key, pred, gt, overwrite))
         if forms.validate(gt_prop, lambda: read(check_compared, pred, gt)):
             if without := len(read(untracked_videos, pred)):
                 label = f"Score the {forms.plural(without, 'video')} without tracks as zero"
@@ -103,7 +113,6 @@ class EvaluateTracks(WorkOperator):
                 inputs.bool("zero", default=False, label=label, description=text, view=types.SwitchView())
             untracked = "zero" if ctx.params.get("zero") else "skip"
             self._estimate(inputs, gt_prop, pred, gt, read(scored_frames, pred, gt, untracked))
-        return forms.form(self, inputs)
 
     def _estimate(
         self, inputs: types.Object, gt_prop: types.Property, pred: str, gt: str, scored: dict[str, list[int]]
@@ -130,7 +139,7 @@ class EvaluateTracks(WorkOperator):
         return f"Evaluate {ctx.params.get('pred_field')} against {ctx.params.get('gt_field')}"
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
-        params, view, started = ctx.params, viewed_frames(ctx.target_view()), time.monotonic()
+        params, view, started = ctx.params, ctx.target_view(), time.monotonic()
         forms.remember(ctx, self.config.name, "gt_field")
         results = yield from show(
             ctx,
@@ -146,15 +155,18 @@ class EvaluateTracks(WorkOperator):
             ),
         )
         untracked: Untracked = "zero" if params.get("zero") else "skip"
-        scored = scored_frames(view, params["pred_field"], params["gt_field"], untracked)
+        with videos_of(view, viewed_frames) as videos:
+            scored = scored_frames(videos, params["pred_field"], params["gt_field"], untracked)
+            total = len(videos)
+        forget()
         frames = sum(map(len, scored.values()))
         estimates.remember_speed(WORK, frames, time.monotonic() - started)
         scores = {row["label"]: row["value"] for row in results.custom_metrics.values()}
         main = main_scores(results).items()
         text = ", ".join(f"{label} {value:.3f}" for label, value in main if value is not None)
         score = score_fields(ctx.dataset, params["eval_key"])[0]
-        count, total = view.count(score), len(view)
-        without = len(view) - len(scored)
+        count = sum(map(bool, scored.values())) if is_image_groups(view) else view.count(score)
+        without = total - len(scored)
         reasons = [f"{without} without tracks"] if without else []
         if rest := total - count - without:
             reasons.append(f"{rest} without a frame to score")
@@ -165,7 +177,7 @@ class EvaluateTracks(WorkOperator):
             "summary": forms.escape(f"{params['eval_key']}: {text}"),
             "scores": scores,
             "links": [
-                view_link("Show the worst videos first", worst),
+                view_link(f"Show the worst {ctx.dataset.media_type}s first", worst),
                 link("See where tracks fail", "open_panel", {"name": CHARTS, "isActive": True}),
             ],
         }

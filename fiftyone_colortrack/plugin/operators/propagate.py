@@ -19,7 +19,6 @@ from fiftyone_colortrack.api.propagation import Propagation
 from fiftyone_colortrack.api.report import PropagationReport
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
-    as_videos,
     check_videos,
     color_by_instance,
     confidence_field,
@@ -40,7 +39,7 @@ from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.forms import Choice
 from fiftyone_colortrack.plugin.params import fitting
-from fiftyone_colortrack.plugin.reading import reader
+from fiftyone_colortrack.plugin.reading import forget, reader, videos_of
 from fiftyone_colortrack.plugin.work import (
     PLUGIN,
     Messages,
@@ -151,6 +150,7 @@ class PropagateLabels(WorkOperator):
         return False if ctx.params.get("shards", 1) > 1 else None  # it is the shards that are delegated
 
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
+        forget()
         run = propagation(self._target(ctx), ctx.params, ctx.selected_labels)
         if ctx.dataset.app_config.color_scheme is None and not ctx.delegated:
             yield _color_by_instance(ctx)
@@ -284,10 +284,12 @@ class _Form:
 
     def build(self) -> None:
         try:
-            with as_videos(self._view) as self._videos:
+            with videos_of(self._view) as self._videos:
                 self._build()
         except ColorTrackError as error:
             forms.message(self._inputs, "no_videos", str(error), severity="error")
+        if is_image_groups(self._view):
+            forms.name_fields_of_images(self._inputs)
 
     def _build(self) -> None:
         self._read = reader(self._videos)
@@ -360,7 +362,13 @@ class _Form:
         params["model"] = params["model"] if params.get("model") in models else models[0]
         params |= {"seed_field": seed_field, "seeds": seeds, "label_field": label_field}
         run = propagation(self._videos if is_image_groups(self._view) else self._view, params, self._selected)
-        run.read = lambda function, _, *args: self._read(function, *args)
+        schema = self._videos.get_frame_field_schema()
+
+        def read(function: Any, _: SampleCollection, seed_field: str, name: str, *args: Any) -> Any:
+            """All new fields are alike: the name is not read again at each of its letters."""
+            return self._read(function, seed_field, name if name in schema else "new field", *args)
+
+        run.read = read
         return run
 
     def _plan(self, seed_field: str, seeds: str, label_field: str, existing: str = "") -> list[PlannedVideo]:
@@ -645,6 +653,7 @@ def _links(dataset: fo.Dataset, report: PropagationReport) -> list[Results]:
     if report.frames and not tracks.startswith("frames."):
         doubtful = dataset.exists(tracks).sort_by(confidence_field(tracks))
         links.append(view_link("Show these images, least confident first", doubtful))
+        links.append(link("Evaluate tracks", EVALUATE, {"pred_field": tracks}, prompt=True))
     elif report.frames:
         tracked = videos.match(F(run_field(report.label_field)) == report.run_key)
         doubtful = tracked.sort_by(confidence_field(report.label_field))

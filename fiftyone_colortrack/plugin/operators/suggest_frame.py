@@ -9,7 +9,7 @@ from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.api.suggestion import Suggestion, suggest
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import is_tracks, seed_fields
+from fiftyone_colortrack.fields import is_tracks
 from fiftyone_colortrack.plugin import forms
 
 LABEL = "Suggest frame to label"
@@ -59,15 +59,18 @@ class SuggestFrame(foo.Operator):
         if not suggestions:
             ctx.ops.notify("Every frame of this video is already labeled")
             return {}
-        metadata = video.first().metadata
         ctx.trigger(GO_TO_FRAME, {"frame_number": suggestions[0].frame_number})
-        ctx.ops.notify(_text(suggestions[0], metadata.frame_rate if metadata else None))
+        ctx.ops.notify(_text(suggestions[0], getattr(video.first().metadata, "frame_rate", None)))
         return {"frame_number": suggestions[0].frame_number}
 
 
 def _tracks(dataset: fo.Dataset | None) -> list[str]:
-    fields = seed_fields(dataset) if dataset is not None else ()
-    return [f"frames.{name}" for name in fields if is_tracks(dataset, name)]
+    if dataset is None:
+        return []
+    prefix, schema = "", dataset.get_field_schema()
+    if dataset._has_frame_fields():
+        prefix, schema = "frames.", dataset.get_frame_field_schema()
+    return [prefix + name for name in schema if is_tracks(dataset, name)]
 
 
 def _text(suggestion: Suggestion, frame_rate: float | None) -> str:
