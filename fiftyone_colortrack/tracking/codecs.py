@@ -16,7 +16,7 @@ from torch import Tensor
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.tracking.grid import Grid
 from fiftyone_colortrack.tracking.labels import LOST, LabelKind, Labels, Seed
-from fiftyone_colortrack.tracking.outlines import MARGIN, WINDOW_AREA, Outlines
+from fiftyone_colortrack.tracking.outlines import MARGIN, Outlines
 
 LEAST_MASS = 0.5  # cells: an object that covers less is not seen
 REACH = 16  # pixels of the input: components this near to where the object was continue it
@@ -231,8 +231,7 @@ class MaskCodec(Codec):
         self, soft: Tensor, outlines: Outlines | None = None, ids: Collection[int] | None = None
     ) -> tuple[Labels, Confidence]:
         certainty = _certainty(soft).tolist()
-        # An object that is smaller than the filter's windows would be swallowed by them, or spill over.
-        large = (soft.sum((0, 1)) * self.grid.stride**2 >= WINDOW_AREA).tolist()
+        areas = (soft.sum((0, 1)) * self.grid.stride**2).tolist()
         regions = self._regions(soft > 0.01)
         best = torch.ones(self.grid.size, device=self.device)  # the background: what no object takes
         found = {}
@@ -241,8 +240,7 @@ class MaskCodec(Codec):
             region = regions[channel]
             if region is None:
                 continue
-            sharpen = outlines if large[channel] else None
-            value = self._at_pixels(soft[..., channel], region, sharpen)
+            value = self._at_pixels(soft[..., channel], region, areas[channel], outlines)
             best[region.y, region.x] -= value
             found[object_id] = (region.y, region.x), value
         winner = torch.zeros_like(best, dtype=torch.int32)
@@ -274,16 +272,17 @@ class MaskCodec(Codec):
         cleaned[..., 0] += 1 - cleaned.sum(-1)
         return cleaned
 
-    def _at_pixels(self, channel: Tensor, region: Region, outlines: Outlines | None) -> Tensor:
-        """A channel [h, w] at the pixels of a region, along the outlines of the frame if there are any."""
-        if outlines is None:
+    def _at_pixels(self, channel: Tensor, region: Region, area: float, outlines: Outlines | None) -> Tensor:
+        """A channel [h, w] of an object at the pixels of a region, along the outlines of the frame if there are any."""
+        radius = None if outlines is None else outlines.radius_for(area)
+        if outlines is None or radius is None:
             return self._upsample(channel, region)
         margin, stride = MARGIN // self.grid.stride, self.grid.stride
         rows, columns = (
             slice(max(part.start - margin, 0), min(part.stop + margin, count))
             for part, count in zip((region.rows, region.columns), self.grid.cells, strict=True)
         )
-        sharp = outlines.sharpen(channel, rows, columns)
+        sharp = outlines.sharpen(channel, rows, columns, radius)
         corner = rows.start * stride, columns.start * stride
         return self._to_frame(sharp, corner, region.y, region.x)
 

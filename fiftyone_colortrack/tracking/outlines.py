@@ -10,8 +10,8 @@ from torch import Tensor
 from fiftyone_colortrack.tracking.grid import Grid
 
 STEP = 4  # the filter's coefficients are computed for every fourth pixel, and interpolated
-RADIUS = 4  # of the windows in which a label is a linear function of the color, in steps
-WINDOW_AREA = (STEP * (2 * RADIUS + 1)) ** 2  # pixels of the input
+RADII = (4, 3, 2, 1)  # of the windows in which a label is a linear function of the color, in steps
+WINDOWS_PER_OBJECT = 4  # that its area must hold: wider windows would swallow it, or make it spill over
 MARGIN = 8  # pixels of the input that windows need to see around what they draw
 NOISE = 3e-5  # variance of colors in [0, 1] that are no edge
 
@@ -21,7 +21,8 @@ class Outlines:
 
     In every window a label is fitted by a linear function of the color, and what all windows say of a pixel
     is averaged (He, Sun, Tang: Guided Image Filtering, 2013, equations 14 to 16), at reduced resolution (He,
-    Sun: Fast Guided Filter, 2015). What depends on the frame alone is computed once for all objects.
+    Sun: Fast Guided Filter, 2015). Wide windows find more edges, and narrow ones fit small objects. What depends on
+    the frame alone is computed once for all objects with the same windows.
 
     Args:
         frame: uint8 RGB [H, W, 3], of the grid's `input_size`
@@ -36,20 +37,33 @@ class Outlines:
         self._colors = F.pad(colors, (0, width - frame.shape[1], 0, height - frame.shape[0]), "replicate")
         self._guide = F.avg_pool2d(self._colors, STEP)
         products = self._guide[:, :, None] * self._guide[:, None]  # 1 x 3 x 3 x h x w
-        self._mean = _window_mean(self._guide)
-        covariance = _window_mean(products.flatten(1, 2)).unflatten(1, (3, 3))
-        covariance -= self._mean[:, :, None] * self._mean[:, None]
-        covariance += NOISE * torch.eye(3, device=device)[:, :, None, None]
-        # Gray frames' determinants lie below what float32 resolves; Apple's GPUs have nothing finer.
-        precise = covariance if device.type == "mps" else covariance.double()
-        self._inverse = _inverse(precise).float()
+        self._products = products.flatten(1, 2)
+        self._windows: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def sharpen(self, label: Tensor, rows: slice, columns: slice) -> Tensor:
+    @staticmethod
+    def radius_for(area: float) -> int | None:
+        """The radius of windows for an object of some pixels; None if it is too small for any."""
+        return next((r for r in RADII if area >= WINDOWS_PER_OBJECT * (STEP * (2 * r + 1)) ** 2), None)
+
+    def _of_windows(self, radius: int) -> tuple[Tensor, Tensor]:
+        """Mean [1, 3, h, w] and inverse covariance [1, 3, 3, h, w] of the colors in all windows."""
+        if radius not in self._windows:
+            mean = _window_mean(self._guide, radius)
+            covariance = _window_mean(self._products, radius).unflatten(1, (3, 3))
+            covariance -= mean[:, :, None] * mean[:, None]
+            covariance += NOISE * torch.eye(3, device=mean.device)[:, :, None, None]
+            # Gray frames' determinants lie below what float32 resolves; Apple's GPUs have nothing finer.
+            precise = covariance if mean.device.type == "mps" else covariance.double()
+            self._windows[radius] = mean, _inverse(precise).float()
+        return self._windows[radius]
+
+    def sharpen(self, label: Tensor, rows: slice, columns: slice, radius: int) -> Tensor:
         """A part of a soft label, along the frame's edges.
 
         Args:
             label: [h, w], 0 beyond the part
             rows, columns: of cells that make up the part
+            radius: of the windows, see `radius_for`
 
         Returns:
             [H', W'], the pixels of the input in these cells
@@ -59,13 +73,13 @@ class Outlines:
         part = F.interpolate(coarse, scale_factor=float(per_cell), mode="bilinear")  # 1 x 1 x h x w
         guide, mean, inverse = (
             values[..., _scaled(rows, per_cell), _scaled(columns, per_cell)]
-            for values in (self._guide, self._mean, self._inverse)
+            for values in (self._guide, *self._of_windows(radius))
         )
-        share = _window_mean(part)
-        slope = torch.einsum("bijhw,bjhw->bihw", inverse, _window_mean(guide * part) - mean * share)
+        share = _window_mean(part, radius)
+        slope = torch.einsum("bijhw,bjhw->bihw", inverse, _window_mean(guide * part, radius) - mean * share)
         offset = share - (slope * mean).sum(1, keepdim=True)
         line = F.interpolate(
-            _window_mean(torch.cat([slope, offset], 1)), scale_factor=float(STEP), mode="bilinear"
+            _window_mean(torch.cat([slope, offset], 1), radius), scale_factor=float(STEP), mode="bilinear"
         )
         colors = self._colors[..., _scaled(rows, self._cell), _scaled(columns, self._cell)]
         sharp = ((line[:, :3] * colors).sum(1) + line[:, 3])[0]
@@ -76,8 +90,8 @@ def _scaled(part: slice, factor: int) -> slice:
     return slice(part.start * factor, part.stop * factor)
 
 
-def _window_mean(values: Tensor) -> Tensor:
-    return F.avg_pool2d(values, 2 * RADIUS + 1, 1, RADIUS, count_include_pad=False)
+def _window_mean(values: Tensor, radius: int) -> Tensor:
+    return F.avg_pool2d(values, 2 * radius + 1, 1, radius, count_include_pad=False)
 
 
 def _inverse(matrices: Tensor) -> Tensor:
