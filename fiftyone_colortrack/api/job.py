@@ -297,6 +297,8 @@ class Job:
         )
         (values,) = view.values(record_field(self.label_field))
         limited = self.rules.objects is not None
+        tracks = {obj.instance.id for obj in video.objects.values() if obj.instance} if limited else None
+        kept = len(corrections.outside(ranges, tracks) if self.overwrite else corrections)
         writer = TrackWriter(
             self.dataset,
             planned.id,
@@ -306,7 +308,8 @@ class Job:
             output=self.settings.output,
             in_place=self.in_place,
             overwrite=self.overwrite,
-            tracks={obj.instance.id for obj in video.objects.values() if obj.instance} if limited else None,
+            ranges=ranges,
+            tracks=tracks,
             record=TrackRecord.from_dict(values),
             corrections=corrections,
         )
@@ -328,7 +331,7 @@ class Job:
         if stopped:
             writer.stop()
         else:
-            writer.finish(run_key, ranges or None)
+            writer.finish(run_key)
             self._write_cuts(planned.id, tracker.cuts, len(video.frames))
         return VideoResult(
             planned.id,
@@ -338,8 +341,8 @@ class Job:
             time.perf_counter() - started,
             warnings=tuple(video.warnings),
             cuts=tuple(cut + 1 for cut in tracker.cuts),
-            kept=0 if self.overwrite else len(corrections),
-            replaced=len(corrections) if self.overwrite else 0,
+            kept=kept,
+            replaced=len(corrections) - kept,
         )
 
     def _ranges(self, id: str, length: int) -> list[range]:

@@ -69,7 +69,8 @@ class PlannedVideo:
         reason: why the video is left alone; empty if it is not
         labeled: whether it has labels to start from
         other: key of the run that made its earlier tracks with another model or other settings
-        corrections: number of labels in the output field that a person drew, changed, or deleted
+        corrections: number of labels that a person drew, changed, or deleted in the output field, among
+            those that the run is for
     """
 
     id: str
@@ -140,8 +141,11 @@ def find_videos(
     ):
         changes = corrections.get(id)
         damaged = frozenset(changes.interpolated) if changes and skip_existing else frozenset()
-        facts = rules.ranges(id), earlier.get(id), drawn.get(id), damaged, len(changes) if changes else 0
         objects = chosen.get(id)
+        ranges, tracks = rules.ranges(id), objects.tracks if objects else None
+        within = [range(first - 1, last) for first, last in ranges or ()]
+        count = len(changes) - len(changes.outside(within, tracks)) if changes else 0
+        facts = ranges, earlier.get(id), drawn.get(id), damaged, count
         starts = bool(labeled[id]) and (objects is None or bool(objects.has))
         found.append(FoundVideo(id, path, length or 0, starts, *facts, objects))
     return found
