@@ -16,7 +16,14 @@ from fiftyone.utils.eval.detection import DetectionResults
 from fiftyone_colortrack.api.report import plural
 from fiftyone_colortrack.api.scores import BoxScorer, MaskScorer, PointScorer, Scorer, VideoScores
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import field_name, labeled_frames, seed_fields, viewed_frames, whole
+from fiftyone_colortrack.fields import (
+    check_name,
+    field_name,
+    labeled_frames,
+    seed_fields,
+    viewed_frames,
+    whole,
+)
 from fiftyone_colortrack.fields.shapes import LABEL_LISTS
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 
@@ -191,10 +198,7 @@ def check_eval_key(
     dataset: fo.Dataset, eval_key: str, pred_field: str, gt_field: str, overwrite: bool = False
 ) -> None:
     """Raise a ColorTrackError if an evaluation cannot have this name, or would replace a user's fields."""
-    if not isinstance(eval_key, str) or not eval_key.isidentifier() or eval_key.startswith("_"):
-        raise ColorTrackError(
-            f"{eval_key!r} cannot be the name of an evaluation; use letters, digits, and underscores"
-        )
+    check_name(eval_key)
     exists = eval_key in dataset.list_evaluations()
     if exists and not overwrite:
         raise ColorTrackError(

@@ -25,6 +25,7 @@ from fiftyone_colortrack.fields.schema import (
     SeedFrames,
     check_cuts_field,
     check_label_field,
+    check_name,
     check_seed_field,
     check_videos,
     color_by_instance,

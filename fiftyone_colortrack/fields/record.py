@@ -47,12 +47,11 @@ class Checks(NamedTuple):
     @classmethod
     def of(cls, label: fo.Label, ignore: Collection[str] = ()) -> Checks:
         marked, last = bool(attribute(label, "keyframe")), bool(attribute(label, "last"))
-        place, mask = outline(label), ()
-        if isinstance(label, fo.Detection):
-            place, mask = place[:4], place[4:]
+        shape = outline(label)
+        box = 4 if isinstance(label, fo.Detection) else len(shape)
         name = () if isinstance(label, fo.Segmentation) else (label.label, label.index)
-        rest = mask, last, sorted(attributes(label, ignore).items())
-        return cls(*(zlib.crc32(repr(part).encode()) for part in (place, (*name, marked), rest)))
+        rest = shape[box:], last, sorted(attributes(label, ignore).items())
+        return cls(*(zlib.crc32(repr(part).encode()) for part in (shape[:box], (*name, marked), rest)))
 
 
 class Corrections(NamedTuple):

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -211,7 +212,7 @@ def test_what_cannot_be_done_is_refused(videos, seed, out, options, message):
             "overwrite replaces tracks and skip_existing continues them",
         ),
         ({"shards": 2}, "shards"),
-        ({"cuts_field": "filepath"}, "filepath exists"),
+        ({"cuts_field": "filepath"}, "that FiftyOne itself uses"),
         ({"cuts_field": "events"}, "events exists"),
         ({"cuts_field": "tracks_run"}, "tracks_run exists"),
         ({"cuts_field": "a.b"}, "letters, digits, and underscores"),
@@ -249,14 +250,41 @@ def test_a_dataset_is_named(videos):
     assert propagate(videos.name).frames == 16
 
 
-USED = ["filepath", "id", "tags", "metadata", "save", "get_field", "frame_number", "support"]
+USED = [
+    "filepath",
+    "id",
+    "tags",
+    "metadata",
+    "save",
+    "get_field",
+    "frame_number",
+    "support",
+    "sample_id",
+    "frames",
+]
+USED += [
+    "values",
+    "copy",
+    "items",
+    "first",
+    "select",
+    "validate",
+    "pk",
+    "media_type",
+]  # of whatever has fields
 
 
-@pytest.mark.parametrize("name", [*USED, "", "_id", "a.b", "frames.frames.x", "x y", 5])
+@pytest.mark.parametrize("name", [*USED, "", "_id", "a.b", "frames.frames.x", "x y", "1st", "a$", 5])
 def test_names_that_are_not_possible_are_refused_before_anything_is_written(videos, name):
+    videos.clone_frame_field("seed", "again")
     schema = set(videos.get_field_schema()), set(videos.get_frame_field_schema())
-    with pytest.raises(ct.ColorTrackError, match=str(name)):
-        propagate(videos, name)
+    for take in (
+        lambda: propagate(videos, name),
+        lambda: propagate(videos, cuts_field=name),
+        lambda: ct.evaluate_tracks(videos, "seed", "again", name),
+    ):
+        with pytest.raises(ct.ColorTrackError, match=re.escape(str(name))):
+            take()
     videos.reload()
     assert (set(videos.get_field_schema()), set(videos.get_frame_field_schema())) == schema
     assert not videos.list_runs()
