@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from fiftyone_colortrack.fields import (
     is_tracks,
     read_drawn,
     record_field,
+    run_field,
     seed_frames,
     whole,
 )
@@ -235,8 +236,9 @@ def _earlier(
         return {}
     there = set(whole(samples._root_dataset).exists(frame_path(name)).values("id"))
     earlier: dict[str, Part] = {}
-    for id, values in zip(*samples.values(["id", record_field(name)]), strict=True):
+    for id, run, values in zip(*samples.values(["id", run_field(name), record_field(name)]), strict=True):
         part = TrackRecord.from_dict(values).parts.get(scope_of(rules, id))
         if part is not None and id in there:
-            earlier[id] = part
+            # A run that was killed right after it marked the video as finished has not noted it.
+            earlier[id] = replace(part, done=None) if part.run == run else part
     return earlier
