@@ -39,6 +39,7 @@ from fiftyone_colortrack.fields import (
     SeedRules,
     TrackRecord,
     TrackWriter,
+    check_fields,
     default_output,
     failed_tag,
     find_corrections,
@@ -331,8 +332,8 @@ class Job:
         if stopped:
             writer.stop()
         else:
-            writer.finish(run_key)
             self._write_cuts(planned.id, tracker.cuts, len(video.frames))
+            writer.finish(run_key)
         return VideoResult(
             planned.id,
             planned.filepath,
@@ -384,6 +385,7 @@ class Job:
     def _write_cuts(self, id: str, cuts: Sequence[int], length: int) -> None:
         if self.cuts_field is None:
             return
+        check_fields(self.dataset, self.label_field, id, self.cuts_field)
         bounds = [0, *cuts, length]
         shots = [
             fo.TemporalDetection(label="shot", support=[first + 1, stop]) for first, stop in pairwise(bounds)

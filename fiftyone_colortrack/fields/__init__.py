@@ -24,6 +24,7 @@ from fiftyone_colortrack.fields.schema import (
     Ranges,
     SeedFrames,
     check_cuts_field,
+    check_fields,
     check_label_field,
     check_name,
     check_seed_field,

@@ -395,7 +395,9 @@ def set_up_annotation(dataset: fo.Dataset, label_field: str) -> None:
         dataset.update_label_schema(path, {**present, "classes": [*present["classes"], *new]})
 
 
-def check_fields(dataset: fo.Dataset, label_field: str, sample_id: str) -> None:
+def check_fields(
+    dataset: fo.Dataset, label_field: str, sample_id: str, cuts_field: str | None = None
+) -> None:
     """Check that labels can be written: during a run, others may rename and delete things.
 
     FiftyOne remembers a dataset's fields in each process. This asks the database.
@@ -414,7 +416,8 @@ def check_fields(dataset: fo.Dataset, label_field: str, sample_id: str) -> None:
     needed = [frame_path(name), frame_path(confidence_field(name)), run_field(name), record_field(name)]
     if IMAGES in dataset.info:
         needed = [field_name(path) for path in needed]
-    if missing := [path for path in (*needed, confidence_field(name)) if path not in found]:
+    needed += [confidence_field(name), *([cuts_field] if cuts_field else [])]
+    if missing := [path for path in needed if path not in found]:
         raise ColorTrackError(
             f"{missing[0]} was renamed or deleted during the run; start it again with a field that exists"
         )

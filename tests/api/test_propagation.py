@@ -524,6 +524,28 @@ def test_a_renamed_field_stops_the_run_and_the_dataset_loads(videos):
     subprocess.run([sys.executable, "-c", read, videos.name], check=True)
 
 
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        ("{}.delete_sample_field('shots')", "shots was renamed or deleted"),
+        (
+            "__import__('fiftyone_colortrack').delete_tracks({}, 'tracks')",
+            "frames.tracks was renamed or deleted",
+        ),
+    ],
+)
+def test_what_others_delete_during_a_run_is_not_written_and_the_dataset_loads(videos, act, reason):
+    def delete(done, total, message):
+        if done == 3:
+            other = [sys.executable, "-c", act.format(LOAD), videos.name]
+            subprocess.run(other, check=True, capture_output=True)
+
+    failed = propagate(videos.limit(1), cuts_field="shots", progress=delete).with_status("failed")
+    assert [reason in video.reason for video in failed] == [True]
+    read = f"for sample in {LOAD}:\n  for frame in sample.frames.values(): frame.to_dict()"
+    subprocess.run([sys.executable, "-c", read, videos.name], check=True)
+
+
 LOAD = "__import__('fiftyone').load_dataset(__import__('sys').argv[1])"
 
 
