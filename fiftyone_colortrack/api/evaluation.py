@@ -18,6 +18,7 @@ from fiftyone_colortrack.api.scores import BoxScorer, MaskScorer, PointScorer, S
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
     as_videos,
+    check_name,
     field_name,
     images_of,
     is_image_groups,
@@ -221,10 +222,7 @@ def check_eval_key(
     dataset: fo.Dataset, eval_key: str, pred_field: str, gt_field: str, overwrite: bool = False
 ) -> None:
     """Raise a ColorTrackError if an evaluation cannot have this name, or would replace a user's fields."""
-    if not isinstance(eval_key, str) or not eval_key.isidentifier() or eval_key.startswith("_"):
-        raise ColorTrackError(
-            f"{eval_key!r} cannot be the name of an evaluation; use letters, digits, and underscores"
-        )
+    check_name(eval_key)
     exists = eval_key in (images_of(dataset) or dataset).list_evaluations()
     if exists and not overwrite:
         raise ColorTrackError(

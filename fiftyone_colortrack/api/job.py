@@ -39,6 +39,7 @@ from fiftyone_colortrack.fields import (
     SeedRules,
     TrackRecord,
     TrackWriter,
+    check_fields,
     default_output,
     failed_tag,
     find_corrections,
@@ -297,6 +298,8 @@ class Job:
         )
         (values,) = view.values(record_field(self.label_field))
         limited = self.rules.objects is not None
+        tracks = {obj.instance.id for obj in video.objects.values() if obj.instance} if limited else None
+        kept = len(corrections.outside(ranges, tracks) if self.overwrite else corrections)
         writer = TrackWriter(
             self.dataset,
             planned.id,
@@ -306,7 +309,8 @@ class Job:
             output=self.settings.output,
             in_place=self.in_place,
             overwrite=self.overwrite,
-            tracks={obj.instance.id for obj in video.objects.values() if obj.instance} if limited else None,
+            ranges=ranges,
+            tracks=tracks,
             record=TrackRecord.from_dict(values),
             corrections=corrections,
         )
@@ -328,8 +332,8 @@ class Job:
         if stopped:
             writer.stop()
         else:
-            writer.finish(run_key, ranges or None)
             self._write_cuts(planned.id, tracker.cuts, len(video.frames))
+            writer.finish(run_key)
         return VideoResult(
             planned.id,
             planned.filepath,
@@ -338,8 +342,8 @@ class Job:
             time.perf_counter() - started,
             warnings=tuple(video.warnings),
             cuts=tuple(cut + 1 for cut in tracker.cuts),
-            kept=0 if self.overwrite else len(corrections),
-            replaced=len(corrections) if self.overwrite else 0,
+            kept=kept,
+            replaced=len(corrections) - kept,
         )
 
     def _ranges(self, id: str, length: int) -> list[range]:
@@ -381,6 +385,7 @@ class Job:
     def _write_cuts(self, id: str, cuts: Sequence[int], length: int) -> None:
         if self.cuts_field is None:
             return
+        check_fields(self.dataset, self.label_field, id, self.cuts_field)
         bounds = [0, *cuts, length]
         shots = [
             fo.TemporalDetection(label="shot", support=[first + 1, stop]) for first, stop in pairwise(bounds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from fiftyone_colortrack.fields import (
     is_tracks,
     read_drawn,
     record_field,
+    run_field,
     seed_frames,
     whole,
 )
@@ -69,7 +70,8 @@ class PlannedVideo:
         reason: why the video is left alone; empty if it is not
         labeled: whether it has labels to start from
         other: key of the run that made its earlier tracks with another model or other settings
-        corrections: number of labels in the output field that a person drew, changed, or deleted
+        corrections: number of labels that a person drew, changed, or deleted in the output field, among
+            those that the run is for
     """
 
     id: str
@@ -140,8 +142,11 @@ def find_videos(
     ):
         changes = corrections.get(id)
         damaged = frozenset(changes.interpolated) if changes and skip_existing else frozenset()
-        facts = rules.ranges(id), earlier.get(id), drawn.get(id), damaged, len(changes) if changes else 0
         objects = chosen.get(id)
+        ranges, tracks = rules.ranges(id), objects.tracks if objects else None
+        within = [range(first - 1, last) for first, last in ranges or ()]
+        count = len(changes) - len(changes.outside(within, tracks)) if changes else 0
+        facts = ranges, earlier.get(id), drawn.get(id), damaged, count
         starts = bool(labeled[id]) and (objects is None or bool(objects.has))
         found.append(FoundVideo(id, path, length or 0, starts, *facts, objects))
     return found
@@ -231,8 +236,9 @@ def _earlier(
         return {}
     there = set(whole(samples._root_dataset).exists(frame_path(name)).values("id"))
     earlier: dict[str, Part] = {}
-    for id, values in zip(*samples.values(["id", record_field(name)]), strict=True):
+    for id, run, values in zip(*samples.values(["id", run_field(name), record_field(name)]), strict=True):
         part = TrackRecord.from_dict(values).parts.get(scope_of(rules, id))
         if part is not None and id in there:
-            earlier[id] = part
+            # A run that was killed right after it marked the video as finished has not noted it.
+            earlier[id] = replace(part, done=None) if part.run == run else part
     return earlier

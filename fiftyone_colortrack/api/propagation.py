@@ -284,8 +284,9 @@ class Propagation:
         report.seconds = time.perf_counter() - started
         if report.run_key and fo.dataset_exists(self._dataset.name):
             self._dataset.reload()  # else frames that the caller holds do not show the labels
-            results = self._dataset.init_run_results(report.run_key, report=asdict(report))
-            self._dataset.save_run_results(report.run_key, results)
+            if self._dataset.has_run(report.run_key):  # somebody may have deleted the tracks meanwhile
+                results = self._dataset.init_run_results(report.run_key, report=asdict(report))
+                self._dataset.save_run_results(report.run_key, results)
         return report
 
     @cached_property

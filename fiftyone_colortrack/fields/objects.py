@@ -9,10 +9,7 @@ from typing import Any
 import fiftyone as fo
 
 from fiftyone_colortrack.fields.record import digest
-
-# What belongs to one label in one frame, not to its object.
-_OWN = frozenset({"id", "label", "tags", "index", "instance", "confidence", "keyframe", "last", "attributes"})
-_OWN |= {"bounding_box", "mask", "mask_path", "points", "closed", "filled"}
+from fiftyone_colortrack.fields.shapes import attributes
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class ObjectTable:
         self.objects: dict[int, TrackedObject] = {}
         self.warnings: list[str] = []
         self._parts = parts
-        self._ignore = _OWN | ignore
+        self._ignore = ignore
 
     def match(self, labels: Sequence[fo.Label], frame_number: int) -> list[int]:
         """Ids of the objects that the labels of one frame show, in their order; new objects are entered.
@@ -99,10 +96,8 @@ class ObjectTable:
         points = len(label.points) if isinstance(label, fo.Keypoint) else None
         return {
             name: value
-            for name, value in label.iter_fields()
-            if name not in self._ignore
-            and value is not None
-            and not (points is not None and isinstance(value, list) and len(value) == points)
+            for name, value in attributes(label, self._ignore).items()
+            if not (points is not None and isinstance(value, list) and len(value) == points)
         }
 
     def _by_class(self, label: fo.Label, objects: dict[int, TrackedObject], frame_number: int) -> int | None:

@@ -13,10 +13,8 @@ from typing import Any, NamedTuple
 import fiftyone as fo
 import numpy as np
 
-from fiftyone_colortrack.fields.shapes import LABEL_LISTS, attribute, outline
+from fiftyone_colortrack.fields.shapes import LABEL_LISTS, attribute, attributes, outline, stored_mask
 from fiftyone_colortrack.tracking.segments import Segment
-
-_ENTRY = np.dtype([("frame", "<u4"), ("object", "<u2"), ("check", "<u4")])
 
 
 def digest(*values: object) -> str:
@@ -39,21 +37,33 @@ def track_name(label: fo.Label) -> str:
     return label.instance_id or f"{label.label}/{label.index}"
 
 
-def _checksum(label: fo.Label) -> int:
-    name = "" if isinstance(label, fo.Segmentation) else label.label
-    return zlib.crc32(repr((name, bool(attribute(label, "keyframe")), outline(label))).encode())
+class Checks(NamedTuple):
+    """Checksums of a label: of its box, points, or corners, of what it is called, and of all else."""
+
+    place: int
+    name: int
+    rest: int
+
+    @classmethod
+    def of(cls, label: fo.Label, ignore: Collection[str] = ()) -> Checks:
+        marked, last = bool(attribute(label, "keyframe")), bool(attribute(label, "last"))
+        shape = outline(label)
+        box = 4 if isinstance(label, fo.Detection) else len(shape)
+        name = () if isinstance(label, fo.Segmentation) else (label.label, label.index)
+        rest = shape[box:], last, sorted(attributes(label, ignore).items())
+        return cls(*(zlib.crc32(repr(part).encode()) for part in (shape[:box], (*name, marked), rest)))
 
 
 class Corrections(NamedTuple):
     """Differences from what a run wrote, by frame number (from 1).
 
     Attributes:
-        drawn: ids of labels that a person drew, changed, or marked as keyframes
+        drawn: ids of labels that a person drew, changed, or marked as keyframes, with the names of their tracks
         deleted: names of tracks whose labels a person deleted
         interpolated: ids of labels whose boxes FiftyOne's App interpolated between keyframes: see `compare`
     """
 
-    drawn: dict[int, frozenset[str]]
+    drawn: dict[int, dict[str, str]]
     deleted: dict[int, frozenset[str]]
     interpolated: dict[int, frozenset[str]]
 
@@ -61,22 +71,36 @@ class Corrections(NamedTuple):
         """Number of labels that a person drew, changed, or deleted."""
         return sum(map(len, self.drawn.values())) + sum(map(len, self.deleted.values()))
 
+    def outside(self, ranges: Sequence[range], tracks: Collection[str] | None) -> Corrections:
+        """Those of other frames (from 0) and tracks than a run is limited to."""
+
+        def stays(number: int, name: str) -> bool:
+            elsewhere = bool(ranges) and not any(number - 1 in frames for frames in ranges)
+            return elsewhere or (tracks is not None and name not in tracks)
+
+        drawn = {n: {id: t for id, t in ids.items() if stays(n, t)} for n, ids in self.drawn.items()}
+        deleted = {n: frozenset(t for t in names if stays(n, t)) for n, names in self.deleted.items()}
+        return Corrections(drawn, deleted, self.interpolated)
+
 
 NO_CORRECTIONS = Corrections({}, {}, {})
 
 
 @dataclass
 class Written:
-    """A checksum of each label that runs wrote, by track and frame.
+    """Checksums of each label that runs wrote, by track and frame.
+
+    Confidence and tags do not count, nor do the attributes in `ignore`: evaluations write these.
 
     While a portion of labels is on its way to the database, the checksums of the labels that it replaces are
     kept as well: a run may be killed in between.
     """
 
     tracks: list[str] = field(default_factory=list)
-    checks: dict[tuple[int, int], int] = field(default_factory=dict)
-    replaced: dict[tuple[int, int], int] = field(default_factory=dict)
+    checks: dict[tuple[int, int], Checks] = field(default_factory=dict)
+    replaced: dict[tuple[int, int], Checks] = field(default_factory=dict)
     pending: frozenset[int] = frozenset()
+    ignore: Collection[str] = ()
 
     def begin(self, number: int, labels: Iterable[fo.Label], deleted: Collection[str] = ()) -> None:
         """Note the labels that are about to be written to a frame, in place of all earlier ones of a run."""
@@ -87,7 +111,7 @@ class Written:
         for label in labels:
             if (name := track_name(label)) not in self.tracks:
                 self.tracks.append(name)
-            self.checks[number, self.tracks.index(name)] = _checksum(label)
+            self.checks[number, self.tracks.index(name)] = Checks.of(label, self.ignore)
         self.pending |= {number}
 
     def end(self) -> None:
@@ -96,11 +120,16 @@ class Written:
 
     def wrote(self, number: int, label: fo.Label) -> bool:
         """Whether a run wrote a label as it is now."""
+        return not any(self.differs(number, label))
+
+    def differs(self, number: int, label: fo.Label) -> tuple[bool, ...]:
+        """Which of a label's `Checks` are not those of what a run wrote."""
         name = track_name(label)
-        if name not in self.tracks:
-            return False
-        key, check = (number, self.tracks.index(name)), _checksum(label)
-        return check in (self.checks.get(key), self.replaced.get(key))
+        key = number, self.tracks.index(name) if name in self.tracks else -1
+        now = Checks.of(label, self.ignore)
+        if now == self.replaced.get(key):
+            return (False,) * len(now)
+        return tuple(a != b for a, b in zip(now, self.checks.get(key) or (None,) * len(now), strict=True))
 
     def frames(self) -> list[int]:
         """Numbers of the frames with labels of a run, ascending."""
@@ -111,9 +140,9 @@ class Written:
         return {"tracks": self.tracks, **packed, "pending": sorted(self.pending)}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Written:
+    def from_dict(cls, values: Mapping[str, Any], ignore: Collection[str] = ()) -> Written:
         checks, replaced = _unpack(values["checks"]), _unpack(values["replaced"])
-        return cls(list(values["tracks"]), checks, replaced, frozenset(values["pending"]))
+        return cls(list(values["tracks"]), checks, replaced, frozenset(values["pending"]), ignore)
 
     def compare(self, frames: Mapping[int, Sequence[fo.Label]]) -> Corrections:
         """Find what a person changed in the labels of some frames.
@@ -121,7 +150,7 @@ class Written:
         When a person edits a label, FiftyOne 1.22 marks it as a keyframe. It then overwrites the boxes
         between this keyframe and its neighbors with linear interpolation (behind the last keyframe: with
         copies of it), with `keyframe=False`, and leaves their masks. Such labels are not a person's: they are
-        told by their boxes, and tracked again.
+        told by their boxes, which lie on this line and are not those that were written, and tracked again.
 
         Args:
             frames: all labels of each frame, by its number (from 1): those that changed, and all keyframes
@@ -137,36 +166,43 @@ class Written:
         drawn, deleted, interpolated = {}, {}, {}
         for number, labels in frames.items():
             edited = [label for label in labels if not self.wrote(number, label)]
-            moved = {label.id for label in edited if _is_interpolated(label, number, keyframes)}
-            drawn[number] = frozenset(label.id for label in edited) - moved
-            interpolated[number] = frozenset(moved)
+            moved = frozenset(one.id for one in edited if self._is_interpolated(number, one, keyframes))
+            drawn[number] = {label.id: track_name(label) for label in edited if label.id not in moved}
+            interpolated[number] = moved
             gone = wrote[number] - {track_name(label) for label in labels}
             deleted[number] = frozenset() if number in self.pending else frozenset(gone)
-        found = ({n: ids for n, ids in by.items() if ids} for by in (drawn, deleted, interpolated))
-        return Corrections(*found)
+        return Corrections(
+            {n: ids for n, ids in drawn.items() if ids},
+            {n: names for n, names in deleted.items() if names},
+            {n: ids for n, ids in interpolated.items() if ids},
+        )
+
+    def _is_interpolated(
+        self, number: int, label: fo.Label, keyframes: Mapping[str, Mapping[int, list[float]]]
+    ) -> bool:
+        boxes = keyframes.get(track_name(label), {})
+        before = max((n for n in boxes if n < number), default=None)
+        after = min((n for n in boxes if n > number), default=None)
+        if not isinstance(label, fo.Detection) or attribute(label, "keyframe") or before is None:
+            return False
+        place, _, rest = self.differs(number, label)
+        bare = label.confidence is None and stored_mask(label) is None
+        filled = bare and attribute(label, "keyframe") is False  # as the App fills gaps between keyframes
+        if not place or (rest and not filled):
+            return False
+        share = 0.0 if after is None else (number - before) / (after - before)
+        start, end = np.array(boxes[before]), np.array(boxes[before if after is None else after])
+        return bool(np.allclose(label.bounding_box, start + share * (end - start), rtol=0, atol=1e-6))
 
 
-def _is_interpolated(
-    label: fo.Label, number: int, keyframes: Mapping[str, Mapping[int, list[float]]]
-) -> bool:
-    boxes = keyframes.get(track_name(label), {})
-    before = max((n for n in boxes if n < number), default=None)
-    after = min((n for n in boxes if n > number), default=None)
-    if not isinstance(label, fo.Detection) or attribute(label, "keyframe") or before is None:
-        return False
-    share = 0.0 if after is None else (number - before) / (after - before)
-    start, end = np.array(boxes[before]), np.array(boxes[before if after is None else after])
-    return bool(np.allclose(label.bounding_box, start + share * (end - start), rtol=0, atol=1e-6))
+def _pack(checks: Mapping[tuple[int, int], Checks]) -> str:
+    columns = np.array([(*key, *check) for key, check in checks.items()], "<u4").reshape(-1, 5).T
+    return base64.b64encode(zlib.compress(columns.tobytes(), 1)).decode()
 
 
-def _pack(checks: Mapping[tuple[int, int], int]) -> str:
-    entries = np.array([(*key, check) for key, check in checks.items()], _ENTRY)
-    return base64.b64encode(zlib.compress(entries.tobytes(), 1)).decode()
-
-
-def _unpack(text: str) -> dict[tuple[int, int], int]:
-    entries = np.frombuffer(zlib.decompress(base64.b64decode(text)), _ENTRY)
-    return {(frame, track): check for frame, track, check in entries.tolist()}
+def _unpack(text: str) -> dict[tuple[int, int], Checks]:
+    columns = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<u4").reshape(5, -1)
+    return {(frame, track): Checks(*check) for frame, track, *check in columns.T.tolist()}
 
 
 @dataclass(frozen=True)
@@ -259,12 +295,12 @@ class TrackRecord:
     parts: dict[str, Part] = field(default_factory=dict)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any] | None) -> TrackRecord:
-        """The record of tracks; a new one if there is none."""
+    def from_dict(cls, values: Mapping[str, Any] | None, ignore: Collection[str] = ()) -> TrackRecord:
+        """The record of tracks; a new one if there is none. What to `ignore`: see `Written`."""
         if not values or "parts" not in values:
-            return cls(None if values else Written())
+            return cls(None if values else Written(ignore=ignore))
         parts = {scope: Part.from_dict(part) for scope, part in values["parts"].items()}
-        return cls(Written.from_dict(values["written"]), parts)
+        return cls(Written.from_dict(values["written"], ignore), parts)
 
     def to_dict(self) -> dict[str, Any]:
         parts = {scope: part.to_dict() for scope, part in self.parts.items()}

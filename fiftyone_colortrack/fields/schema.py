@@ -12,6 +12,8 @@ from bson import ObjectId
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 from fiftyone.core.expressions import ViewExpression
+from fiftyone.core.frame import Frames
+from fiftyone.core.odm import DatasetFrameDocument, DatasetSampleDocument
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.record import runs
@@ -45,7 +47,17 @@ CONVERSIONS: dict[type[fo.Label], str] = {
     fo.Classification: "classifications have no place in the image; draw boxes or masks",
     fo.Classifications: "classifications have no place in the image; draw boxes or masks",
 }
-_RESERVED = {"filepath", "frame_number", "frames", "id", "metadata", "sample_id", "support", "tags"}
+_RESERVED = {"frames", "support"}
+_KINDS = (
+    fo.Sample,
+    fo.Frame,
+    Frames,
+    fo.Dataset,
+    fo.DatasetView,
+    DatasetSampleDocument,
+    DatasetFrameDocument,
+)
+"""What has fields, or makes them: a field with the name of an attribute of one of these may break a dataset."""
 IMAGES = "colortrack_images"
 """Where the info of a temporary dataset of videos holds the id of the dataset of its images, see `as_videos`."""
 _FILTERS = fos.FilterLabels | fos.SelectLabels | fos.ExcludeLabels | fos.FilterKeypoints | fos.MatchFrames
@@ -261,17 +273,17 @@ def check_name(name: str) -> None:
     """Raise a ColorTrackError if no new field can have this name."""
     if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
         raise ColorTrackError(f"{name!r} cannot be the name of a field; use letters, digits, and underscores")
-    if hasattr(fo.Frame, name) or hasattr(fo.Sample, name) or name in _RESERVED:
+    if any(hasattr(kind, name) for kind in _KINDS) or name in _RESERVED:
         raise ColorTrackError(f"{name!r} is a name that FiftyOne itself uses; choose another name")
 
 
 def check_cuts_field(samples: SampleCollection, cuts_field: str, label_field: str) -> None:
     """Raise a ColorTrackError if the shots found with some tracks cannot be written to a field of the videos."""
+    check_name(cuts_field)
     present = samples.get_field_schema().get(cuts_field)
     beside = {name(label_field) for name in (field_name, run_field, record_field, confidence_field)}
     if cuts_field in beside or (present is not None and "colortrack" not in (present.info or {})):
         raise ColorTrackError(f"{cuts_field} exists, and was not made for shots; choose another name")
-    check_name(cuts_field)
 
 
 def is_tracks(samples: SampleCollection, label_field: str) -> bool:
@@ -296,7 +308,8 @@ def check_label_field(
         ColorTrackError: if the name is not possible, or the field belongs to somebody else
     """
     name = field_name(label_field)
-    check_name(name)
+    for one in (name, run_field(name), record_field(name), confidence_field(name)):
+        check_name(one)
     frame_schema, schema = samples.get_frame_field_schema(), samples.get_field_schema()
     tracks = is_tracks(samples, name)
     if not tracks:
@@ -401,7 +414,9 @@ def set_up_annotation(dataset: fo.Dataset, label_field: str) -> None:
         dataset.update_label_schema(path, {**present, "classes": [*present["classes"], *new]})
 
 
-def check_fields(dataset: fo.Dataset, label_field: str, sample_id: str) -> None:
+def check_fields(
+    dataset: fo.Dataset, label_field: str, sample_id: str, cuts_field: str | None = None
+) -> None:
     """Check that labels can be written: during a run, others may rename and delete things.
 
     FiftyOne remembers a dataset's fields in each process. This asks the database.
@@ -420,7 +435,8 @@ def check_fields(dataset: fo.Dataset, label_field: str, sample_id: str) -> None:
     needed = [frame_path(name), frame_path(confidence_field(name)), run_field(name), record_field(name)]
     if IMAGES in dataset.info:
         needed = [field_name(path) for path in needed]
-    if missing := [path for path in (*needed, confidence_field(name)) if path not in found]:
+    needed += [confidence_field(name), *([cuts_field] if cuts_field else [])]
+    if missing := [path for path in needed if path not in found]:
         raise ColorTrackError(
             f"{missing[0]} was renamed or deleted during the run; start it again with a field that exists"
         )

@@ -10,15 +10,18 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import fiftyone as fo
+import fiftyone.core.odm as foo
 import numpy as np
+from bson import ObjectId
 from fiftyone.core.collections import SampleCollection
 from fiftyone.core.evaluation import EvaluationMethod
 from fiftyone.core.runs import Run
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.objects import ObjectTable, TrackedObject
-from fiftyone_colortrack.fields.record import Corrections, TrackRecord, digest, labels_of
+from fiftyone_colortrack.fields.record import Corrections, TrackRecord, digest, labels_of, track_name
 from fiftyone_colortrack.fields.schema import (
+    IMAGES,
     Ranges,
     SeedFrames,
     confidence_field,
@@ -128,10 +131,12 @@ class FoundObjects(NamedTuple):
 
     Attributes:
         has: those of the objects to track that it has
+        tracks: names of their tracks, see `track_name`
         known: class and index of each of its objects
     """
 
     has: set[str | int]
+    tracks: set[str]
     known: set[tuple[str, int]]
 
 
@@ -246,7 +251,7 @@ def read_seeds(
             labeled[number] = visible
             if rules.which == "first" and rules.objects is None:
                 break
-    ignore = _evaluation_attributes(sample.dataset)
+    ignore = evaluation_attributes(sample.dataset)
     try:
         found = _identify(dict(sorted(labeled.items())), sample.id, rules, ignore, warnings)
     except ColorTrackError as error:
@@ -279,7 +284,7 @@ def read_drawn(samples: SampleCollection, path: str, rules: SeedRules) -> dict[s
     As `read_seeds` finds it, but labels outside the image are not left out. Videos whose labels cannot be
     read are not listed, nor are those without labels.
     """
-    ignore, found = _evaluation_attributes(samples._root_dataset), {}
+    ignore, found = evaluation_attributes(samples._root_dataset), {}
     for id, labeled in _read_labels(samples, path, rules):
         with suppress(ColorTrackError, OSError):
             drawn = _identify(labeled, id, rules, ignore, [])
@@ -299,7 +304,8 @@ def find_objects(samples: SampleCollection, path: str, rules: SeedRules) -> dict
             objects = table.completed(id)
             pairs = [(label, objects[i]) for of_frame in drawn.values() for i, label in of_frame]
             has = {one for one in wanted if any(_is_one_of(*pair, (one,)) for pair in pairs)}
-            found[id] = FoundObjects(has, {(str(o.label), o.index or 0) for o in objects.values()})
+            own = {o.instance.id for one, o in pairs if o.instance and _is_one_of(one, o, wanted)}
+            found[id] = FoundObjects(has, own, {(str(o.label), o.index or 0) for o in objects.values()})
     return found
 
 
@@ -350,22 +356,21 @@ def find_corrections(
     name, found = field_name(path), {}
     if name not in seed_fields(samples):
         return {}
-    tracks = is_tracks(samples, name)
+    tracks, ignore = is_tracks(samples, name), evaluation_attributes(samples._root_dataset)
     paths = ["id", "frames.frame_number", frame_path(name), *([record_field(name)] if tracks else [])]
     chosen = samples if unrecorded else samples.exists(record_field(name)) if tracks else samples.limit(0)
     for id, numbers, containers, *values in zip(*chosen.values(paths), strict=True):
         labels = {n: labels_of(c) for n, c in zip(numbers or [], containers or [], strict=True)}
-        record = TrackRecord.from_dict(values[0] if values else None)
+        record = TrackRecord.from_dict(values[0] if values else None, ignore)
         if any(values) and record.written is not None:
             if any(c is not None for c in containers or []):  # else somebody cleared the field
                 found[id] = record.written.compare(labels)
         else:
             keyframes = {
-                n: [one.id for one in ones if not any(values) or attribute(one, "keyframe")]
+                n: {one.id: track_name(one) for one in ones if not any(values) or attribute(one, "keyframe")}
                 for n, ones in labels.items()
             }
-            drawn = {n: frozenset(ids) for n, ids in keyframes.items() if ids}
-            found[id] = Corrections(drawn, {}, {})
+            found[id] = Corrections({n: ids for n, ids in keyframes.items() if ids}, {}, {})
     return {id: corrections for id, corrections in found.items() if any(corrections)}
 
 
@@ -392,7 +397,7 @@ def _belongs(dataset: fo.Dataset, old: str, new: str) -> bool:
     video = whole(dataset).exists(record_field(old)).exists(frame_path(new)).limit(1)
     paths = [record_field(old), "frames.frame_number", frame_path(new)]
     for values, numbers, containers in zip(*video.values(paths), strict=True):
-        record = TrackRecord.from_dict(values)
+        record = TrackRecord.from_dict(values, evaluation_attributes(dataset))
         if record.written and frame_path(new) not in {part.seed_field for part in record.parts.values()}:
             labels = [
                 (n, one) for n, found in zip(numbers, containers, strict=True) for one in labels_of(found)
@@ -438,7 +443,7 @@ def _chosen(
 ) -> list[fo.Label]:
     if rules.which != "keyframes":
         return labels
-    changed = corrections.drawn.get(number, frozenset()) if corrections else frozenset()
+    changed = corrections.drawn.get(number, {}) if corrections else {}
     return [label for label in labels if attribute(label, "keyframe") or label.id in changed]
 
 
@@ -569,7 +574,8 @@ def _check_point_counts(drawn: dict[int, Drawn], filepath: str) -> None:
                 )
 
 
-def _evaluation_attributes(dataset: fo.Dataset) -> frozenset[str]:
+def evaluation_attributes(dataset: fo.Dataset) -> frozenset[str]:
     """Attributes that evaluations wrote on labels: true of the label in its frame, not of its object."""
-    keys = dataset.list_evaluations()
-    return frozenset(f"{key}{suffix}" for key in keys for suffix in ("", "_id", "_iou"))
+    id = ObjectId(dataset.info.get(IMAGES, dataset._doc.id))
+    found = foo.get_db_conn().datasets.find_one({"_id": id}, {"evaluations": 1}) or {}
+    return frozenset(f"{key}{part}" for key in found.get("evaluations") or () for part in ("", "_id", "_iou"))

@@ -6,9 +6,9 @@ image that they refer to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import fiftyone as fo
@@ -21,6 +21,10 @@ from fiftyone_colortrack.video import check_size
 
 Size = tuple[int, int]
 LABEL_LISTS = {fo.Detections: "detections", fo.Keypoints: "keypoints", fo.Polylines: "polylines"}
+_BUILT_IN = frozenset(
+    {"id", "label", "tags", "index", "instance", "confidence", "keyframe", "last", "attributes"}
+)
+_BUILT_IN |= {"bounding_box", "mask", "mask_path", "points", "closed", "filled"}
 LARGE_ID = 2**16
 FAR = 2.0**40  # pixels; whatever is farther away may as well be here, and this fits an integer
 POLYGON_TOLERANCE = 1.0  # pixels that a polygon may stray from the outline of its mask
@@ -90,6 +94,12 @@ def split(container: fo.Label | None, targets: dict[int, str] | None = None) -> 
 def attribute(label: fo.Label, name: str) -> object:
     """An attribute that a label may or may not have."""
     return label[name] if label.has_field(name) else None
+
+
+def attributes(label: fo.Label, ignore: Collection[str] = ()) -> dict[str, Any]:
+    """The values that a label has beyond FiftyOne's fields and the attributes that ColorTrack knows."""
+    values = {name: value for name, value in label.iter_fields() if name not in _BUILT_IN}
+    return {name: value for name, value in values.items() if name not in ignore and value is not None}
 
 
 def is_points(label: fo.Label) -> bool:

@@ -36,7 +36,7 @@ from fiftyone_colortrack.fields.schema import (
     run_field,
     whole,
 )
-from fiftyone_colortrack.fields.seeds import SeededVideo, seed_labels
+from fiftyone_colortrack.fields.seeds import SeededVideo, evaluation_attributes, seed_labels
 from fiftyone_colortrack.fields.shapes import (
     LABEL_LISTS,
     Region,
@@ -77,6 +77,7 @@ class TrackWriter:
         output: see `propagate`; None keeps the seeds' kind
         in_place: whether the seeds are the keyframes of this very field: they stay the labels that they are
         overwrite: whether labels that a person changed are replaced as well
+        ranges: frames (from 0) that the run is limited to; empty for all
         tracks: names of the tracks that the run is limited to (see `track_name`); None for all
         record: of the earlier tracks
         corrections: what a person changed in them
@@ -91,6 +92,7 @@ class TrackWriter:
     output: OutputKind | None = None
     in_place: bool = False
     overwrite: bool = False
+    ranges: Sequence[range] = ()
     tracks: Collection[str] | None = None
     record: TrackRecord = field(default_factory=TrackRecord)
     corrections: Corrections = NO_CORRECTIONS
@@ -110,8 +112,12 @@ class TrackWriter:
 
     def begin(self, scope: str, part: Part, done: Collection[int] = ()) -> None:
         """Note what is about to be tracked; `done` are numbers of frames that stay as they are."""
-        if self.overwrite and self.tracks is None:
-            self.record.written, self.corrections = Written(), NO_CORRECTIONS
+        written = self.record.written
+        if written is None or (self.overwrite and self.tracks is None and not self.ranges):
+            written = self.record.written = Written()
+        written.ignore = evaluation_attributes(self.dataset)
+        if self.overwrite:
+            self.corrections = self.corrections.outside(self.ranges, self.tracks)
         self._scope = scope
         self._done = set(done)
         self.record.begin(scope, part, done)
@@ -154,17 +160,18 @@ class TrackWriter:
         self.flush()
         self._save()
 
-    def finish(self, run_key: str, ranges: Sequence[range] | None = None) -> None:
+    def finish(self, run_key: str) -> None:
         """Write the last portion, remove earlier tracks of frames that have none now, and mark the end.
 
         Args:
             run_key: written to `run_field(path)` when everything else is written
-            ranges: frames (from 0) that the run was limited to; None for all
         """
         self.flush()
         labeled = self._view.match_frames(F(self._name).exists())
         numbers = set(labeled.values("frames.frame_number", unwind=True))
-        stale = sorted(n for n in numbers - self._done if ranges is None or any(n - 1 in r for r in ranges))
+        stale = sorted(
+            n for n in numbers - self._done if not self.ranges or any(n - 1 in r for r in self.ranges)
+        )
         present = {n: label for n, label in self._present(stale).items() if label is not None}
         self._portion = {number: (None, None) for number in present}
         self.flush()
@@ -186,10 +193,15 @@ class TrackWriter:
         kept = [one for one in earlier if one.id not in copied and self._stays(number, one, written)]
         names = {track_name(one) for one in kept} | deleted
         drawn = {one.id for one in earlier}
+        mended = self.corrections.interpolated.get(number, frozenset())
+        renamed = {track_name(o): o for o in earlier if o.id in mended and written.differs(number, o)[1]}
         new = [one for one in new if one.id in drawn or track_name(one) not in names]
         persons = {one.id for one in earlier if not written.wrote(number, one)}
         others = [one for one in kept if one.id not in persons]  # of other objects, written by an earlier run
         written.begin(number, [*others, *(one for one in new if one.id not in persons)], deleted)
+        for one in new:
+            if (called := renamed.get(track_name(one))) and one.id not in drawn:
+                one.label, one.index = called.label, called.index
         if not kept and not new and label is None and not deleted:
             return None
         label_type = OUTPUT_TYPES[self._output]
@@ -289,7 +301,8 @@ def _copy(label: fo.Label, obj: TrackedObject, output: OutputKind, canvas: Size,
     left_out = {"mask_path"} if in_place else {"mask_path", "id"}
     left_out |= {"confidence"} if attribute(label, "keyframe") else set()
     values = {name: value for name, value in label.iter_fields() if name not in left_out}
-    values |= {"index": obj.index, "instance": obj.instance, "keyframe": True}
+    index = label.index if in_place and label.index is not None else obj.index
+    values |= {"index": index, "instance": obj.instance, "keyframe": True}
     if isinstance(label, fo.Keypoint):
         if not values.get("confidence"):
             values["confidence"] = np.isfinite(np.array(label.points, float)).all(1).astype(float).tolist()

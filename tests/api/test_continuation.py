@@ -8,7 +8,8 @@ import pytest
 from fiftyone import ViewField as F
 
 import fiftyone_colortrack as ct
-from fiftyone_colortrack.fields import TrackWriter, tracks
+from fiftyone_colortrack.api.propagation import Propagation
+from fiftyone_colortrack.fields import TrackWriter, labels_of, tracks
 from fiftyone_colortrack.fields.shapes import regions, relative_box
 from fiftyone_colortrack.model.colorizer import LabEmbedder
 from fiftyone_colortrack.tracking import TrackerConfig
@@ -350,10 +351,10 @@ def test_corrections_survive_a_run_from_other_seeds(videos, squares):
     assert "Replaced: " in "".join(report.warnings)
 
 
-def without_keyframes(sample: fo.Sample, number: int, **changes) -> None:
+def without_keyframes(sample: fo.Sample, number: int, *, of: int = 0, **changes) -> None:
     """Change a label as a program does, which marks nothing."""
     sample.reload()
-    label = sample.frames[number].tracks.detections[0]
+    label = sample.frames[number].tracks.detections[of]
     for name, value in changes.items():
         label[name] = value
     sample.save()
@@ -361,7 +362,12 @@ def without_keyframes(sample: fo.Sample, number: int, **changes) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"bounding_box": [0.1, 0.1, 0.3, 0.3]}, {"mask": np.ones((3, 3), bool)}, {"label": "circle"}],
+    [
+        {"bounding_box": [0.1, 0.1, 0.3, 0.3]},
+        {"mask": np.ones((3, 3), bool)},
+        {"label": "circle"},
+        {"note": "mine"},
+    ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_labels_that_were_changed_unmarked_are_a_persons(videos, changes):
@@ -416,6 +422,134 @@ def test_boxes_that_the_app_interpolated_are_repaired(videos, squares):
         height, width = np.shape(mask)
         assert np.allclose([box[2] * 96, box[3] * 64], [width, height])  # the mask is not stretched
     assert len(before) == len(after)
+
+
+STILL = [[0.1, 0.1, 0.25, 0.25], [0.6, 0.6, 0.25, 0.25]]
+OTHER = [0.3, 0.3, 0.25, 0.25]
+
+
+def still_labels(kind: type[fo.Label]) -> list[fo.Label]:
+    corners = [[(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for x, y, w, h in STILL]
+    if kind is fo.Detection:
+        return [fo.Detection(label="square", index=i, bounding_box=box) for i, box in enumerate(STILL, 1)]
+    if kind is fo.Keypoint:
+        return [fo.Keypoint(label="square", index=i, points=p) for i, p in enumerate(corners, 1)]
+    return [fo.Polyline(label="square", index=i, points=[p], closed=True) for i, p in enumerate(corners, 1)]
+
+
+@pytest.fixture(params=[fo.Detection, fo.Keypoint, fo.Polyline], ids=lambda kind: kind.__name__)
+def still(request, videos):
+    """A video whose tracks do not move: each label has the same shape in all frames."""
+    sample, kind = videos.first(), request.param
+    lists = {fo.Detection: fo.Detections, fo.Keypoint: fo.Keypoints, fo.Polyline: fo.Polylines}
+    of_frame = {f"{kind.__name__.lower()}s": still_labels(kind)}
+    sample.frames[1]["still"] = lists[kind](**of_frame)
+    sample.save()
+    view = videos.limit(1)
+    propagate(view, "still", model="identity", seeds="first")
+    return view
+
+
+def rows(view, field: str = "tracks") -> list[set]:
+    """What the labels of each frame are called."""
+    sample = view.first()
+    sample.reload()
+    return [
+        {
+            (one.label, one.index, one["note"] if one.has_field("note") else None)
+            for one in labels_of(f[field])
+        }
+        for f in sample.frames.values()
+    ]
+
+
+def annotate(view, *_) -> None:
+    sample = view.first()
+    for number in (3, 8):
+        labels_of(sample.frames[number].tracks)[0]["note"] = "mine"
+        labels_of(sample.frames[number].tracks)[1].index = 9
+    sample.save()
+
+
+EDITS = {
+    "rename": lambda view: ct.rename_track(view, "tracks", 1, "circle"),
+    "merge": lambda view: (
+        ct.end_track(view, "tracks", 1, 4),
+        ct.end_track(view, "tracks", 2, 4, before=True),
+        ct.merge_tracks(view, "tracks", 2, 1),
+    ),
+    "split": lambda view: ct.split_track(view, "tracks", 1, 4),
+    "end": lambda view: ct.end_track(view, "tracks", 2, 5),
+    "attribute and index": annotate,
+}
+LATER = {
+    "skip_existing": lambda view: go_on(view, seed="still", model="identity", seeds="first"),
+    "other objects": lambda view: go_on(view, seed="still", model="identity", objects=[2], seeds="first"),
+    "other model": lambda view: go_on(view, seed="still", model="lab", seeds="first"),
+    "new seed": lambda view: (
+        without_keyframes_in(view, "still", 1, "color", "red"),
+        go_on(view, seed="still", model="identity", seeds="first"),
+    ),
+    "stopped": lambda view: (
+        without_keyframes_in(view, "still", 1, "color", "red"),
+        go_on(view, seed="still", model="identity", seeds="first", stop=after(4)),
+        go_on(view, seed="still", model="identity", seeds="first"),
+    ),
+    "in place": lambda view: go_on_in_place(view, model="identity"),
+}
+
+
+def after(count: int):
+    calls: list[int] = []
+    return lambda: len(calls) >= count or bool(calls.append(1))
+
+
+def without_keyframes_in(view, field: str, number: int, name: str, value: object) -> None:
+    sample = view.first()
+    sample.reload()
+    labels_of(sample.frames[number][field])[1][name] = value
+    sample.save()
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_edits_of_tracks_that_do_not_move_survive_every_run(still, edit):
+    EDITS[edit](still)
+    edited = rows(still)
+    for later, run in LATER.items():
+        if (edit, later) == ("merge", "in place"):
+            continue  # the merged object jumps: no model finds it halfway
+        run(still)
+        assert rows(still) == edited, later
+
+
+def test_overwriting_some_labels_counts_and_replaces_these_alone(videos):
+    view, sample = videos.limit(1), videos.first()
+    sample.frames[1]["still"] = fo.Detections(detections=still_labels(fo.Detection))
+    sample.save()
+    options = {"model": "identity", "seeds": "first"}
+    propagate(view, "still", **options)
+    for number, index in ((3, 0), (6, 0), (6, 1), (8, 1)):
+        without_keyframes(sample, number, of=index, bounding_box=OTHER)
+    sample.reload()
+    del sample.frames[7].tracks.detections[0]
+    sample.save()
+
+    def drawn() -> list[tuple[int, int]]:
+        sample.reload()
+        frames = sample.frames.items()
+        return [(n, d.index) for n, f in frames for d in f.tracks.detections if d.bounding_box == OTHER]
+
+    for limits, replaced, kept, left in (
+        ({"frames": (1, 4)}, 1, 4, [(6, 1), (6, 2), (8, 2)]),
+        ({"objects": [1], "frames": (5, 8)}, 2, 2, [(6, 2), (8, 2)]),
+        ({"objects": [2]}, 2, 0, []),
+    ):
+        run = Propagation(view, "still", "tracks", overwrite=True, **options, config=SMALL, **limits)
+        assert [video.corrections for video in run.plan()] == [replaced]
+        (result,) = run.run().videos
+        assert (result.replaced, result.kept, drawn()) == (replaced, kept, left)
+        assert go_on(view, seed="still", **options).run_key is None
+    assert [len(names) for names in rows(view)] == [2] * 8
 
 
 @pytest.mark.parametrize("how", ["clear_frame_field", "delete_frame_field"])

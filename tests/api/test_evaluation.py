@@ -266,7 +266,7 @@ def test_fiftyones_own_evaluation_can_use_the_metric(masks):
         ("gt", "gt", "eval", "the same field"),
         ("pred", "nothing", "eval", "frames.nothing has no .*: frames.gt, frames.pred, frames.points"),
         ("pred", "points", "eval", "of different types"),
-        ("pred", "gt", "my eval", "cannot be the name of an evaluation"),
+        ("pred", "gt", "my eval", "letters, digits, and underscores"),
         (
             "pred",
             "empty",

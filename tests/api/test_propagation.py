@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -212,7 +213,7 @@ def test_what_cannot_be_done_is_refused(videos, seed, out, options, message):
             "overwrite replaces tracks and skip_existing continues them",
         ),
         ({"shards": 2}, "shards"),
-        ({"cuts_field": "filepath"}, "filepath exists"),
+        ({"cuts_field": "filepath"}, "that FiftyOne itself uses"),
         ({"cuts_field": "events"}, "events exists"),
         ({"cuts_field": "tracks_run"}, "tracks_run exists"),
         ({"cuts_field": "a.b"}, "letters, digits, and underscores"),
@@ -250,14 +251,41 @@ def test_a_dataset_is_named(videos):
     assert propagate(videos.name).frames == 16
 
 
-USED = ["filepath", "id", "tags", "metadata", "save", "get_field", "frame_number", "support"]
+USED = [
+    "filepath",
+    "id",
+    "tags",
+    "metadata",
+    "save",
+    "get_field",
+    "frame_number",
+    "support",
+    "sample_id",
+    "frames",
+]
+USED += [
+    "values",
+    "copy",
+    "items",
+    "first",
+    "select",
+    "validate",
+    "pk",
+    "media_type",
+]  # of whatever has fields
 
 
-@pytest.mark.parametrize("name", [*USED, "", "_id", "a.b", "frames.frames.x", "x y", 5])
+@pytest.mark.parametrize("name", [*USED, "", "_id", "a.b", "frames.frames.x", "x y", "1st", "a$", 5])
 def test_names_that_are_not_possible_are_refused_before_anything_is_written(videos, name):
+    videos.clone_frame_field("seed", "again")
     schema = set(videos.get_field_schema()), set(videos.get_frame_field_schema())
-    with pytest.raises(ct.ColorTrackError, match=str(name)):
-        propagate(videos, name)
+    for take in (
+        lambda: propagate(videos, name),
+        lambda: propagate(videos, cuts_field=name),
+        lambda: ct.evaluate_tracks(videos, "seed", "again", name),
+    ):
+        with pytest.raises(ct.ColorTrackError, match=re.escape(str(name))):
+            take()
     videos.reload()
     assert (set(videos.get_field_schema()), set(videos.get_frame_field_schema())) == schema
     assert not videos.list_runs()
@@ -494,6 +522,28 @@ def test_a_renamed_field_stops_the_run_and_the_dataset_loads(videos):
     assert {video.status for video in report.videos} == {"failed", "skipped"}
     assert all("frames.tracks was renamed" in video.reason for video in report.with_status("failed"))
     read = f"for sample in {LOAD}:\n  for frame in sample.frames.values(): frame['mine']"
+    subprocess.run([sys.executable, "-c", read, videos.name], check=True)
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        ("{}.delete_sample_field('shots')", "shots was renamed or deleted"),
+        (
+            "__import__('fiftyone_colortrack').delete_tracks({}, 'tracks')",
+            "frames.tracks was renamed or deleted",
+        ),
+    ],
+)
+def test_what_others_delete_during_a_run_is_not_written_and_the_dataset_loads(videos, act, reason):
+    def delete(done, total, message):
+        if done == 3:
+            other = [sys.executable, "-c", act.format(LOAD), videos.name]
+            subprocess.run(other, check=True, capture_output=True)
+
+    failed = propagate(videos.limit(1), cuts_field="shots", progress=delete).with_status("failed")
+    assert [reason in video.reason for video in failed] == [True]
+    read = f"for sample in {LOAD}:\n  for frame in sample.frames.values(): frame.to_dict()"
     subprocess.run([sys.executable, "-c", read, videos.name], check=True)
 
 
