@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -234,8 +235,10 @@ class Job:
 
         If an error ends the run, the videos after it were never tried: none is tagged.
         """
-        if self.on_error == "skip" and fo.dataset_exists(self.dataset.name):
-            whole(self.dataset).select(video.id).tag_samples(failed_tag(self.label_field))
+        if self.on_error == "skip":
+            with suppress(ColorTrackError):  # where tracks were deleted, a tag of theirs is nobody's
+                check_fields(self.dataset, self.label_field, video.id)
+                whole(self.dataset).select(video.id).tag_samples(failed_tag(self.label_field))
         return VideoResult(video.id, video.filepath, "failed", reason=reason)
 
     def _track(
@@ -251,6 +254,8 @@ class Job:
         model = self.model  # loading it says nothing about the speed
         started = time.perf_counter()
         pull(self.dataset, [planned.id], self.label_field)
+        if not fo.dataset_exists(self.dataset.name):
+            raise ColorTrackError(f"the dataset {self.dataset.name!r} was deleted during the run")
         present = self.find(self.samples.select(planned.id))
         if not present:
             raise ColorTrackError("the video was removed from the dataset during the run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from fiftyone.core.collections import SampleCollection
@@ -235,8 +236,11 @@ def _earlier(
     if not is_tracks(samples, name) or name not in samples.get_frame_field_schema():
         return {}
     there = set(whole(samples._root_dataset).exists(frame_path(name)).values("id"))
+    runs = samples.values(run_field(name)) if samples.has_sample_field(run_field(name)) else repeat(None)
     earlier: dict[str, Part] = {}
-    for id, run, values in zip(*samples.values(["id", run_field(name), record_field(name)]), strict=True):
+    for (id, values), run in zip(
+        zip(*samples.values(["id", record_field(name)]), strict=True), runs, strict=False
+    ):
         part = TrackRecord.from_dict(values).parts.get(scope_of(rules, id))
         if part is not None and id in there:
             # A run that was killed right after it marked the video as finished has not noted it.

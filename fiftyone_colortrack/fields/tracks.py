@@ -12,6 +12,7 @@ import numpy as np
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 
+from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.images import pull, push
 from fiftyone_colortrack.fields.lock import Lock
 from fiftyone_colortrack.fields.objects import TrackedObject
@@ -103,6 +104,7 @@ class TrackWriter:
         self._origin_is_known = self.record.written is not None
         self._portion: dict[int, tuple[fo.Label | None, float | None]] = {}
         self._done: set[int] = set()
+        self._labeled: set[int] = set()  # frames to which this run has written labels
         self._since = time.monotonic()
         self.written = 0
 
@@ -149,6 +151,7 @@ class TrackWriter:
             self._set(frame_path(self._name), labels)
             self._set(frame_path(confidence_field(self._name)), confidence)
         written.end()
+        self._labeled.update(number for number in numbers if labels[number] is not None)
         self._done.update(numbers)
         self.written += sum(self._portion[number][0] is not None for number in numbers)
         self._portion = {}
@@ -165,10 +168,14 @@ class TrackWriter:
 
         Args:
             run_key: written to `run_field(path)` when everything else is written
+
+        Raises:
+            ColorTrackError: if somebody cleared what was written
         """
         self.flush()
         labeled = self._view.match_frames(F(self._name).exists())
         numbers = set(labeled.values("frames.frame_number", unwind=True))
+        self._check_kept(numbers)
         stale = sorted(
             n for n in numbers - self._done if not self.ranges or any(n - 1 in r for r in self.ranges)
         )
@@ -224,6 +231,22 @@ class TrackWriter:
         view = self._view.match_frames(F("frame_number").is_in(list(numbers)), omit_empty=False)
         found = zip(*view.values(["frames.frame_number", frame_path(self._name)], unwind=True), strict=True)
         return dict(found)
+
+    def _check_kept(self, present: Collection[int]) -> None:
+        """Check that the written frames still have labels; frames without are to be tracked again."""
+        written = self.record.written
+        assert written is not None
+        if cleared := self._labeled.difference(present):
+            self._done -= cleared
+            for number in cleared:  # else what is missing would count as deleted by a person, and stay so
+                written.begin(number, [])
+            written.end()
+            self._note_done(self._done)
+            self._save()
+            raise ColorTrackError(
+                f"somebody cleared {frame_path(self._name)} during the run, in {len(cleared)} frames from frame "
+                f"{min(cleared)} on; run again to track them (skip_existing)"
+            )
 
     def _check(self) -> None:
         self.lock.check()

@@ -547,6 +547,27 @@ def test_what_others_delete_during_a_run_is_not_written_and_the_dataset_loads(vi
     subprocess.run([sys.executable, "-c", read, videos.name], check=True)
 
 
+@pytest.mark.parametrize("act", ["{}.clear_frame_field('tracks')", "{}.clear_frames()"])
+def test_what_others_clear_during_a_run_is_missed_and_tracked_again(videos, act, monkeypatch):
+    monkeypatch.setattr("fiftyone_colortrack.fields.tracks.FRAMES_PER_WRITE", 2)
+
+    def clear(done, total, message):
+        if done == 5:
+            other = [sys.executable, "-c", act.format(LOAD), videos.name]
+            subprocess.run(other, check=True, capture_output=True)
+
+    (failed,) = propagate(videos.limit(1), progress=clear).with_status("failed")
+    assert "cleared frames.tracks" in failed.reason
+    if "clear_frames" in act:  # the seeds, too
+        return
+    (done,) = propagate(videos.limit(1), skip_existing=True).videos
+    assert done.status == "done"
+    videos.reload()
+    assert [
+        n for n, frame in videos.first().frames.items() if not (frame.tracks and frame.tracks.detections)
+    ] == []
+
+
 LOAD = "__import__('fiftyone').load_dataset(__import__('sys').argv[1])"
 
 
