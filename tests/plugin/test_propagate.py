@@ -5,6 +5,7 @@ import time
 import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
+from bson import ObjectId
 from fiftyone.core.annotation.validate_label_schemas import ValidationErrors
 from fiftyone.operators.delegated import DelegatedOperationService
 from fiftyone.operators.executor import ExecutionContext, ExecutionError, Executor, resolve_placement
@@ -327,8 +328,13 @@ def test_the_track_of_the_selected_label_is_edited(form, execute, videos):
     both = {**context, "selected_labels": [*selected, {"label_id": first.id, **facts}]}
     assert form("edit_track", videos, {}, **both).default("edit") == "merge"
     assert "edit" in form("edit_track", videos, {"edit": "end"}, **both).errors
+    earlier = {"label_id": sample.frames[4].tracks.detections[1].id, **facts, "frame_number": 4}
+    gone = {"label_id": str(ObjectId()), **facts, "frame_number": 3}
+    same = {**context, "selected_labels": [gone, earlier, *selected]}  # what was clicked before, elsewhere
+    assert form("edit_track", videos, {}, **same).default("edit") == "rename"
+    assert "edit" in form("edit_track", videos, {"edit": "merge"}, **same).errors
 
-    execute("edit_track", videos, {"edit": "end"}, **context)
+    execute("edit_track", videos, {"edit": "end"}, **same)
     videos.reload()
     found = videos.first().frames
     assert [len(found[n].tracks.detections) for n in range(1, 9)] == [2] * 5 + [1] * 3
