@@ -100,7 +100,7 @@ def test_a_model_is_trained_and_offered(form, execute, videos):
     Path(videos.last().filepath).unlink()
     messages = execute("train_tracker", videos, PARAMS)
     labels, charts = zip(*shown(messages), strict=True)
-    assert "video" in labels[0]
+    assert any("video" in label for label in labels)
     assert labels[-1].startswith("Step 2 of 2")
     assert charts[0] == []
     (curve,) = charts[-1]
