@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from cyclopts import App, CycloptsError, Parameter, Token, UnknownCommandError
 from rich.table import Table
@@ -117,7 +117,9 @@ class _Command:
             except ColorTrackError as error:
                 raise ColorTrackError(_with_options(str(error), options)) from error
 
-        run.__doc__ = _with_flags(function.__doc__ or "", options)
+        run.__doc__ = _with_flags(inspect.getdoc(function) or "", options)
+        if "config" in own:
+            run.__doc__ += _settings()
         run.__signature__ = signature  # type: ignore[attr-defined]
         return run
 
@@ -167,10 +169,12 @@ def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspe
     if parameter.default is None:
         kind = kind | None
     settings: dict[str, Any] = {} if parameter.default is True else {"negative_bool": ()}
+    if str in (kind, *get_args(kind)):
+        settings["metavar"] = "TEXT"
     if parameter.name == "out_dir":
         settings["name"] = "--out"
     if many and parameter.kind is parameter.KEYWORD_ONLY:
-        settings |= {"converter": _split, "n_tokens": 1}
+        settings |= {"converter": _split, "n_tokens": 1, "metavar": "TEXT,..."}
     return parameter.replace(annotation=Annotated[kind, Parameter(**settings)])
 
 
@@ -210,6 +214,21 @@ def _with_flags(doc: str, options: Sequence[inspect.Parameter]) -> str:
         )
 
     return re.sub(r"\b(\w+)=(True|\"\w+\")", rename, doc)
+
+
+def _settings() -> str:
+    """The tracker's settings, for the docstring of a command with `config`; None is a flag or the default."""
+    from fiftyone_colortrack.tracking.config import TrackerConfig
+
+    doc = inspect.getdoc(TrackerConfig) or ""
+    text = "\n\nAttributes:\n"
+    for item in re.split(r"^    (?=\w+: )", doc[: doc.index("Raises:")], flags=re.MULTILINE)[1:]:
+        name = item.partition(":")[0]
+        if getattr(TrackerConfig(), name) is None:
+            item = re.sub(r"None\s+uses", "Default:", item)
+        item = re.sub(r", see `\w+`", "", item).replace("None", f"--no-{name.replace('_', '-')}")
+        text += f"    config.{item}"
+    return text
 
 
 @contextmanager

@@ -104,9 +104,12 @@ def merge_tracks(
         number of labels that changed or were deleted
 
     Raises:
-        ColorTrackError: if there is no such track, or if the name fits several tracks
+        ColorTrackError: if there is no such track, if the name fits several tracks, or if both are the same track
     """
-    target = _find(check_videos(samples), label_field, into)
+    videos = check_videos(samples)
+    target = _find(videos, label_field, into)
+    if track_name(_find(videos, label_field, object)) == track_name(target):
+        raise ColorTrackError(f"{object} and {into} are the same track; pass two tracks")
     shared = {name: target[name] for name in ("label", "index", "instance")}
 
     def join(number: int, labels: Labels, own: Callable[[fo.Label], bool]) -> Labels:

@@ -157,7 +157,7 @@ def show(
 ) -> Messages[T]:
     """Run work in a thread, and show its progress in the dialog, with a Stop button and a chart.
 
-    If the user leaves the dialog or the page, the work continues. `running` lists it until it ends.
+    If the user closes the dialog or the page, the work continues. `running` lists it until it ends.
 
     Args:
         ctx: of the operator
@@ -211,7 +211,9 @@ def show(
             else:
                 traces = chart() if chart else []
                 outputs = _progress_output(message, stop.id, chart=bool(traces))
-                yield ctx.ops.show_output(outputs, {"progress": fraction, "chart": traces})
+                results = {"progress": fraction, "chart": traces}
+                params = {"run": stop.id, "outputs": outputs, "results": results}
+                yield ctx.trigger(f"{PLUGIN}/show_progress", params)
     except GeneratorExit:
         stop.left.set()
         raise

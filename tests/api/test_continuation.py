@@ -646,6 +646,8 @@ def test_tracks_can_be_edited(videos):
     for name, reason in ((7, "no track"), ("no such id", "no track")):
         with pytest.raises(ct.ColorTrackError, match=reason):
             ct.rename_track(videos, "tracks", name, "x")
+    with pytest.raises(ct.ColorTrackError, match="same track"):
+        ct.merge_tracks(view, "tracks", 3, "circle")
 
 
 def test_an_ended_track_stays_ended(videos, squares):

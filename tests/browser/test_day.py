@@ -48,6 +48,12 @@ def show(page, open_dataset: Callable, dataset: fo.Dataset, name: str) -> None:
     open_video(page)
 
 
+def step(page, frames: int) -> None:
+    for _ in range(frames):
+        page.keyboard.press(".")
+        page.wait_for_timeout(500)
+
+
 def open_form(page) -> None:
     page.get_by_text("Propagate labels", exact=True).last.click()
     page.get_by_text("Labels to start from").wait_for()
@@ -76,9 +82,7 @@ def test_a_mask_that_was_painted_stays_when_labels_are_propagated_again(
     page.get_by_role("button", name="Dismiss").click()
     label = page.locator("[data-cy^=annotate-label-]").first
     label.wait_for()
-    for _ in range(6):
-        page.keyboard.press(".")
-        page.wait_for_timeout(500)  # a key that comes too early is lost: whichever frame it is
+    step(page, 6)  # or fewer: a key that comes too early is lost
     label.click()
     page.locator("[data-cy=brush]").click()
     page.get_by_text("Paint to create a mask").wait_for()
@@ -137,9 +141,16 @@ def test_one_object_is_tracked_in_a_range_of_frames(page, open_dataset, dataset,
 def test_tracks_end_where_the_shot_changes(page, open_dataset, dataset, add_video, screenshot):
     sample = add_video("two-shots.mp4", 10, 8)
     show(page, open_dataset, dataset, "two-shots")
+    page.get_by_text("/ 0:00.75").wait_for()
+    step(page, 6)
+    page.get_by_text("0:00.25 / 0:00.75").wait_for()
     open_form(page)
     execute(page)
     page.get_by_text("two-shots.mp4: a new shot begins at frame 11").first.wait_for()
+    page.locator(MODAL).get_by_text("frames.tracks").first.wait_for()  # the window is opened again
+    page.get_by_text("0:00.25 / 0:00.75").wait_for()  # at the same frame
+    page.wait_for_timeout(6000)  # and stays there
+    assert page.get_by_text("0:00.25 / 0:00.75").is_visible()
     screenshot("cut")
     assert indexes(sample) == {number: [1, 2] for number in range(1, 11)}
 
@@ -186,14 +197,19 @@ def test_a_video_that_cannot_be_read_is_named(page, open_dataset, dataset, add_v
     assert dataset.match_tags("tracks_failed").values("filepath") == [str(tmp_path / "broken.mp4")]
 
 
+@pytest.mark.parametrize("how", ["button", "close"])
 def test_work_goes_on_in_the_background_and_is_stopped_in_the_panel(
-    page, open_dataset, dataset, add_video, screenshot
+    page, open_dataset, dataset, add_video, screenshot, how
 ):
     sample = add_video("background.mp4", 600)
-    show(page, open_dataset, dataset, "background")
+    show(page, open_dataset, dataset, f"background-{how}")
     open_form(page)
     execute(page)
-    page.get_by_role("button", name="Continue in the background").click()
+    page.get_by_role("button", name="Continue in the background").wait_for()
+    if how == "button":
+        page.get_by_role("button", name="Continue in the background").click()
+    else:
+        done(page)
     page.get_by_text("The work goes on").wait_for()
     done(page)
     page.get_by_text("Continue in the background").wait_for(state="detached")

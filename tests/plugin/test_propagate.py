@@ -5,6 +5,7 @@ import time
 import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
+from bson import ObjectId
 from fiftyone.core.annotation.validate_label_schemas import ValidationErrors
 from fiftyone.operators.delegated import DelegatedOperationService
 from fiftyone.operators.executor import ExecutionContext, ExecutionError, Executor, resolve_placement
@@ -128,7 +129,8 @@ def test_labels_are_written_and_the_app_is_told(execute, videos):
     assert names[0] == "set_progress"
     assert names.index("reload_dataset") < names.index("notify")
     assert "1 video (8 frames) tracked" in notifications(messages)[0]
-    *steps, done = [params for name, params in messages if name == "show_output"]
+    steps = [params for name, params in messages if name.endswith("show_progress")]
+    (done,) = [params for name, params in messages if name == "show_output"]
     assert all(
         "stop" in step["outputs"]["type"]["properties"]["buttons"]["type"]["properties"] for step in steps
     )
@@ -335,8 +337,13 @@ def test_the_track_of_the_selected_label_is_edited(form, execute, videos):
     both = {**context, "selected_labels": [*selected, {"label_id": first.id, **facts}]}
     assert form("edit_track", videos, {}, **both).default("edit") == "merge"
     assert "edit" in form("edit_track", videos, {"edit": "end"}, **both).errors
+    earlier = {"label_id": sample.frames[4].tracks.detections[1].id, **facts, "frame_number": 4}
+    gone = {"label_id": str(ObjectId()), **facts, "frame_number": 3}
+    same = {**context, "selected_labels": [gone, earlier, *selected]}  # what was clicked before, elsewhere
+    assert form("edit_track", videos, {}, **same).default("edit") == "rename"
+    assert "edit" in form("edit_track", videos, {"edit": "merge"}, **same).errors
 
-    execute("edit_track", videos, {"edit": "end"}, **context)
+    execute("edit_track", videos, {"edit": "end"}, **same)
     videos.reload()
     found = videos.first().frames
     assert [len(found[n].tracks.detections) for n in range(1, 9)] == [2] * 5 + [1] * 3

@@ -33,12 +33,10 @@ def small(tmp_path, monkeypatch):
 
 def shown(messages):
     """What was shown while it ran: the label of the bar, and the points of the chart."""
-    steps = [params for name, params in messages if name.endswith("show_output")]
-    steps = [(params["outputs"]["type"]["properties"], params["results"]) for params in steps]
+    steps = [params for name, params in messages if name.endswith("show_progress")]
     return [
-        (properties["progress"]["view"]["label"], results["chart"])
-        for properties, results in steps
-        if "progress" in properties
+        (step["outputs"]["type"]["properties"]["progress"]["view"]["label"], step["results"]["chart"])
+        for step in steps
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import fiftyone as fo
 import fiftyone.operators as foo
 from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
@@ -11,7 +12,7 @@ from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_colortrack.api.edits import end_track, find_track, merge_tracks, rename_track, split_track
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import check_videos, whole
+from fiftyone_colortrack.fields import check_videos, track_name, whole
 from fiftyone_colortrack.plugin import forms
 from fiftyone_colortrack.plugin.forms import Choice
 from fiftyone_colortrack.plugin.reading import reader
@@ -42,8 +43,7 @@ class EditTrack(foo.Operator):
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
         inputs = types.Object()
         try:
-            video, selected = _selected(ctx)
-            tracks = [reader(video)(find_track, label["field"], label["label_id"]) for label in selected]
+            video, selected, tracks = _selected(ctx)
         except ColorTrackError as error:
             forms.message(inputs, "none", str(error), severity="error")
             return forms.form(self, inputs)
@@ -54,7 +54,11 @@ class EditTrack(foo.Operator):
             text = f"{count} in frames {numbers[0]} to {numbers[-1]} of {selected[number]['field']}"
             forms.message(inputs, f"track_{number}", text, title=f"Track {name}")
         after, before = (sum(n > frame for n in tracks[0][1]), sum(n < frame for n in tracks[0][1]))
-        merge = f"Add {names[1]} to {names[0]}" if len(names) == 2 else "Select one label of each track"
+        merge = "Select one label of each track"
+        if len(tracks) == 2:
+            merge = f"Add {names[1]} to {names[0]}"
+            if shared := len({*tracks[0][1]} & {*tracks[1][1]}):
+                merge += f". Delete its {forms.plural(shared, 'label')} in frames that have both"
         choices: list[Choice] = [
             ("rename", "Rename the track", "Change the class of all its labels"),
             ("end", f"End the track at frame {frame}", f"Delete its {forms.plural(after, 'label')} after it"),
@@ -82,7 +86,7 @@ class EditTrack(foo.Operator):
         return types.Property(outputs, view=types.View(label=self.config.label))
 
     def execute(self, ctx: ExecutionContext) -> dict[str, Any]:
-        video, selected = _selected(ctx)
+        video, selected, _ = _selected(ctx)
         edit = _edit(ctx, selected)
         _check_count(edit, selected)
         field, id, frame = selected[0]["field"], selected[0]["label_id"], _frame(selected)
@@ -98,18 +102,33 @@ class EditTrack(foo.Operator):
         return {"summary": f"{forms.plural(count, 'label')} {'deleted' if edit in DELETING else 'changed'}"}
 
 
-def _selected(ctx: ExecutionContext) -> tuple[SampleCollection, list[dict[str, Any]]]:
-    """The open video, in which an open clip lies, and its selected labels."""
+def _selected(
+    ctx: ExecutionContext,
+) -> tuple[SampleCollection, list[dict[str, Any]], list[tuple[fo.Label, list[int]]]]:
+    """The open video, in which an open clip lies, the label of each track that was selected last, and the tracks.
+
+    Selected labels of other frames are not seen in the App, and those that were deleted stay selected.
+    """
     labels = ctx.selected_labels or []
     if ctx.current_sample:
         video = check_videos(forms.open_sample(ctx))
         open_now = {ctx.current_sample, *video.values("id")}
         labels = [label for label in labels if label["sample_id"] in open_now]
-    if not labels:
-        raise ColorTrackError("Open a video, and click a label to select its track")
-    if not ctx.current_sample:
+    elif labels:
         video = whole(ctx.dataset).select(labels[0]["sample_id"])
-    return video, labels
+    text = (
+        "Click a label of the track" if ctx.current_sample else "Open a video, and click a label of the track"
+    )
+    reason, found = ColorTrackError(text), {}
+    for label in labels:
+        try:
+            track = reader(video)(find_track, label["field"], label["label_id"])
+            found[label["field"], track_name(track[0])] = label, track
+        except ColorTrackError as error:
+            reason = error
+    if not found:
+        raise reason
+    return video, [label for label, _ in found.values()], [track for _, track in found.values()]
 
 
 def _edit(ctx: ExecutionContext, selected: list[dict[str, Any]]) -> str:

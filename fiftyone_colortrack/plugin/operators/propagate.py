@@ -175,7 +175,7 @@ class PropagateLabels(WorkOperator):
             "variant": "success" if done and not failed else "warning",
             "run": report.run_key,
             "tracks": report.label_field if done else None,
-            "links": _links(ctx.dataset, report),
+            "links": _links(ctx, report),
         }
 
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
@@ -647,9 +647,10 @@ def _work(model: object) -> str:
     return f"tracking with {model}, in megapixels"
 
 
-def _links(dataset: fo.Dataset, report: PropagationReport) -> list[Results]:
+def _links(ctx: ExecutionContext, report: PropagationReport) -> list[Results]:
     """Buttons for the next steps after a run."""
-    links, videos, tracks = [], whole(dataset), report.label_field
+    dataset, tracks = ctx.dataset, report.label_field
+    links, videos = [], whole(dataset)
     if report.frames and not tracks.startswith("frames."):
         doubtful = dataset.exists(tracks).sort_by(confidence_field(tracks))
         links.append(view_link("Show these images, least confident first", doubtful))
@@ -659,7 +660,8 @@ def _links(dataset: fo.Dataset, report: PropagationReport) -> list[Results]:
         doubtful = tracked.sort_by(confidence_field(report.label_field))
         many = len(report.videos) > 1
         label = "Show these videos, least confident first" if many else "Show this video"
-        links.append(view_link(label, doubtful))
+        if many or not ctx.current_sample:  # whose window shows it
+            links.append(view_link(label, doubtful))
         links.append(link("Evaluate tracks", EVALUATE, {"pred_field": report.label_field}, prompt=True))
     if report.with_status("failed"):
         failed = videos.match_tags(failed_tag(report.label_field))
