@@ -739,9 +739,9 @@ def _read_image(path: Path) -> np.ndarray:
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on every system
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except (OSError, Image.DecompressionBombError, cv2.error) as error:
-        raise ColorTrackError(f"{path} cannot be read as an image ({error})") from error
+        raise ColorTrackError(f"{path} cannot be read as an image ({error}); restore or remove it") from error
     if image is None:
-        raise ColorTrackError(f"{path} cannot be read as an image")
+        raise ColorTrackError(f"{path} cannot be read as an image; restore or remove it")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
