@@ -177,7 +177,8 @@ class _Index:
     Attributes:
         count: the number of shown frames
         threads: PyAV's way to decode; after a damaged packet, frame threads lose whole frames
-        numbers: time stamp -> frame index; empty where time stamps are missing, repeated, or jump back
+        numbers: time stamp -> frame index; empty where time stamps are missing, repeated, or jump back, and
+            where frames refer to a palette: such files are read from their start
         delay: by how many frame intervals, at most, a frame is late or early for a constant frame rate
         keys: (frame index, time stamp, size in bytes) of each keyframe's packet, ascending: decoding from a
             keyframe gives the frames from this index on
@@ -213,6 +214,7 @@ class _Index:
             sample = list(islice(_decoded(container.demux(stream), stream), SAMPLED_FRAMES))
             first_times = [frame.pts for frame in sample]
             interlaced = any(frame.interlaced_frame for frame in sample)
+            paletted = any(frame.format.name == "pal8" for frame in sample)
         shown = [p.time for p in packets if not p.is_hidden]
         times = shown
         if None not in (*shown, *first_times):
@@ -228,7 +230,7 @@ class _Index:
         ):
             with _open(path, threads) as (container, stream):
                 times = [frame.pts for frame in _decoded(container.demux(stream), stream)]
-        if not _ascending(times):
+        if not _ascending(times) or paletted:  # demuxers do not repeat the palette where one enters the file
             return cls(len(times), threads, {}, 0.0, [(0, 0, 0)])
         keys = sorted((p.time, p.size) for p in packets if p.is_key and p.time is not None)
         numbered = [(bisect_left(times, time), time, size) for time, size in keys]
@@ -737,9 +739,9 @@ def _read_image(path: Path) -> np.ndarray:
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on every system
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except (OSError, Image.DecompressionBombError, cv2.error) as error:
-        raise ColorTrackError(f"{path} cannot be read as an image ({error})") from error
+        raise ColorTrackError(f"{path} cannot be read as an image ({error}); restore or remove it") from error
     if image is None:
-        raise ColorTrackError(f"{path} cannot be read as an image")
+        raise ColorTrackError(f"{path} cannot be read as an image; restore or remove it")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

@@ -131,6 +131,14 @@ def test_late_start_is_said(tmp_path: Path) -> None:
     assert "begins late" in warning
 
 
+def test_palettes(tmp_path: Path) -> None:
+    """They are stored once, at the start of a file."""
+    frames = VideoFile(encode(tmp_path / "v.mov", numbered_frames(8), codec="qtrle", pixels="gray", g="3"))
+    assert frames.info.pixel_format == "pal8"
+    for wanted in (range(8), range(7, -1, -1), range(4, 5)):
+        assert numbers(frames.read(wanted)) == list(wanted)
+
+
 def test_one_frame_video(tmp_path: Path) -> None:
     write_video(tmp_path / "v.mp4", numbered_frames(1), 25)
     frames = VideoFile(tmp_path / "v.mp4")

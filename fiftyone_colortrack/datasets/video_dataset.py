@@ -205,8 +205,10 @@ def _checked(name: str, make_sample: Callable[[str], fo.Sample]) -> fo.Sample:
     """The sample of a name; any error that one bad file can cause becomes a ColorTrackError."""
     try:
         sample = make_sample(name)
-        if sample.filepath != _printable(sample.filepath):
-            raise ColorTrackError(f"the name of {_printable(sample.filepath)} is not UTF-8; rename the file")
+        frames = sample.frames.values() if sample.media_type == "video" else ()
+        paths = [sample.filepath, *(f.filepath for f in frames if f.has_field("filepath"))]
+        if strange := next((path for path in paths if path and path != _printable(path)), None):
+            raise ColorTrackError(f"the name of {_printable(strange)} is not UTF-8; rename the file")
         return sample
     except (ColorTrackError, PyMongoError):
         raise

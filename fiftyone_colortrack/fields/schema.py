@@ -136,7 +136,13 @@ def check_videos(samples: SampleCollection | str, *, whole_videos: bool = False)
                 "this takes whole videos, not a view of their clips or frames; choose the videos: "
                 "dataset.select(view.distinct('sample_id'))"
             )
-        ids = list(dict.fromkeys(_flat(samples).values("sample_id")))
+        try:
+            ids = list(dict.fromkeys(_flat(samples).values("sample_id")))
+        except ValueError as error:  # FiftyOne's, of trajectories, once the dataset has another field
+            raise ColorTrackError(
+                f"FiftyOne cannot read the view any more ({error}), since the fields of its dataset changed; "
+                "call view.reload() first"
+            ) from error
         samples = show_labels_of(samples, whole(samples._root_dataset).select(ids, ordered=True))
     elif samples.media_type == "group" and "video" in (samples.group_media_types or {}).values():
         samples = _all_slices(samples)

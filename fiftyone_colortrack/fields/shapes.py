@@ -48,6 +48,8 @@ def stored_mask(label: fo.Detection | fo.Segmentation) -> np.ndarray | None:
         try:
             with Image.open(label.mask_path) as header:  # does not decode yet
                 check_size(Path(label.mask_path), *header.size)
+                if header.mode == "P":  # FiftyOne reads the colors instead of the numbers
+                    return np.array(header)
         except (OSError, Image.DecompressionBombError) as error:
             raise ColorTrackError(f"{label.mask_path} cannot be read as a mask ({error})") from error
     return label.get_mask()
@@ -70,10 +72,9 @@ def split(container: fo.Label | None, targets: dict[int, str] | None = None) -> 
     mask = stored_mask(container)
     if mask is None:
         return []
-    if mask.ndim != 2:
-        raise ColorTrackError(
-            "the segmentation is an RGB image; store class numbers in a mask [height, width]"
-        )
+    if mask.ndim != 2 or mask.dtype.kind not in "biuf":
+        kind = "an RGB image" if mask.ndim == 3 else f"of shape {list(mask.shape)} and type {mask.dtype}"
+        raise ColorTrackError(f"the segmentation is {kind}; store class numbers in a mask [height, width]")
     if mask.dtype.kind == "f" and not np.array_equal(mask, np.nan_to_num(mask).round()):
         raise ColorTrackError(
             "the segmentation has fractions instead of class numbers; threshold it: mask > 0.5"
@@ -186,7 +187,7 @@ def region_in_pixels(label: fo.Label, canvas: Size) -> Region | None:
     over it by nearest neighbor. Masks of floats are thresholded at half of their range.
 
     Raises:
-        ColorTrackError: if the mask is not [height, width]
+        ColorTrackError: if the mask is not [height, width], or does not hold numbers
     """
     corners = _corners(label, canvas)
     if corners is None:
@@ -199,14 +200,16 @@ def region_in_pixels(label: fo.Label, canvas: Size) -> Region | None:
         filled = np.zeros((len(rows), len(columns)), np.uint8)
         if filled.size:
             corner = [columns[0], rows[0]]
-            parts = [np.array(part, float) * [canvas[1], canvas[0]] - corner - 0.5 for part in label.points]
+            size = [canvas[1], canvas[0]]
+            parts = [np.array(part, float) * size - corner - 0.5 for part in label.points if part]
             cv2.fillPoly(filled, [np.round(part).clip(-(2**15), 2**15).astype(np.int32) for part in parts], 1)
         inside = filled > 0
     else:
         mask = stored_mask(label)
-        if mask is not None and mask.ndim != 2:
+        if mask is not None and (mask.ndim != 2 or mask.dtype.kind not in "biuf"):
             raise ColorTrackError(
-                f"the mask of '{label.label}' has shape {list(mask.shape)}; store it as [height, width]"
+                f"the mask of '{label.label}' has shape {list(mask.shape)} and type {mask.dtype}; "
+                "store it as [height, width], as numbers, or in a grayscale image"
             )
         if mask is None:
             inside = np.ones((len(rows), len(columns)), bool)

@@ -280,25 +280,42 @@ def frame_label(
         return _segmentation(frame.labels, video, keyframe=bool(drawn))
     labels = [_copy(label, video.objects[id], output, video.canvas, in_place) for id, label in drawn]
     copied = {id for id, _ in drawn}
+    lengths = {
+        id: [len(part) for part in label.points]
+        for of_frame in video.drawn.values()
+        for id, label in of_frame
+        if isinstance(label, fo.Polyline)
+    }
     shapes: Iterable[tuple[int, Any]]
     shapes = frame.labels.items() if isinstance(frame.labels, dict) else regions(frame.labels)
     for id, shape in shapes:
         if id not in copied and id in video.objects:
-            labels.append(_label(shape, video.objects[id], output, video.canvas, frame.confidence[id]))
+            about = (video.objects[id], output, video.canvas, frame.confidence[id])
+            labels.append(_label(shape, *about, lengths=lengths.get(id, ())))
     label_type = OUTPUT_TYPES[output]
     return label_type(**{LABEL_LISTS[label_type]: labels})
 
 
 def _label(
-    shape: Any, obj: TrackedObject, output: OutputKind, canvas: Size, confidence: Any, keyframe: bool = False
+    shape: Any,
+    obj: TrackedObject,
+    output: OutputKind,
+    canvas: Size,
+    confidence: Any,
+    keyframe: bool = False,
+    lengths: Sequence[int] = (),
 ) -> fo.Label:
-    """A label of a region, or of points or corners `[P, 2]` in pixels."""
+    """A label of a region, or of points or corners `[P, 2]` in pixels; `lengths` are those of a polyline's shapes."""
     shared = {"label": obj.label, "tags": list(obj.tags), "index": obj.index, "instance": obj.instance}
     shared |= {"keyframe": keyframe, **obj.attributes}
     if output == "polylines":
         closed = isinstance(shape, Region)
-        points = polygons(shape, canvas) if isinstance(shape, Region) else [_relative(shape, canvas)]
-        points = [[point for point in part if np.isfinite(point).all()] for part in points]
+        if closed:
+            points = polygons(shape, canvas)
+        else:
+            parts = np.split(shape.reshape(-1, 2), np.cumsum(lengths)[:-1])
+            points = [_relative(part[np.isfinite(part).all(1)], canvas) for part in parts]
+            points = [part for part in points if part]
         sure = float(np.nanmean(np.nan_to_num(confidence)))
         return fo.Polyline(points=points, closed=closed, filled=closed, confidence=sure, **shared)
     if isinstance(shape, Region):

@@ -351,6 +351,12 @@ def test_only_the_frames_of_clips_are_tracked(videos):
     assert both.frames == 5
     whole = propagate(videos.limit(1).to_clips([[[1, 8]]]), "whole")
     assert (whole.frames, propagate(videos.limit(1), "whole", skip_existing=True).frames) == (8, 0)
+    events = videos.limit(1).to_trajectories("frames.seed")  # of the one frame that has seeds
+    assert propagate(events, "of_events").frames == 1
+    with pytest.raises(ct.ColorTrackError, match="reload"):  # FiftyOne cannot read it with new fields
+        propagate(events, "more")
+    events.reload()
+    assert propagate(events, "more").frames == 1
 
 
 @pytest.mark.parametrize("grouped", [False, True])

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -284,6 +285,15 @@ def test_folders_as_people_make_them(davis2017: Path, suffix: str) -> None:
             assert mask is None if t == 1 else np.array_equal(mask, object_ids(t))
     assert (one.split, unlisted.split) == ("train", None)
     assert {s.name for s in read_davis(davis2017)} == {"one", "two", "three"}
+
+
+def test_a_frame_whose_name_is_not_utf_8(davis2017: Path, tmp_path: Path) -> None:
+    frames = davis2017 / "JPEGImages/480p/one"
+    path = os.fsdecode(os.fsencode(frames) + b"/00099\xe9.jpg")
+    shutil.copy(min(frames.glob("*.jpg")), path)
+    dataset = load_davis(davis2017, video_dir=tmp_path / "videos", on_error="skip")
+    assert "one" not in dataset.values("sequence")
+    assert "00099" in dataset.info["skipped"]["one"]
 
 
 def test_gaps_in_the_numbers_of_frames(tmp_path: Path) -> None:

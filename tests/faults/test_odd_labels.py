@@ -79,12 +79,16 @@ def test_masks_of_any_size_are_stretched_over_their_box(
     np.testing.assert_allclose(labels.detections[0].bounding_box, [0.27, 0.25, 0.25, 0.25], atol=0.08)
 
 
-@pytest.mark.parametrize("shape", [(4,), (4, 4, 3)])
-def test_masks_that_are_no_pictures_are_named(track: Track, square: Callable, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    "mask",
+    [np.ones(4, np.uint8), np.ones((4, 4, 3), np.uint8), np.full((4, 4), "1")],
+    ids=lambda m: str(m.shape),
+)
+def test_masks_that_are_no_pictures_are_named(track: Track, square: Callable, mask: np.ndarray) -> None:
     with pytest.raises(
         ColorTrackError, match=r"video\.mp4, frame 1: the mask of 'square' has shape .*; store it as \["
     ):
-        track(detections(square(mask=np.ones(shape, np.uint8))))
+        track(detections(square(mask=mask)))
 
 
 def test_fifty_objects(track: Track) -> None:

@@ -104,9 +104,13 @@ def test_a_segmentation_has_one_object_per_class(dataset, sample, squares):
     np.testing.assert_array_equal(video.seeds[0].labels, squares[1][0])
 
 
-def test_masks_on_disk(sample, squares, tmp_path):
+@pytest.mark.parametrize("palette", [False, True])
+def test_masks_on_disk(sample, squares, tmp_path, palette):
     path = str(tmp_path / "mask.png")
-    cv2.imwrite(path, squares[1][0])
+    image = Image.fromarray(squares[1][0].astype(np.uint8))
+    if palette:
+        image.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0])
+    image.save(path)
     label_frames(sample, "classes", {1: fo.Segmentation(mask_path=path)})
     np.testing.assert_array_equal(read_seeds(sample, "classes").seeds[0].labels, squares[1][0])
 
@@ -285,7 +289,7 @@ def test_masks_of_detections_on_disk(sample, tmp_path):
 
 
 def test_closed_polylines_are_masks(sample):
-    triangle = [[(0.25, 0.25), (0.75, 0.25), (0.25, 0.75)]]
+    triangle = [[(0.25, 0.25), (0.75, 0.25), (0.25, 0.75)], []]
     polygon = fo.Polyline(label="sail", points=triangle, closed=True, filled=True)
     label_frames(sample, "seed", {1: fo.Polylines(polylines=[polygon])})
     video = read_seeds(sample, "seed")

@@ -256,12 +256,14 @@ def test_polygons_stay_polygons(sample, squares):
 
 
 def test_open_polylines_stay_open(sample):
-    seed(sample, {1: fo.Polylines(polylines=[fo.Polyline(label="a", points=[[(0.5, 0.5), (0.75, 0.5)]])])})
-    first, moved = np.array([[48.0, 32], [72, 32]]), np.array([[24.0, 16], [NAN, NAN]])
+    shapes = [[(0.5, 0.5), (0.75, 0.5)], [(0.5, 0.75), (0.25, 0.25)]]
+    seed(sample, {1: fo.Polylines(polylines=[fo.Polyline(label="a", points=shapes)])})
+    first = np.array([[48.0, 32], [72, 32], [48, 48], [24, 16]])
+    moved = np.array([[24.0, 16], [NAN, NAN], [48, 32], [72, 32]])
     tracked = [
-        TrackedFrame(0, {1: first}, {1: np.ones(2)}, frozenset({1})),
-        TrackedFrame(1, {1: moved}, {1: np.array([0.75, 0])}),
+        TrackedFrame(0, {1: first}, {1: np.ones(4)}, frozenset({1})),
+        TrackedFrame(1, {1: moved}, {1: np.array([0.75, 0, 1, 1])}),
     ]
     write(sample, tracked)
-    assert sample.frames[2].tracks.polylines[0].points == [[[0.25, 0.25]]]
+    assert sample.frames[2].tracks.polylines[0].points == [[[0.25, 0.25]], [[0.5, 0.5], [0.75, 0.5]]]
     assert not sample.frames[2].tracks.polylines[0].closed
