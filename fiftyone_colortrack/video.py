@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, partial
-from itertools import chain, dropwhile, islice, pairwise
+from itertools import accumulate, chain, dropwhile, islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -220,10 +220,14 @@ class _Index:
         if None not in (*shown, *first_times):
             # The first frames in a file may refer to frames that are not in it: these are not shown.
             times = sorted(time for time in shown if time >= first_times[0])
+        timed = [p for p in packets if p.time is not None]
+        latest = accumulate((p.time for p in timed), max)
+        jumps = any(p.is_key and p.time <= time for p, time in zip(timed[1:], latest, strict=False))
         threads = "SLICE" if any(p.is_corrupt for p in packets) else "AUTO"
         if (
             not countable
             or interlaced
+            or jumps
             or threads == "SLICE"
             or not _ascending([p.decoding_time for p in packets if p.decoding_time is not None])
             or times[: len(first_times)] != first_times

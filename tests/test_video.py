@@ -253,6 +253,31 @@ def test_concatenated_streams(tmp_path: Path) -> None:
     assert numbers(VideoFile(joined).read(range(39, -1, -1))) == list(range(39, -1, -1))
 
 
+@pytest.mark.skipif(
+    not hasattr(av.container.OutputContainer, "add_stream_from_template"), reason="this PyAV is old"
+)
+def test_times_that_jump_back_where_streams_were_joined(tmp_path: Path) -> None:
+    """As FFmpeg joins streams with different clocks: times to decode ascend, times to show do not."""
+    path = encode(tmp_path / "v.mp4", numbered_frames(33), g="10", bf="3", **{"x264-params": "scenecut=0"})
+    with av.open(str(path)) as source, av.open(str(tmp_path / "joined.mp4"), "w") as joined:
+        stream = joined.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        last = packets[-1].dts
+        for packet in packets:
+            packet.stream = stream
+            joined.mux(packet)
+        with av.open(str(path)) as again:
+            more = [packet for packet in again.demux(video=0) if packet.is_keyframe]
+            for i, packet in enumerate(more, 1):
+                packet.pts = packet.dts = last + i
+                packet.stream = stream
+                joined.mux(packet)
+    expected = [*range(33), *range(0, 33, 10)]
+    frames = VideoFile(tmp_path / "joined.mp4")
+    assert numbers(frames.read(range(len(frames)))) == expected
+    assert numbers(frames.read(range(len(frames) - 1, -1, -1))) == expected[::-1]
+
+
 @pytest.mark.parametrize("turn", [0, 90, 180, 270])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_display_matrix(tmp_path: Path, turn: int, mirrored: bool) -> None:

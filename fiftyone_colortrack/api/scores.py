@@ -71,7 +71,10 @@ class Scorer(ABC):
         true, predicted = _Identified(sample, self._gt), _Identified(sample, self._pred)
         scored = {n for n in true.ids if self.is_scored(n, len(video))} - predicted.keyframes
         if not scored:
-            reason = "labels only in frames that the tracker started from; label other frames"
+            reason = (
+                f"labels only in frames that are not scored, such as {max(true.ids, default=1)} of {len(video)}: "
+                "the tracker started there, or the video ends; label other frames"
+            )
             reason = reason if true.ids else "no labels in this video; label some of its frames"
             raise ColorTrackError(f"{sample.filepath} has no frame to score: frames.{self._gt} has {reason}")
         partners = pair_objects(predicted.objects, true.objects)
@@ -224,7 +227,8 @@ def _boxes(by_id: Mapping[int, list[fo.Label]], canvas: Size) -> dict[int, np.nd
 class PointScorer(Scorer):
     """PCK of JHMDB (see `metrics.pck`), strict and legacy, pooled over the objects of all videos.
 
-    Objects of a single point have no extent to measure errors by, and are left out.
+    Objects with a single point, in all frames or in one, have no extent there to measure errors by: that is
+    left out.
     """
 
     metrics: ClassVar = {
@@ -255,12 +259,13 @@ class PointScorer(Scorer):
         errors: dict[Mode, list[np.ndarray]] = {"strict": [], "legacy": []}
         for id in objects:
             gt, pred = (_tracks([pair[side].get(id) for pair in labels.values()], canvas) for side in (0, 1))
-            if gt.shape[1] < 2:
+            points = (~np.isnan(gt).any(2)).sum(1, keepdims=True)
+            if points.max(initial=0) < 2:
                 continue
             if pred.shape[1] == 0:  # never predicted
                 pred = np.full_like(gt, np.nan)
             for mode, values in errors.items():
-                values.append(point_errors(pred, gt, mode))
+                values.append(np.where(points > 1, point_errors(pred, gt, mode), np.nan))
         if not errors["strict"]:
             return {}, {}
         for mode, values in errors.items():

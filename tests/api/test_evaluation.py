@@ -135,6 +135,7 @@ def test_key_points(dataset, squares_file):
     gt = rng.uniform(20, 60, (8, 4, 2))
     pred = gt + rng.normal(0, 6, gt.shape)
     gt[2, 1] = pred[3, 2] = NAN
+    gt[5, 1:] = NAN  # a single point has no extent
 
     def keypoints(points):
         return fo.Keypoints(keypoints=[fo.Keypoint(label="a", index=1, points=(points / [96, 64]).tolist())])
@@ -142,6 +143,7 @@ def test_key_points(dataset, squares_file):
     add_video(dataset, squares_file, map(keypoints, gt), map(keypoints, pred))
     results = ct.evaluate_tracks(dataset, "pred", "gt", "eval")
     found = scores(results)
+    gt[5] = NAN
     for mode in ("strict", "legacy"):
         expected = pck([pred], [gt], mode=mode)
         for alpha, value in zip(expected.alphas, expected.mean, strict=True):
@@ -151,12 +153,13 @@ def test_key_points(dataset, squares_file):
     assert list(main_scores(results)) == ["PCK@0.1 (strict)", "PCK@0.2 (strict)"]
 
 
-def test_single_points_are_refused_and_nothing_is_lost(masks, squares_file, tmp_path):
+@pytest.mark.parametrize("points", [[(0.5, 0.5)], [(0.5, 0.5), (NAN, NAN)]])
+def test_single_points_are_refused_and_nothing_is_lost(masks, points):
     ct.evaluate_tracks(masks, "pred", "gt", "eval")
     sample = masks.first()
     for frame in sample.frames.values():
-        points = fo.Keypoints(keypoints=[fo.Keypoint(label="a", index=1, points=[(0.5, 0.5)])])
-        frame["points"], frame["tracked"] = points, points.copy()
+        label = fo.Keypoints(keypoints=[fo.Keypoint(label="a", index=1, points=points)])
+        frame["points"], frame["tracked"] = label, label.copy()
     sample.save()
     with pytest.raises(ct.ColorTrackError, match=r"squares\.mp4 .* frames\.points has no object"):
         ct.evaluate_tracks(masks, "tracked", "points", "eval", overwrite=True)
@@ -201,6 +204,11 @@ def test_ground_truth_beyond_the_end_is_left_out_of_every_measure(masks, caplog)
     assert beyond.custom_metrics == plain.custom_metrics
     assert beyond.metrics() == plain.metrics()
     assert "frame 99" in caplog.text
+    for number in range(1, len(sample.frames)):
+        sample.frames[number]["gt"] = None
+    sample.save()
+    with pytest.raises(ct.ColorTrackError, match="99 of 8"):
+        ct.evaluate_tracks(masks, "pred", "gt", "nothing")
 
 
 def test_slices_of_a_grouped_dataset(masks, squares_file):

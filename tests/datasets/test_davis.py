@@ -294,6 +294,7 @@ def test_a_frame_whose_name_is_not_utf_8(davis2017: Path, tmp_path: Path) -> Non
     dataset = load_davis(davis2017, video_dir=tmp_path / "videos", on_error="skip")
     assert "one" not in dataset.values("sequence")
     assert "00099" in dataset.info["skipped"]["one"]
+    dataset.delete()
 
 
 def test_gaps_in_the_numbers_of_frames(tmp_path: Path) -> None:
