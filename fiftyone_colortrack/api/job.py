@@ -235,11 +235,13 @@ class Job:
 
         If an error ends the run, the videos after it were never tried: none is tagged.
         """
+        tagged = False
         if self.on_error == "skip":
             with suppress(ColorTrackError):  # where tracks were deleted, a tag of theirs is nobody's
                 check_fields(self.dataset, self.label_field, video.id)
                 whole(self.dataset).select(video.id).tag_samples(failed_tag(self.label_field))
-        return VideoResult(video.id, video.filepath, "failed", reason=reason)
+                tagged = True
+        return VideoResult(video.id, video.filepath, "failed", reason=reason, tagged=tagged)
 
     def _track(
         self,

@@ -30,6 +30,7 @@ class VideoResult:
         cuts: numbers (from 1) of the first frames of new shots
         kept: number of labels that a person drew, changed, or deleted, and that stayed as they are
         replaced: number of such labels that `overwrite` replaced
+        tagged: whether the video got the tag of failed ones: not where its tracks were deleted during the run
     """
 
     sample_id: str
@@ -42,6 +43,7 @@ class VideoResult:
     cuts: tuple[int, ...] = ()
     kept: int = 0
     replaced: int = 0
+    tagged: bool = False
 
 
 @dataclass
@@ -105,7 +107,8 @@ class PropagationReport:
         text += f", written to {self.label_field}" if done or stopped else ""
         text += f"; {len(stopped)} only in part: the next run continues" if stopped else ""
         text += f"; {len(skipped)} skipped" if skipped else ""
-        return text + (f"; {len(failed)} failed, tagged {failed_tag(self.label_field)}" if failed else "")
+        text += f"; {len(failed)} failed" if failed else ""
+        return text + (f", tagged {failed_tag(self.label_field)}" if any(v.tagged for v in failed) else "")
 
 
 class Clock:
