@@ -1,7 +1,7 @@
 // What only the App can do: FiftyOne 1.22 has no operator that moves the playhead of a video. Not built: the
 // App's own libraries are globals.
 (() => {
-  const { executeOperator, Operator, OperatorConfig, registerOperator } = window.__foo__;
+  const { Operator, OperatorConfig, registerOperator } = window.__foo__;
   const PLUGIN = "@colortrack/fiftyone-colortrack";
   const SETTLED = 5000; // milliseconds in which a video that was just opened has loaded
   const LONGEST = 20000; // milliseconds to wait for what the server sends
@@ -72,22 +72,5 @@
     }
   }
 
-  // A dialog that somebody closes would open again with the next message of its operator.
-  const seen = new Set(); // the work whose dialog was open
-
-  class ShowProgress extends Operator {
-    get config() {
-      return new OperatorConfig({ name: "show_progress", label: "Show progress", unlisted: true });
-    }
-
-    // run: ID of the work; outputs, results: see show_output.
-    async execute({ params: { run, outputs, results } }) {
-      const open = document.querySelector("[data-cy=operators-prompt-view-modal]");
-      if (open) seen.add(run);
-      else if (seen.has(run)) return executeOperator(`${PLUGIN}/continue_in_background`, { run });
-      return executeOperator("@voxel51/operators/show_output", { outputs, results });
-    }
-  }
-
-  for (const operator of [GoToFrame, ReopenSample, ShowProgress]) registerOperator(operator, PLUGIN);
+  for (const operator of [GoToFrame, ReopenSample]) registerOperator(operator, PLUGIN);
 })();

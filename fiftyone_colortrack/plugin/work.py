@@ -157,7 +157,7 @@ def show(
 ) -> Messages[T]:
     """Run work in a thread, and show its progress in the dialog, with a Stop button and a chart.
 
-    If the user closes the dialog or the page, the work continues. `running` lists it until it ends.
+    If the user leaves the dialog or the page, the work continues. `running` lists it until it ends.
 
     Args:
         ctx: of the operator
@@ -212,8 +212,7 @@ def show(
                 traces = chart() if chart else []
                 outputs = _progress_output(message, stop.id, chart=bool(traces))
                 results = {"progress": fraction, "chart": traces}
-                params = {"run": stop.id, "outputs": outputs, "results": results}
-                yield ctx.trigger(f"{PLUGIN}/show_progress", params)
+                yield ctx.ops.show_output(outputs, results)
     except GeneratorExit:
         stop.left.set()
         raise

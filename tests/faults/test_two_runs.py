@@ -74,9 +74,9 @@ def tracked(dataset: fo.Dataset, field: str) -> list[list[tuple[float, ...]]]:
 
 
 def test_two_runs_at_once(videos: fo.Dataset, both: Runs) -> None:
-    both("one lab", "two identity")
-    expected = {"lab": tracked(videos, "one"), "identity": tracked(videos, "two")}
-    for field in ("one", "two"):
+    both("first_tracks lab", "second_tracks identity")
+    expected = {"lab": tracked(videos, "first_tracks"), "identity": tracked(videos, "second_tracks")}
+    for field in ("first_tracks", "second_tracks"):
         (run,) = set(videos.values(f"{field}_run"))
         assert videos.load_run_results(run).report["label_field"] == f"frames.{field}"
     for lab, identity in zip(*expected.values(), strict=True):

@@ -255,8 +255,6 @@ def test_in_the_app(videos, worker):
     assert operator.resolve_execution_options(context()).allow_delegated_execution
     assert not operator.resolve_execution_options(context(shards=2)).allow_delegated_execution
     messages = [message.body.to_json() for message in operator.execute(context(shards=2))]
-    assert any(
-        "of 2 shards finished" in str(m) for m in messages if m["operator_uri"].endswith("show_progress")
-    )
+    assert any("of 2 shards finished" in str(m) for m in messages if m["operator_uri"] == "show_output")
     assert "6 videos (48 frames) tracked" in messages[-1]["params"]["message"]
     assert states(videos) == ["completed", "completed"]

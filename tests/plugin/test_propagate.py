@@ -129,8 +129,7 @@ def test_labels_are_written_and_the_app_is_told(execute, videos):
     assert names[0] == "set_progress"
     assert names.index("reload_dataset") < names.index("notify")
     assert "1 video (8 frames) tracked" in notifications(messages)[0]
-    steps = [params for name, params in messages if name.endswith("show_progress")]
-    (done,) = [params for name, params in messages if name == "show_output"]
+    *steps, done = [params for name, params in messages if name == "show_output"]
     assert all(
         "stop" in step["outputs"]["type"]["properties"]["buttons"]["type"]["properties"] for step in steps
     )

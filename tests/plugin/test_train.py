@@ -33,10 +33,12 @@ def small(tmp_path, monkeypatch):
 
 def shown(messages):
     """What was shown while it ran: the label of the bar, and the points of the chart."""
-    steps = [params for name, params in messages if name.endswith("show_progress")]
+    steps = [params for name, params in messages if name.endswith("show_output")]
+    steps = [(params["outputs"]["type"]["properties"], params["results"]) for params in steps]
     return [
-        (step["outputs"]["type"]["properties"]["progress"]["view"]["label"], step["results"]["chart"])
-        for step in steps
+        (properties["progress"]["view"]["label"], results["chart"])
+        for properties, results in steps
+        if "progress" in properties
     ]
 
 
