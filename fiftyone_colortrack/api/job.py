@@ -255,9 +255,8 @@ class Job:
 
         model = self.model  # loading it says nothing about the speed
         started = time.perf_counter()
+        check_fields(self.dataset, self.label_field, planned.id)
         pull(self.dataset, [planned.id], self.label_field)
-        if not fo.dataset_exists(self.dataset.name):
-            raise ColorTrackError(f"the dataset {self.dataset.name!r} was deleted during the run")
         present = self.find(self.samples.select(planned.id))
         if not present:
             raise ColorTrackError("the video was removed from the dataset during the run")
@@ -306,7 +305,7 @@ class Job:
         (values,) = view.values(record_field(self.label_field))
         limited = self.rules.objects is not None
         tracks = {obj.instance.id for obj in video.objects.values() if obj.instance} if limited else None
-        kept = len(corrections.outside(ranges, tracks) if self.overwrite else corrections)
+        standing = corrections.outside(ranges, tracks) if self.overwrite else corrections
         writer = TrackWriter(
             self.dataset,
             planned.id,
@@ -319,7 +318,7 @@ class Job:
             ranges=ranges,
             tracks=tracks,
             record=TrackRecord.from_dict(values),
-            corrections=corrections,
+            corrections=standing,
         )
         writer.begin(scope_of(self.rules, planned.id), part, done)
         part_tracker = tracker.only(todo)
@@ -349,8 +348,8 @@ class Job:
             time.perf_counter() - started,
             warnings=tuple(video.warnings),
             cuts=tuple(cut + 1 for cut in tracker.cuts),
-            kept=kept,
-            replaced=len(corrections) - kept,
+            kept=len(standing),
+            replaced=len(corrections) - len(standing),
         )
 
     def _ranges(self, id: str, length: int) -> list[range]:

@@ -81,7 +81,7 @@ class TrackWriter:
         ranges: frames (from 0) that the run is limited to; empty for all
         tracks: names of the tracks that the run is limited to (see `track_name`); None for all
         record: of the earlier tracks
-        corrections: what a person changed in them
+        corrections: what a person changed in them, and is to stay
     """
 
     dataset: fo.Dataset
@@ -118,8 +118,6 @@ class TrackWriter:
         if written is None or (self.overwrite and self.tracks is None and not self.ranges):
             written = self.record.written = Written()
         written.ignore = evaluation_attributes(self.dataset)
-        if self.overwrite:
-            self.corrections = self.corrections.outside(self.ranges, self.tracks)
         self._scope = scope
         self._done = set(done)
         self.record.begin(scope, part, done)

@@ -574,6 +574,23 @@ def test_what_others_clear_during_a_run_is_missed_and_tracked_again(videos, act,
     ] == []
 
 
+def test_a_dataset_that_is_renamed_during_a_run_is_written_on(videos):
+    name, other = videos.name, f"{videos.name}-renamed"
+
+    def rename(old, new):
+        act = f"setattr({LOAD}, 'name', {new!r})"
+        subprocess.run([sys.executable, "-c", act, old], check=True, capture_output=True)
+
+    def once(done, total, message):
+        if done == 3 and fo.dataset_exists(name):
+            rename(name, other)
+
+    report = propagate(videos, progress=once)
+    assert fo.dataset_exists(other)
+    rename(other, name)
+    assert [video.status for video in report.videos] == ["done", "done"]
+
+
 LOAD = "__import__('fiftyone').load_dataset(__import__('sys').argv[1])"
 
 
