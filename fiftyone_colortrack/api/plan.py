@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import repeat
 from typing import TYPE_CHECKING
 
 from fiftyone.core.collections import SampleCollection
@@ -236,13 +235,11 @@ def _earlier(
     if not is_tracks(samples, name) or name not in samples.get_frame_field_schema():
         return {}
     there = set(whole(samples._root_dataset).exists(frame_path(name)).values("id"))
-    runs = samples.values(run_field(name)) if samples.has_sample_field(run_field(name)) else repeat(None)
+    paths = ["id", record_field(name), *filter(samples.has_sample_field, [run_field(name)])]
     earlier: dict[str, Part] = {}
-    for (id, values), run in zip(
-        zip(*samples.values(["id", record_field(name)]), strict=True), runs, strict=False
-    ):
+    for id, values, *run in zip(*samples.values(paths), strict=True):
         part = TrackRecord.from_dict(values).parts.get(scope_of(rules, id))
         if part is not None and id in there:
             # A run that was killed right after it marked the video as finished has not noted it.
-            earlier[id] = replace(part, done=None) if part.run == run else part
+            earlier[id] = replace(part, done=None) if part.run in run else part
     return earlier

@@ -94,8 +94,13 @@ class PropagationReport:
         return texts
 
     def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def lines(self) -> list[str]:
+        """What was done, which videos failed and why, and the warnings."""
         failed = [f"{os.path.basename(v.filepath)} failed: {v.reason}" for v in self.with_status("failed")]
-        return "\n".join([self.headline, *failed, *self.warnings])
+        return [self.headline, *failed, *self.warnings]
 
     @property
     def headline(self) -> str:

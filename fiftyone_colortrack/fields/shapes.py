@@ -55,6 +55,11 @@ def stored_mask(label: fo.Detection | fo.Segmentation) -> np.ndarray | None:
     return label.get_mask()
 
 
+def _holds_numbers(mask: np.ndarray) -> bool:
+    """Whether a mask is [height, width] and holds real numbers."""
+    return mask.ndim == 2 and mask.dtype.kind in "biuf"
+
+
 def split(container: fo.Label | None, targets: dict[int, str] | None = None) -> list[fo.Label]:
     """The labels in a frame's field; of a segmentation one detection per class, with its value as index.
 
@@ -72,7 +77,7 @@ def split(container: fo.Label | None, targets: dict[int, str] | None = None) -> 
     mask = stored_mask(container)
     if mask is None:
         return []
-    if mask.ndim != 2 or mask.dtype.kind not in "biuf":
+    if not _holds_numbers(mask):
         kind = "an RGB image" if mask.ndim == 3 else f"of shape {list(mask.shape)} and type {mask.dtype}"
         raise ColorTrackError(f"the segmentation is {kind}; store class numbers in a mask [height, width]")
     if mask.dtype.kind == "f" and not np.array_equal(mask, np.nan_to_num(mask).round()):
@@ -206,7 +211,7 @@ def region_in_pixels(label: fo.Label, canvas: Size) -> Region | None:
         inside = filled > 0
     else:
         mask = stored_mask(label)
-        if mask is not None and (mask.ndim != 2 or mask.dtype.kind not in "biuf"):
+        if mask is not None and not _holds_numbers(mask):
             raise ColorTrackError(
                 f"the mask of '{label.label}' has shape {list(mask.shape)} and type {mask.dtype}; "
                 "store it as [height, width], as numbers, or in a grayscale image"

@@ -211,8 +211,7 @@ def show(
             else:
                 traces = chart() if chart else []
                 outputs = _progress_output(message, stop.id, chart=bool(traces))
-                results = {"progress": fraction, "chart": traces}
-                yield ctx.ops.show_output(outputs, results)
+                yield ctx.ops.show_output(outputs, {"progress": fraction, "chart": traces})
     except GeneratorExit:
         stop.left.set()
         raise

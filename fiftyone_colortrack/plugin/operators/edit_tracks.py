@@ -43,7 +43,7 @@ class EditTrack(foo.Operator):
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
         inputs = types.Object()
         try:
-            _video, selected, tracks = _selected(ctx)
+            _, selected, tracks = _selected(ctx)
         except ColorTrackError as error:
             forms.message(inputs, "none", str(error), severity="error")
             return forms.form(self, inputs)

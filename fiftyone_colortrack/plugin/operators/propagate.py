@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import fiftyone as fo
@@ -448,8 +449,9 @@ class _Form:
         if not forms.validate(prop, lambda: field_name(name)):
             return []
         name = field_name(name)
-        forms.validate(self._chosen, lambda: self._run(self._seed_field, self._seed_frames, name).plan())
-        videos = self._plan(self._seed_field, self._seed_frames, name)
+        videos: list[PlannedVideo] = []
+        run = partial(self._run, self._seed_field, self._seed_frames, name)
+        forms.validate(self._chosen, lambda: videos.extend(run().plan()))
         if name in earlier:
             self._existing(name, videos)
         elif name in schema and name != field_name(self._seed_field):
@@ -600,9 +602,7 @@ def megapixels(videos: SampleCollection, input_size: int | tuple[int, int] | Non
 
 def summary(report: PropagationReport) -> str:
     """What a run did, and which videos failed and why, in Markdown."""
-    lines = [report.headline]
-    lines += [f"{os.path.basename(v.filepath)} failed: {v.reason}" for v in report.with_status("failed")]
-    return "\n\n".join(map(forms.escape, lines + report.warnings))
+    return "\n\n".join(map(forms.escape, report.lines))
 
 
 def _lengths(videos: SampleCollection, paths: Sequence[str]) -> list[int]:
