@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,10 +146,7 @@ def davis(
 
     chosen = TrackerConfig.from_value(config)
     if protocol == "paper":
-        own = {
-            f.name: getattr(chosen, f.name) for f in fields(chosen) if getattr(chosen, f.name) != f.default
-        }
-        chosen = replace(TrackerConfig.paper(), **own)
+        chosen = chosen.with_defaults(asdict(TrackerConfig.paper()))
 
     def score(sequence: DavisSequence, network: str | Embedder, stopwatch: Stopwatch) -> list[ObjectScore]:
         return _score_davis(sequence, max_frames, network, chosen, stopwatch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -96,6 +97,7 @@ class Embedder(nn.Module):
         lab_tolerance: the cosine distance to a cell's best match from which on raw colors count less.
         input_size: the short side of frames that it tracks best, in pixels.
         has_fine: whether it can tell cells of half the stride apart, see `finer`.
+        tracker_settings: fields of `TrackerConfig` whose defaults are not the best for it.
         loaded_as: its state when it was loaded, and what it was loaded from; see `weights.fingerprint`.
     """
 
@@ -110,6 +112,7 @@ class Embedder(nn.Module):
     lab_tolerance: float = 0.0
     input_size: int = 480
     has_fine: bool = False
+    tracker_settings: Mapping[str, float] = {}
     loaded_as: tuple[str, str] | None = None
 
     def forward(self, lab: Tensor) -> Tensor:
@@ -263,7 +266,7 @@ class FastEmbedder(Embedder):
     temperature = 0.0115
 
     # A joint is known by the body around it more than by its colors (docs/recipes.md).
-    POINTS_LAB_WEIGHT, POINTS_TEMPERATURE = 0.5, 0.02
+    POINTS_LAB_WEIGHT, POINTS_TEMPERATURE = 0.65, 0.0165
 
     def __init__(
         self, channels: int = 128, stride: int = 8, lab_weight: float = 0.82, lab_tolerance: float = 0.04
@@ -376,6 +379,7 @@ class PaperEmbedder(Embedder):
     stride = 8
     temperature = 0.01
     input_size = 240  # it was trained on frames of this size
+    tracker_settings: Mapping[str, float] = {"radius": 32.0, "handicap": 10.0}
 
     palette: Tensor
 

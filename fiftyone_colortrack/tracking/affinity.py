@@ -201,7 +201,7 @@ def compare_again(
     @torch.inference_mode()
     def work(parts: Sequence[slice]) -> None:
         for part in parts:
-            candidates = keys[matches.cell[part]].to(query.dtype)  # [m, k, C]
+            candidates = rows_of(keys, matches.cell[part]).to(query.dtype)  # [m, k, C]
             torch.bmm(candidates, query[part, :, None], out=similarity[part, :, None])
 
     step = cells_at_once(query.device)
@@ -211,6 +211,11 @@ def compare_again(
     similarity.masked_fill_(matches.similarity == -torch.inf, -torch.inf)
     best, order = similarity.topk(min(top_k, similarity.shape[1]), 1)
     return Matches(best, matches.cell.gather(1, order))
+
+
+def rows_of(values: Tensor, rows: Tensor) -> Tensor:
+    """`values[rows]` of values [N, C], several times as fast on a CPU."""
+    return F.embedding(rows, values)
 
 
 def wants_large_kernels(device: torch.device) -> bool:
@@ -374,7 +379,7 @@ def open_matches(
     repeated, order = repeated.byte().sort(dim=1, stable=True)
     kept = int((repeated == 0).sum(1).max())
     cell, repeated = cell.gather(1, order)[:, :kept], repeated[:, :kept].bool()
-    candidates = keys.view(-1, channels)[cell].to(query.dtype)  # [n, m, C]
+    candidates = rows_of(keys.view(-1, channels), cell).to(query.dtype)  # [n, m, C]
     similarity = torch.bmm(query, candidates.transpose(1, 2)).float()  # [n, 4, m]
     similarity.masked_fill_(repeated[:, None], -torch.inf)
     best, position = similarity.topk(min(top_k, similarity.shape[2]), 2)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.tracking.grid import Grid
@@ -90,12 +91,13 @@ class Codec(ABC):
     def cells(self, soft: Tensor) -> Tensor | None:
         """The cells that each channel covers, bool [L, h, w]; None if they may be scattered."""
 
-    def clean(self, soft: Tensor, before: Tensor) -> Tensor:
+    def clean(self, soft: Tensor, before: Tensor, origin: Tensor | None = None) -> Tensor:
         """Take out specks: components of an object that are small and do not continue it.
 
         Args:
             soft: [h, w, L]
             before: [h, w, L], of the frame before, in the order of tracking
+            origin: the cell of that frame where each cell's colors are, [h, w]; None if unknown
         """
         cells = self.cells(soft)
         if cells is None:
@@ -264,8 +266,8 @@ class MaskCodec(Codec):
         covered[0] = False  # the background may be scattered
         return covered
 
-    def clean(self, soft: Tensor, before: Tensor) -> Tensor:
-        cleaned = super().clean(soft, before)
+    def clean(self, soft: Tensor, before: Tensor, origin: Tensor | None = None) -> Tensor:
+        cleaned = super().clean(soft, before, origin)
         if cleaned is soft:
             return soft
         cleaned = cleaned / cleaned.sum(-1, keepdim=True).clamp(min=1e-3)
@@ -390,11 +392,14 @@ class PointCodec(Codec):
     SIGMA = 0.75  # of the bump, in cells: wide enough that its sampled centroid is exact to 1/50 of a cell
     REACH = 2  # the centroid is taken over the cells within this distance of the peak
     VISIBLE = 0.02  # a point whose bump stays below this is not visible
+    NEAR = 20  # pixels of the input: a point is rarely farther from where its colors were in the last frame
+    JUMP = 0.05  # what a bump elsewhere counts
 
     def __init__(
         self, ids: Sequence[int], counts: Mapping[int, int], grid: Grid, device: torch.device
     ) -> None:
         super().__init__(ids, grid, device)
+        self._per_cell = torch.tensor(grid.pixels_per_cell[::-1], device=device)  # (x, y)
         for object_id in self.ids:
             self.channels[object_id] = slice(self.depth, self.depth + counts[object_id])
             self.depth += counts[object_id]
@@ -427,16 +432,8 @@ class PointCodec(Codec):
     def decode(
         self, soft: Tensor, outlines: Outlines | None = None, ids: Collection[int] | None = None
     ) -> tuple[Labels, Confidence]:
-        height, width, _ = soft.shape
-        peak, place = soft.flatten(0, 1).max(0)  # [L]
-        y, x = place // width, place % width
-        near_y = (torch.arange(height, device=soft.device)[:, None] - y).abs() <= self.REACH  # [h, L]
-        near_x = (torch.arange(width, device=soft.device)[:, None] - x).abs() <= self.REACH  # [w, L]
-        weight = soft * near_y[:, None] * near_x[None]
-        mass = weight.sum((0, 1)).clamp(min=1e-12)
-        center_y = (weight.sum(1) * self._centers(0)[:, None]).sum(0) / mass
-        center_x = (weight.sum(0) * self._centers(1)[:, None]).sum(0) / mass
-        points = torch.stack([center_x, center_y], 1)  # [L, 2]
+        peak = soft.amax((0, 1))  # [L]
+        points = self._positions(self._bumps(soft, soft))  # [L, 2]
         points[peak < max(self.VISIBLE, self.min_confidence)] = torch.nan
         found, sure = points.cpu().double().numpy(), peak.clamp(0, 1).cpu().numpy()
         chosen = {object_id: self.channels[object_id] for object_id in self._chosen(ids)}
@@ -445,8 +442,49 @@ class PointCodec(Codec):
     def cells(self, soft: Tensor) -> None:
         return None
 
+    def clean(self, soft: Tensor, before: Tensor, origin: Tensor | None = None) -> Tensor:
+        """Keep of each point the one bump that continues it: a look-alike elsewhere must be far clearer.
+
+        As in a Bayesian filter, soft labels are weighed with a prior: a Gaussian around where the point was, at the
+        cells whose colors were there, above a floor. The bump that is kept stays as high as it is.
+        """
+        at = self._at_cells(origin)  # [h, w, 2]
+        was = self._positions(before) / self._per_cell - 0.5  # [L, 2], in cells
+        distance = (at[:, :, None] - was).square().sum(-1).sqrt() * self.grid.stride  # [h, w, L]
+        prior = self.JUMP + (1 - self.JUMP) * torch.exp(-((distance / self.NEAR) ** 2) / 2)
+        prior.masked_fill_(before.amax((0, 1)) < self.VISIBLE, 1)
+        return self._bumps(soft, soft * prior)
+
+    def _at_cells(self, origin: Tensor | None) -> Tensor:
+        """Where each cell was in the frame before, in cells (x, y): [h, w, 2]. Single cells may be wrong."""
+        y, x = torch.meshgrid(
+            *(torch.arange(cells, device=self.device) for cells in self.grid.cells), indexing="ij"
+        )
+        here = torch.stack([x, y]).float()  # 2 x h x w
+        if origin is None:
+            return here.permute(1, 2, 0)
+        moved = torch.stack([origin % self.grid.cells[1], origin // self.grid.cells[1]]) - here
+        around = F.unfold(F.pad(moved[:, None], (1, 1, 1, 1), mode="replicate"), 3)  # 2 x 9 x hw
+        return (here + around.median(1).values.view_as(here)).permute(1, 2, 0)
+
     def overlay(self, tracked: Labels, drawn: Labels) -> Labels:
         return {**tracked, **drawn}  # type: ignore[dict-item]
+
+    def _bumps(self, soft: Tensor, likely: Tensor) -> Tensor:
+        """Of soft labels [h, w, L], the bump of each channel where `likely` [h, w, L] is highest."""
+        width = soft.shape[1]
+        place = likely.flatten(0, 1).argmax(0)  # [L]
+        rows, columns = (torch.arange(cells, device=soft.device)[:, None] for cells in soft.shape[:2])
+        near_y = (rows - place // width).abs() <= self.REACH  # [h, L]
+        near_x = (columns - place % width).abs() <= self.REACH  # [w, L]
+        return soft * near_y[:, None] * near_x[None]
+
+    def _positions(self, bumps: Tensor) -> Tensor:
+        """The centers of bumps [h, w, L] in pixels, (x, y): [L, 2]."""
+        mass = bumps.sum((0, 1)).clamp(min=1e-12)
+        center_y = (bumps.sum(1) * self._centers(0)[:, None]).sum(0) / mass
+        center_x = (bumps.sum(0) * self._centers(1)[:, None]).sum(0) / mass
+        return torch.stack([center_x, center_y], 1)
 
     def _centers(self, axis: int) -> Tensor:
         """Pixel positions of the cells' centers along an axis."""

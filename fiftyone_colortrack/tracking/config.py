@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from fiftyone_colortrack.errors import ColorTrackError
@@ -34,7 +34,7 @@ class TrackerConfig:
     Each cell of a frame copies labels from the `top_k` cells that look most like it: within `radius` in the last
     `memory` frames, as in other label-free trackers (Jabri et al. 2020, Caron et al. 2021), and anywhere in the
     labeled frames, with a `handicap` beyond the radius. This is how the tracker finds an object again after an
-    occlusion.
+    occlusion. A model may come with its own values for settings that you leave at their defaults.
 
     Attributes:
         memory: number of recent frames to search for matches, 1 to 20
@@ -52,7 +52,7 @@ class TrackerConfig:
             use `standard`
         outlines: make masks follow the edges between colors, see `Outlines`
         end_at_cuts: end tracks at shot changes
-        clean_masks: remove specks from masks and boxes
+        clean_masks: remove specks from masks and boxes, and keep points from jumping to look-alikes
         min_confidence: discard labels below this confidence, 0 to 1
 
     Raises:
@@ -116,6 +116,11 @@ class TrackerConfig:
         if unknown := [str(name) for name in value if name not in known]:
             raise ColorTrackError(f"config has no {', '.join(unknown)}; its fields are {', '.join(known)}")
         return cls(**value)
+
+    def with_defaults(self, defaults: Mapping[str, Any]) -> TrackerConfig:
+        """These settings, with other values for some that have their default value."""
+        own = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+        return replace(self, **{name: value for name, value in defaults.items() if name not in own})
 
     @classmethod
     def paper(cls, temperature: float = 0.5) -> TrackerConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import cv2
@@ -21,6 +21,7 @@ from fiftyone_colortrack.tracking.affinity import (
     copy_labels,
     open_matches,
     rounded,
+    rows_of,
     shared,
     top_k_matches,
     trust,
@@ -61,12 +62,14 @@ class Propagator(ABC, Generic[Prepared]):
         padding: the number of cells on each side is a multiple of this
         input_size: what frames are scaled to, see `TrackerConfig`; None leaves them as they are
         device: where soft labels live
+        origin: after a step, the cell of the frame before where each cell's colors are, [h, w]; None if unknown
     """
 
     stride: int
     padding: int = 1
     input_size: int | tuple[int, int] | None
     device: torch.device
+    origin: Tensor | None = None
 
     def grid(self, size: tuple[int, int]) -> Grid:
         """The geometry for frames of (height, width) pixels."""
@@ -101,6 +104,7 @@ class ColorPropagator(Propagator[Features]):
     """
 
     def __init__(self, embedder: Embedder, config: TrackerConfig, kind: LabelKind = "masks") -> None:
+        config = config.with_defaults(embedder.tracker_settings)
         if config.top_k is None:
             embedder = embedder.for_all_cells()
         if config.detail == "fine":
@@ -167,6 +171,7 @@ class ColorPropagator(Propagator[Features]):
             if self._fine:
                 labels = self._open(prepared, share, cells, matches, labels)
         memory.add(prepared, labels)
+        self.origin = found.view(size)
         return labels
 
     def _penalty(self, matched: Tensor, cells: Tensor, size: torch.Size) -> Tensor | None:
@@ -200,7 +205,9 @@ class ColorPropagator(Propagator[Features]):
             return None
         reach = 2 * int(self._radius) + 1
         other = memory.other.any(0)[None, None].float()  # 1 x 1 x h x w
-        wanted = F.max_pool2d(other, reach, 1, reach // 2)[0, 0] > 0
+        for window in ((reach, 1), (1, reach)):
+            other = F.max_pool2d(other, window, 1, (window[0] // 2, window[1] // 2))
+        wanted = other[0, 0] > 0
         rivals = memory.features[: memory.labeled][memory.other[: memory.labeled]]  # [m, D]
         cells = (~wanted).flatten().nonzero()[:, 0]  # [n]
         if self._handicap is None or not len(rivals) or not len(cells):
@@ -211,7 +218,7 @@ class ColorPropagator(Propagator[Features]):
         y, x = (y[:, None] + dy).clamp(0, height - 1), (x[:, None] + dx).clamp(0, width - 1)
         around = y * width + x  # [n, 12]
         queries = query.flatten(0, 1)[cells]
-        sure = torch.bmm(memory.recent.flatten(0, 1)[around], queries[:, :, None])[..., 0]  # [n, 12]
+        sure = torch.bmm(rows_of(memory.recent.flatten(0, 1), around), queries[:, :, None])[..., 0]  # [n, 12]
         sure = sure.float().topk(config.top_k, 1).values
         least = torch.maximum(sure[:, -1], sure[:, 0] - NEGLIGIBLE * self._temperature)
         rival = torch.cat([(part @ rivals.T).amax(1) for part in queries.split(512)]).float()
@@ -232,8 +239,8 @@ class ColorPropagator(Propagator[Features]):
         height, width, depth = labels.shape
         relevant = matches.similarity > matches.similarity[:, :1] - NEGLIGIBLE * self._temperature  # [n, k]
         low, high = memory.extremes  # [T hw, L] each
-        lowest = low[matches.cell].masked_fill_(~relevant[..., None], torch.inf).amin(1)  # [n, L]
-        highest = high[matches.cell].masked_fill_(~relevant[..., None], -torch.inf).amax(1)
+        lowest = rows_of(low, matches.cell).masked_fill_(~relevant[..., None], torch.inf).amin(1)  # [n, L]
+        highest = rows_of(high, matches.cell).masked_fill_(~relevant[..., None], -torch.inf).amax(1)
         candidates = torch.where(relevant, matches.cell, matches.cell[:, :1])
         opened = (highest - lowest).amax(1).gt(UNIFORM).nonzero()[:, 0]
         fine = labels[:, None, :, None].expand(-1, 2, -1, 2, -1).clone()  # [h, 2, w, 2, L]
@@ -313,11 +320,10 @@ class _Memory:
             return
         self._fine[slot] = features.fine
         self._fine_labels[slot] = labels
-        channels = labels.permute(2, 0, 1)[None]  # 1 x L x 2h x 2w
-        self._labels[slot] = F.avg_pool2d(channels, 2)[0].permute(1, 2, 0)
-        # Of the candidates that a match brings: its own fine cells and the margin around them.
-        self._high[slot] = F.max_pool2d(channels, 4, 2, 1)[0].permute(1, 2, 0)
-        self._low[slot] = -F.max_pool2d(-channels, 4, 2, 1)[0].permute(1, 2, 0)
+        self._labels[slot] = (
+            labels[0::2, 0::2] + labels[0::2, 1::2] + labels[1::2, 0::2] + labels[1::2, 1::2]
+        ) / 4
+        self._low[slot], self._high[slot] = (_around(labels, fold) for fold in (torch.minimum, torch.maximum))
         spread = torch.maximum(self._high[slot] - self.resting, self.resting - self._low[slot])
         self.other[slot] = spread.amax(-1) > UNIFORM
 
@@ -369,6 +375,17 @@ class _Memory:
     @property
     def _size(self) -> int:
         return self.labeled + min(self._added, self._recent)
+
+
+def _around(fine: Tensor, fold: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Fold the labels [2h, 2w, L] of the candidates of each match: its own fine cells and one around them. [h, w, L]"""
+    for axis in (0, 1):
+        fine = fine.transpose(0, axis)
+        found = fold(fine[0::2], fine[1::2])
+        found[1:] = fold(found[1:], fine[1:-1:2])
+        found[:-1] = fold(found[:-1], fine[2::2])
+        fine = found.transpose(0, axis)
+    return fine
 
 
 def _principal_axes(features: Tensor, count: int) -> Tensor | None:

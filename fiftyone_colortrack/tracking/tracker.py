@@ -104,7 +104,7 @@ class _Engine:
     def step(self, prepared: Any) -> Tensor:
         """Soft labels [h, w, L] of the next frame."""
         soft = self.propagator.step(prepared)
-        self._last = self.codec.clean(soft, self._last) if self._clean else soft
+        self._last = self.codec.clean(soft, self._last, self.propagator.origin) if self._clean else soft
         return self._last
 
     def decode(

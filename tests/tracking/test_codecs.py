@@ -172,3 +172,31 @@ def test_specks_do_not_stretch_boxes():
     stray[2, 22] = 0.9
     assert codec.decode(stray)[0][1][2] > 170
     np.testing.assert_array_equal(codec.decode(codec.clean(stray, soft))[0][1], codec.decode(soft)[0][1])
+
+
+def test_points_do_not_jump_to_lookalikes():
+    seed = {1: np.array([[40.0, 60], [150, 100], [np.nan, np.nan]])}
+    codec = PointCodec.create([Seed(0, seed)], GRIDS[0], CPU)
+    before = codec.encode(seed)
+    here = codec.encode({1: np.array([[48.0, 64], [150, 100], [100, 50]])})
+    elsewhere = codec.encode({1: np.array([[160.0, 60], [20, 20], [100, 50]])})
+    cleaned = codec.clean(0.4 * here + 0.6 * elsewhere, before)
+    np.testing.assert_allclose(codec.decode(cleaned)[0][1][:2], [[48, 64], [150, 100]], atol=0.5)
+    np.testing.assert_allclose(codec.decode(cleaned)[1][1][:2], codec.decode(0.4 * here)[1][1][:2], rtol=0.01)
+
+    far_clearer = codec.clean(0.02 * here + 0.6 * elsewhere, before)
+    np.testing.assert_allclose(codec.decode(far_clearer)[0][1][:2], [[160, 60], [20, 20]], atol=0.5)
+    appeared = codec.clean(0.1 * here + 0.2 * elsewhere, before)
+    np.testing.assert_allclose(codec.decode(appeared)[0][1][2], [100, 50], atol=0.5)
+
+
+def test_points_are_expected_where_their_colors_moved():
+    grid = Grid.fit((160, 160), 160, 8)
+    codec = PointCodec.create([Seed(0, {1: np.array([[44.0, 60]])})], grid, CPU)
+    before = codec.encode({1: np.array([[44.0, 60]])})
+    moved, stayed = ({1: np.array([[x, 60.0]])} for x in (108, 44))
+    soft = 0.5 * codec.encode(moved) + 0.7 * codec.encode(stayed)
+    cells = torch.arange(400).view(20, 20)
+    origin = cells.roll(8, 1)  # everything moved by eight cells to the right
+    assert codec.decode(codec.clean(soft, before, origin))[0][1][0, 0] == pytest.approx(108, abs=0.5)
+    assert codec.decode(codec.clean(soft, before))[0][1][0, 0] == pytest.approx(44, abs=0.5)

@@ -537,3 +537,11 @@ def test_a_frame_without_any_border_has_nothing_to_open():
     everything = np.ones((64, 96), np.uint8)
     labels = [tracked.labels for tracked in Tracker(frames, everything, model="lab", config=SMALL)]
     assert all((label == 1).all() for label in labels)
+
+
+def test_settings_at_their_defaults_can_be_replaced():
+    config = TrackerConfig(radius=64, top_k=None)
+    assert config.with_defaults({"radius": 32, "handicap": 10}) == TrackerConfig(
+        radius=64, top_k=None, handicap=10
+    )
+    assert TrackerConfig(handicap=None).with_defaults({"handicap": 10}).handicap is None
