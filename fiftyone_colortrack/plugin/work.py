@@ -156,7 +156,7 @@ def has_left(ctx: ExecutionContext) -> bool:
 def show_error(ctx: ExecutionContext, title: str, reason: str) -> Messages[None]:
     """Show in an operator's dialog, until somebody closes it, why the work failed; without a dialog, notify."""
     if has_left(ctx):
-        yield ctx.ops.notify(f"{title}: {reason}", variant="error")
+        yield ctx.ops.notify(f"{title} goes on. The ColorTrack panel shows it, and can stop it")
         return
     outputs = types.Object()
     outputs.view("failed", types.AlertView(severity="error", label="Failed", description=reason))
