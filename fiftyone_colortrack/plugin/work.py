@@ -156,7 +156,7 @@ def has_left(ctx: ExecutionContext) -> bool:
 def show_error(ctx: ExecutionContext, title: str, reason: str) -> Messages[None]:
     """Show in an operator's dialog, until somebody closes it, why the work failed; without a dialog, notify."""
     if has_left(ctx):
-        yield ctx.ops.notify(f"{title} goes on. The ColorTrack panel shows it, and can stop it")
+        yield ctx.ops.notify(f"{title}: {reason}", variant="error")
         return
     outputs = types.Object()
     outputs.view("failed", types.AlertView(severity="error", label="Failed", description=reason))
@@ -227,9 +227,7 @@ def show(
                 if not has_left(ctx):
                     ctx.request_params["left"] = True
                     yield _Left(stop.id)
-                    yield ctx.ops.notify(
-                        f"{title}: in the background. The ColorTrack panel shows and stops it"
-                    )
+                    yield ctx.ops.notify(f"{title} goes on. The ColorTrack panel shows it, and can stop it")
                     if not ctx.current_sample:  # whose window has the panel already
                         yield ctx.ops.open_panel("colortrack_panel", layout="horizontal")
                 continue
