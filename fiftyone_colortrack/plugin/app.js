@@ -1,13 +1,39 @@
-// What only the App can do: FiftyOne 1.22 has no operator that moves the playhead of a video. Not built: the
-// App's own libraries are globals.
+// What only the App can do: FiftyOne 1.22 has no operator that moves the playhead of a video, or reads it, and
+// tells nobody that a dialog was closed. Not built: the App's own libraries are globals.
 (() => {
-  const { Operator, OperatorConfig, registerOperator } = window.__foo__;
+  const { executeOperator, Operator, OperatorConfig, registerOperator, types } = window.__foo__;
+  const { createElement, useLayoutEffect, useRef } = window.React;
+  const { useRecoilState, useRecoilValue, useRecoilValueLoadable } = window.recoil;
   const PLUGIN = "@colortrack/fiftyone-colortrack";
   const SETTLED = 5000; // milliseconds in which a video that was just opened has loaded
   const LONGEST = 20000; // milliseconds to wait for what the server sends
   const MOMENT = 250;
 
-  // number: from 1. While annotating there is another player, out of reach: nothing happens.
+  const useLooker = () => useRecoilValue(window.__fos__.modalLooker);
+
+  // While annotating, seconds from the start of the video to the frame that is shown. The App keeps them in a
+  // context of React, from which operators are too far away.
+  const annotatedTime = () => {
+    const { getPlayhead, PlaybackStoreContext } = window.__fopb__;
+    const canvas = document.querySelector("[data-cy=modal] canvas") ?? {};
+    let fiber = canvas[Object.keys(canvas).find((key) => key.startsWith("__reactFiber"))];
+    while (fiber && fiber.type !== PlaybackStoreContext.Provider) fiber = fiber.return;
+    return fiber && getPlayhead(fiber.memoizedProps.value);
+  };
+
+  // Reads the number, from 1, of the frame that the window shows; undefined if the App does not tell.
+  const useFrameNumber = () => {
+    const looker = useLooker();
+    const sample = useRecoilValueLoadable(window.__fos__.modalSample);
+    return () => {
+      const time = annotatedTime();
+      const rate = sample.valueMaybe()?.frameRate;
+      if (time === undefined) return looker?.frameNumber;
+      return rate ? Math.floor(time * rate + 0.01) + 1 : undefined;
+    };
+  };
+
+  // number: from 1. While annotating, nothing happens.
   const goTo = (looker, number) => {
     if (!looker?.seekToFrame) return;
     const go = () => looker.seekToFrame(number);
@@ -29,13 +55,39 @@
     }
 
     useHooks() {
-      return { looker: window.recoil.useRecoilValue(window.__fos__.modalLooker) };
+      return { looker: useLooker(), shown: useFrameNumber() };
     }
 
-    async execute({ hooks: { looker }, params }) {
-      goTo(looker, params.frame_number);
+    // frame_numbers: the next of them is shown, in the order in which they are given, and around the end.
+    async execute({ hooks: { looker, shown }, params: { frame_numbers: numbers } }) {
+      const backward = numbers[0] > numbers[numbers.length - 1];
+      const beyond = (number) => (backward ? number < shown() : number > shown());
+      goTo(looker, numbers.find(beyond) ?? numbers[0]);
     }
   }
+
+  // A button in a video's window that opens the form of an operator. frame: the parameter that gets the number of
+  // the frame that is shown.
+  const promptInVideo = (name, label, frame) =>
+    class extends Operator {
+      get config() {
+        return new OperatorConfig({ name: `${name}_here`, label, unlisted: true });
+      }
+
+      async resolvePlacement() {
+        const button = new types.Button({ label, prompt: false });
+        return new types.Placement(types.Places.SAMPLES_VIEWER_ACTIONS, button);
+      }
+
+      useHooks() {
+        return { shown: useFrameNumber(), prompt: window.__foo__.usePromptOperatorInput() };
+      }
+
+      async execute({ hooks: { shown, prompt } }) {
+        const number = shown();
+        prompt(`${PLUGIN}/${name}`, number ? { [frame]: number } : {});
+      }
+    };
 
   // An open window does not show new fields; opened again, it does.
   class ReopenSample extends Operator {
@@ -44,10 +96,13 @@
     }
 
     useHooks() {
-      const { fieldSchema, modalLooker, State } = window.__fos__;
-      const now = window.React.useRef({});
-      now.current.looker = window.recoil.useRecoilValue(modalLooker);
-      now.current.schema = window.recoil.useRecoilValue(fieldSchema({ space: State.SPACE.FRAME }));
+      const { fieldSchema, modalMode, modalSample, nullableModalSampleId, sidebarVisible, State } = window.__fos__;
+      const now = useRef({});
+      now.current.looker = useLooker();
+      now.current.id = useRecoilValue(nullableModalSampleId);
+      now.current.schema = useRecoilValue(fieldSchema({ space: State.SPACE.FRAME }));
+      now.current.sample = useRecoilValueLoadable(modalSample).state;
+      [now.current.sidebar, now.current.setSidebar] = useRecoilState(sidebarVisible(true));
       const close = window.__fos__.useClearModal();
       const takeOver = window.__fos__.useSetModalState(); // the grid's fields, new ones included
       const open = window.__fos__.useSetExpandedSample();
@@ -61,16 +116,48 @@
           await new Promise((resolve) => setTimeout(resolve, MOMENT));
         }
       };
-      const { looker } = now.current;
-      const number = looker?.frameNumber ?? 1;
+      const { looker, id } = now.current;
+      if (id !== params.id || !looker) return; // somebody looks at something else now, or annotates
+      const number = looker.frameNumber;
+      const navigation = window.__fos__.modalNavigation.get(); // to the next and previous sample
       await close();
       await until(() => params.field in now.current.schema);
-      await takeOver();
-      await open({ id: params.id });
+      await takeOver(navigation);
+      await open({ id });
       await until(() => now.current.looker && now.current.looker !== looker);
       goTo(now.current.looker, number);
+      // The sidebar waits in vain for what it began to read before the App had the new fields.
+      await until(() => now.current.sample === "hasValue");
+      if (!now.current.sidebar) return;
+      now.current.setSidebar(false);
+      await until(() => !now.current.sidebar);
+      now.current.setSidebar(true);
     }
   }
 
-  for (const operator of [GoToFrame, ReopenSample]) registerOperator(operator, PLUGIN);
+  // In the dialog of running work: a button that closes the dialog. Whoever closes it, in whatever way, leaves it:
+  // the server then sends no more progress, and what it had sent already does not open the dialog again.
+  const left = new Set();
+  function Leave({ schema }) {
+    const { run } = schema.view;
+    const place = useRef();
+    const close = () => [...place.current.closest("[role=dialog]").querySelectorAll("button")].at(-1).click();
+    useLayoutEffect(() => {
+      if (left.has(run)) return close();
+      return () => {
+        left.add(run);
+        executeOperator(`${PLUGIN}/continue_in_background`, { run });
+      };
+    }, [run]);
+    const sx = { color: "text.secondary", borderColor: "text.secondary", textTransform: "none" };
+    const look = { variant: "outlined", size: "small", sx };
+    return createElement(window.__mui__.Button, { ref: place, onClick: close, ...look }, "Continue in the background");
+  }
+
+  registerOperator(GoToFrame, PLUGIN);
+  registerOperator(ReopenSample, PLUGIN);
+  registerOperator(promptInVideo("propagate_labels_in_video", "Propagate labels", "first_frame"), PLUGIN);
+  registerOperator(promptInVideo("edit_track", "Edit track", "frame_number"), PLUGIN);
+  const { PluginComponentType, registerComponent } = window.__fop__;
+  registerComponent({ name: "ColorTrackLeave", label: "Leave", component: Leave, type: PluginComponentType.Component });
 })();

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -88,7 +87,7 @@ class ColorTrackPanel(foo.Panel):
 
     def go_to(self, ctx: ExecutionContext) -> None:
         """Go to the frame of the clicked point."""
-        self._go(ctx, int(ctx.params["x"]))
+        ctx.trigger(GO_TO_FRAME, {"frame_numbers": [int(ctx.params["x"])]})
 
     def next_doubtful(self, ctx: ExecutionContext) -> None:
         self._step(ctx, 1)
@@ -106,13 +105,7 @@ class ColorTrackPanel(foo.Panel):
         if not numbers:
             ctx.ops.notify("This video has no doubtful frames")
             return
-        here = ctx.panel.get_state("frame") or (0 if direction > 0 else math.inf)
-        beyond = [number for number in numbers if (number - here) * direction > 0]
-        self._go(ctx, (beyond or numbers)[0])
-
-    def _go(self, ctx: ExecutionContext, number: int) -> None:
-        ctx.panel.set_state("frame", number)
-        ctx.trigger(GO_TO_FRAME, {"frame_number": number})
+        ctx.trigger(GO_TO_FRAME, {"frame_numbers": numbers})
 
     def evaluate(self, ctx: ExecutionContext) -> None:
         ctx.prompt(f"{OPERATORS}/evaluate_tracks")

@@ -16,6 +16,7 @@ from fiftyone_colortrack.tracking.config import LIMITS
 WHOLE_NUMBERS: dict[str, tuple[int, int]] = {
     "count": (1, 100),
     "first_frame": (1, 10_000_000),
+    "frame_number": (1, 10_000_000),
     "last_frame": (1, 10_000_000),
     "max_samples": (1, 1_000_000),
     "next_frames": (1, 10_000_000),
@@ -73,7 +74,7 @@ _PROPAGATE = {
         "`all`",
         "frames to label: `all`, the `range` from `first_frame` to `last_frame`, or the `next` frames",
     ),
-    "first_frame": ("the frame of the selected label, or `1`", "first frame of the span"),
+    "first_frame": ("the frame that is shown, of the selected label, or `1`", "first frame of the span"),
     "last_frame": ("`first_frame`", "last frame of a `range`"),
     "next_frames": ("`50`", "number of frames to label after `first_frame`, if `span` is `next`"),
     "direction": ("`both`", "direction in time: `both`, `forward`, or `backward`"),
@@ -105,9 +106,10 @@ PARAMETERS: dict[str, dict[str, tuple[str, str]]] = {
     "edit_track": {
         "edit": (
             "`rename`, or `merge` if two labels are selected",
-            "`rename` the track, `end` or `begin` it at the frame of the selected label, `split` it there, or `merge` "
+            "`rename` the track, `end` or `begin` it at a frame, `split` it there, or `merge` "
             "the two selected tracks",
         ),
+        "frame_number": ("the frame that is shown, or of the selected label", "where to edit the track"),
         "label": ("required to rename", "new class of the track"),
     },
     "stop_tracking": {"run": ("required", "ID of the run to stop")},

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import fiftyone.operators as foo
 from bson import json_util
@@ -18,7 +18,7 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
-from fiftyone_colortrack.api.stop import StopSignal
+from fiftyone_colortrack.api.stop import StopSignal, leave
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.plugin import forms
 from fiftyone_colortrack.progress import ProgressCallback
@@ -34,8 +34,8 @@ Traces = list[dict[str, Any]]
 
 PLUGIN = "@colortrack/fiftyone-colortrack"
 STOP_OPERATOR = f"{PLUGIN}/stop_tracking"
-LEAVE_OPERATOR = f"{PLUGIN}/continue_in_background"
 SECONDS_BETWEEN_MESSAGES = 0.5
+SECONDS_TO_LEAVE = 5
 CHART_LAYOUT = {
     "height": 240,
     "margin": {"t": 10, "b": 40, "l": 60, "r": 10},
@@ -56,10 +56,6 @@ def work_config(name: str, label: str, description: str, icon: str) -> foo.Opera
         allow_delegated_execution=True,
         risk_level=types.RiskLevel.MEDIUM,
     )
-
-
-class LeftError(Exception):
-    """The work goes on, and nobody waits for it."""
 
 
 class WorkOperator(foo.Operator):
@@ -104,37 +100,67 @@ class WorkOperator(foo.Operator):
                 return end.value
 
     def _execute_in_app(self, ctx: ExecutionContext) -> Messages[None]:
+        """Send messages until the work ends, or until somebody leaves it: then, `goes_on` has the rest of them."""
+        messages = self._messages(ctx)
+        for message in messages:
+            if isinstance(message, _Left):
+                _messages_of_left[message.id] = messages
+                return
+            yield message
+
+    def _messages(self, ctx: ExecutionContext) -> Messages[None]:
         yield ctx.ops.set_progress(progress=0.0, label="Preparing")
         try:
             results = yield from self.work(ctx)
         except ColorTrackError as error:
             yield from show_error(ctx, self.config.label, str(error))
             return
-        except LeftError:
-            outputs = types.Object()
-            outputs.view(
-                "left",
-                types.Notice(label="The work goes on. The ColorTrack panel shows it, and can stop it."),
-            )
-            yield ctx.ops.show_output(
-                types.Property(outputs, view=types.View(label=self.config.label)).to_json(), {}
-            )
-            if not ctx.current_sample:  # whose window has the panel already
-                yield ctx.ops.open_panel("colortrack_panel", layout="horizontal")
-            return
-        ctx.request_params["results"] = results
-        yield ctx.ops.show_output(self.resolve_output(ctx).to_json(), results)
+        if has_left(ctx):
+            text = forms.unescape(results["summary"]).replace("\n\n", ". ")
+            yield ctx.ops.notify(text, variant=results.get("variant", "success"))
+        else:
+            ctx.request_params["results"] = results
+            yield ctx.ops.show_output(self.resolve_output(ctx).to_json(), results)
         yield from self.after(ctx, results)
-        text = forms.unescape(results["summary"]).replace("\n\n", ". ")
-        yield ctx.ops.notify(text, variant=results.get("variant", "success"))
+
+
+class _Left(NamedTuple):
+    """In place of a message: somebody left the dialog of this work."""
+
+    id: str
+
+
+_messages_of_left: dict[str, Messages[None]] = {}
+
+
+def goes_on(id: str) -> Messages[None]:
+    """Leave the dialog of running work, and wait for the end of the work.
+
+    FiftyOne keeps the form of an operator open as long as the operator sends messages, so the rest of them come from
+    another one. Work that has ended by now has none.
+    """
+    leave(id)
+    deadline = time.monotonic() + SECONDS_TO_LEAVE
+    while id not in _messages_of_left:
+        if time.monotonic() > deadline:
+            return
+        time.sleep(SECONDS_BETWEEN_MESSAGES / 5)
+    yield from _messages_of_left.pop(id)
+
+
+def has_left(ctx: ExecutionContext) -> bool:
+    """Whether somebody closed the dialog of running work, and does something else now."""
+    return bool(ctx.request_params.get("left"))
 
 
 def show_error(ctx: ExecutionContext, title: str, reason: str) -> Messages[None]:
-    """Show in an operator's dialog why it failed, until somebody closes the dialog."""
+    """Show in an operator's dialog, until somebody closes it, why the work failed; without a dialog, notify."""
+    if has_left(ctx):
+        yield ctx.ops.notify(f"{title}: {reason}", variant="error")
+        return
     outputs = types.Object()
     outputs.view("failed", types.AlertView(severity="error", label="Failed", description=reason))
     yield ctx.ops.show_output(types.Property(outputs, view=types.View(label=title)).to_json(), {})
-    yield ctx.ops.notify(reason, variant="error")
 
 
 def link(label: str, operator: str, params: Results | None = None, *, prompt: bool = False) -> Results:
@@ -157,7 +183,7 @@ def show(
 ) -> Messages[T]:
     """Run work in a thread, and show its progress in the dialog, with a Stop button and a chart.
 
-    If the user leaves the dialog or the page, the work continues. `running` lists it until it ends.
+    If the user closes the dialog or the page, the work continues. `running` lists it until it ends.
 
     Args:
         ctx: of the operator
@@ -168,9 +194,6 @@ def show(
 
     Returns:
         What `work` returns
-
-    Raises:
-        LeftError: if somebody left the dialog
     """
     latest = 0, 0, "Preparing"
     result: Future[T] = Future()
@@ -201,7 +224,13 @@ def show(
                 if result.done():  # by now; or the work itself raised this error
                     return result.result()
             if stop.left.is_set():
-                raise LeftError
+                if not has_left(ctx):
+                    ctx.request_params["left"] = True
+                    yield _Left(stop.id)
+                    yield ctx.ops.notify(f"{title} goes on. The ColorTrack panel shows it, and can stop it")
+                    if not ctx.current_sample:  # whose window has the panel already
+                        yield ctx.ops.open_panel("colortrack_panel", layout="horizontal")
+                continue
             done, total, message = latest
             if time.monotonic() - shown < SECONDS_BETWEEN_MESSAGES:
                 continue
@@ -235,7 +264,5 @@ def _progress_output(label: str, id: str, *, chart: bool) -> dict[str, Any]:
         outputs.plot("chart", layout=CHART_LAYOUT)
     row = outputs.h_stack("buttons", gap=2)
     row.btn("stop", "Stop", variant="outlined", on_click=STOP_OPERATOR, params={"run": id})
-    row.btn(
-        "leave", "Continue in the background", variant="outlined", on_click=LEAVE_OPERATOR, params={"run": id}
-    )
+    row.view("leave", types.View(component="ColorTrackLeave", run=id))  # of `app.js`
     return types.Property(outputs).to_json()

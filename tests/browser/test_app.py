@@ -106,6 +106,8 @@ def test_label_one_frame_and_get_every_frame(page, open_dataset, street, screens
     page.locator("[data-cy=modal]").get_by_text(
         "frames.tracks"
     ).first.wait_for()  # the same window, with the tracks
+    page.locator("[data-cy=modal]").get_by_text("video/mp4").wait_for()  # and with what is known of the video
+    assert page.get_by_text("1 video (10 frames) tracked").count() == 1
     screenshot("propagate-done")
 
     street.reload()

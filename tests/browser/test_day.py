@@ -60,6 +60,18 @@ def open_form(page) -> None:
     ready(page)
 
 
+def shown_frame(page) -> int:
+    """Where the open form would start to track the next frames; it is left as it was."""
+    choice = page.get_by_role("combobox")
+    choice.filter(has_text="All frames").click()
+    page.get_by_role("option", name="The next frames").click()
+    number = page.get_by_role("spinbutton").first.input_value()
+    choice.filter(has_text="The next frames").click()
+    page.get_by_role("option", name="All frames").click()
+    page.get_by_role("spinbutton").first.wait_for(state="detached")
+    return int(number)
+
+
 def indexes(sample: fo.Sample) -> dict[int, list[int]]:
     """Of the tracks in each frame that has some."""
     sample.reload(hard=True)
@@ -98,9 +110,10 @@ def test_a_mask_that_was_painted_stays_when_labels_are_propagated_again(
     sample.reload(hard=True)
     painted = sample.frames[numbers[0]].tracks.detections[0]
 
-    page.locator(MODAL).get_by_text("Explore", exact=True).click()
     open_form(page)
+    assert shown_frame(page) == numbers[0]
     page.get_by_text("Only frames that depend on corrections are re-tracked").wait_for()
+    ready(page)
     screenshot("correct-form")
     execute(page)
     page.get_by_text("Kept as before: 1 label that a person drew").first.wait_for()
@@ -145,6 +158,8 @@ def test_tracks_end_where_the_shot_changes(page, open_dataset, dataset, add_vide
     while not page.get_by_text("0:00.25 / 0:00.75").is_visible():
         step(page, 1)  # a key that comes too early is lost
     open_form(page)
+    assert shown_frame(page) == 7
+    ready(page)
     execute(page)
     page.get_by_text("two-shots.mp4: a new shot begins at frame 11").first.wait_for()
     page.locator(MODAL).get_by_text("frames.tracks").first.wait_for()  # the window is opened again
@@ -204,11 +219,20 @@ def test_work_goes_on_in_the_background_and_is_stopped_in_the_panel(
     show(page, open_dataset, dataset, "background")
     open_form(page)
     execute(page)
-    page.get_by_role("button", name="Continue in the background").wait_for()
-    page.get_by_role("button", name="Continue in the background").click()
-    page.get_by_text("The work goes on").wait_for()
-    done(page)
-    page.get_by_text("Continue in the background").wait_for(state="detached")
+    page.get_by_text("frames/s").wait_for()
+    page.keyboard.press("Escape")  # as good as the button
+    wait_until(page, lambda: not page.get_by_role("dialog").count())
+    page.wait_for_timeout(2000)  # in which there is progress to show
+    assert not page.get_by_role("dialog").count()
+    page.locator(f"{MODAL} [data-cy=panel-tab-colortrack_panel]").click()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_text("Stopped: 1 video (").wait_for()  # one message
+    assert not page.get_by_role("dialog").count()
+
+    show(page, open_dataset, dataset, "background-2")
+    open_form(page)
+    execute(page)
+    page.get_by_text("frames/s").wait_for()
     open_dataset(dataset)  # somebody leaves the page, and comes back
     open_video(page)
     page.locator(f"{MODAL} [data-cy=panel-tab-colortrack_panel]").click()

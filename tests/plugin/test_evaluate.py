@@ -109,8 +109,8 @@ def test_scores_are_shown_in_the_panel(execute, tracked):
     messages = execute("evaluate_tracks", tracked, PARAMS)
     opened = [params for name, params in messages if name == "open_panel"]
     assert opened[0]["name"] == "model_evaluation_panel_builtin"
-    (note,) = [params["message"] for name, params in messages if name == "notify"]
-    assert note.startswith("eval: J&F 0.")
+    note = [params["results"] for name, params in messages if name == "show_output"][-1]["summary"]
+    assert note.startswith("eval: J\\&F 0.")
 
     view = {"key": "eval", "id": str(tracked._doc.evaluations["eval"].id)}
     params = {"panel_id": "p", "__method__": "load_evaluation", "panel_state": {"view": view}}
@@ -134,7 +134,8 @@ def test_the_worst_videos_are_among_those_that_have_a_score(execute, tracked):
         frame["gt"] = None
     last.save()
     messages = execute("evaluate_tracks", tracked, PARAMS)
-    assert "1 of 2 videos scored" in next(params["message"] for name, params in messages if name == "notify")
+    done = [params for name, params in messages if name == "show_output"][-1]
+    assert "1 of 2 videos scored" in done["results"]["summary"]
     buttons = [params for name, params in messages if name == "show_output"][-1]["outputs"]["type"]
     stages = buttons["properties"]["link_0"]["view"]["params"]["view"]
     assert fo.DatasetView._build(tracked, stages).values("id") == [tracked.first().id]
@@ -186,9 +187,8 @@ def test_images_that_form_videos_are_scored(form, execute, dataset, squares, tmp
     assert shown.choices("gt_field") == ["guess", "truth"]
     assert "1 video" in shown.text("zero")
     messages = execute("evaluate_tracks", view=view, params=params)
-    assert "1 without tracks" in next(
-        params["message"] for name, params in messages if name.endswith("notify")
-    )
+    done = [params for name, params in messages if name == "show_output"][-1]
+    assert "1 without tracks" in done["results"]["summary"]
     scores = dict(zip(*dataset.match(F("scene") == "a").values(["number", "boxes_J"]), strict=True))
     assert scores == {1: None, **dict.fromkeys((2, 3, 4), 1), **dict.fromkeys((5, 6, 7), 0), 8: None}
     shown = form("evaluate_tracks", dataset, params, view=view._serialize())

@@ -14,8 +14,8 @@ from fiftyone_colortrack.plugin.panel import NONE
 def panel(execute):
     """Sends an event to the panel; returns the properties that are shown then, and the other messages."""
 
-    def send(dataset, event="on_load", state=None, current_sample=None, frame=None, view=None, **params):
-        panel_state = {"choices": state or {}, "frame": frame}
+    def send(dataset, event="on_load", state=None, current_sample=None, view=None, **params):
+        panel_state = {"choices": state or {}}
         params = {"panel_id": "p", "__method__": event, "panel_state": panel_state, **params}
         messages = execute("colortrack_panel", dataset, params, current_sample=current_sample, view=view)
         (output,) = [params["output"] for name, params in messages if name == "show_panel_output"]
@@ -150,7 +150,7 @@ def test_beside_a_clip_it_shows_the_confidence_in_its_video(panel, evaluated):
 
 def test_a_click_beside_a_video_goes_to_the_frame(panel, evaluated):
     _, messages = panel(evaluated, "go_to", current_sample=evaluated.first().id, path="confidence", x=6)
-    assert [params for name, params in messages if name.endswith("go_to_frame")] == [{"frame_number": 6}]
+    assert [params for name, params in messages if name.endswith("go_to_frame")] == [{"frame_numbers": [6]}]
 
 
 def test_buttons_step_through_the_frames_where_confidence_dips(panel, evaluated):
@@ -159,12 +159,12 @@ def test_buttons_step_through_the_frames_where_confidence_dips(panel, evaluated)
         video.frames[number]["still"].detections[1].confidence = confidence
     video.save()
 
-    def step(event, frame):
-        _, messages = panel(evaluated, event, current_sample=video.id, frame=frame)
-        return [params["frame_number"] for name, params in messages if name.endswith("go_to_frame")]
+    def numbers(event):
+        _, messages = panel(evaluated, event, current_sample=video.id)
+        return [params["frame_numbers"] for name, params in messages if name.endswith("go_to_frame")]
 
-    assert [step("next_doubtful", frame) for frame in (None, 4, 7)] == [[4], [7], [4]]
-    assert [step("previous_doubtful", frame) for frame in (None, 7, 4)] == [[7], [4], [7]]
+    assert numbers("next_doubtful") == [[4, 7]]
+    assert numbers("previous_doubtful") == [[7, 4]]
 
 
 def test_where_the_tracker_is_sure_there_is_no_frame_to_go_to(panel, evaluated):

@@ -72,7 +72,7 @@ def test_propagation_stops_and_keeps_what_is_tracked(execute, videos, monkeypatc
     (work,) = running(videos)
     execute("stop_tracking", videos, {"run": work.id})
     rest = [message.body.to_json() for message in messages]
-    (note,) = [message["params"]["message"] for message in rest if message["operator_uri"] == "notify"]
+    note = [one["params"]["results"] for one in rest if one["operator_uri"] == "show_output"][-1]["summary"]
     assert note.startswith("Stopped: ") or "2 videos (16 frames)" in note  # it may have been done before
     assert running(videos) == []
 

@@ -107,10 +107,10 @@ def test_a_model_is_trained_and_offered(form, execute, videos):
     assert charts[0] == []
     (curve,) = charts[-1]
     assert list(curve["x"]) == [1, 2]
-    (note,) = [params for name, params in messages if name.endswith("notify")]
-    assert note["message"].startswith("mine: trained for 2 steps")
-    assert "color error" in note["message"]
-    assert "video1" in note["message"]
+    note = [params["results"] for name, params in messages if name == "show_output"][-1]
+    assert note["summary"].startswith("mine: trained for 2 steps")
+    assert "color error" in note["summary"]
+    assert "video1" in note["summary"]
     assert note["variant"] == "warning"
     assert "mine" in form("propagate_labels", videos, {"seed_field": "frames.gt"}).choices("model")
     assert "mine" in form("train_tracker", videos, {}).choices("init")
@@ -126,9 +126,9 @@ def test_a_stopped_run_is_resumed(form, execute, videos):
     assert run.title == "Train tracker mine"
     execute("stop_tracking", videos, {"run": run.id})
     rest = [message.body.to_json() for message in messages]
-    (note,) = [message["params"] for message in rest if message["operator_uri"] == "notify"]
-    assert note["message"].startswith("mine: stopped after ")
-    steps = int(note["message"].split("stopped after ")[1].split()[0])
+    note = [one["params"]["results"] for one in rest if one["operator_uri"] == "show_output"][-1]
+    assert note["summary"].startswith("mine: stopped after ")
+    steps = int(note["summary"].split("stopped after ")[1].split()[0])
 
     unfinished = form("train_tracker", videos, {})
     assert unfinished.errors == {}
@@ -162,9 +162,10 @@ def test_what_went_wrong_is_said(execute, videos):
     for path in videos.values("filepath"):
         Path(path).write_bytes(b"damaged")
     messages = execute("train_tracker", videos, PARAMS)
-    (note,) = [params for name, params in messages if name.endswith("notify")]
-    assert note["variant"] == "error"
-    assert "none of the 2 files to train on can be read" in note["message"]
+    outputs = [params["outputs"] for name, params in messages if name == "show_output"][-1]
+    failed = outputs["type"]["properties"]["failed"]["view"]
+    assert failed["severity"] == "error"
+    assert "none of the 2 files to train on can be read" in failed["description"]
 
 
 def test_delegated(videos):

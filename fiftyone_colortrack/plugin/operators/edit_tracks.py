@@ -23,7 +23,7 @@ DELETING = ("end", "begin")
 
 
 class EditTrack(foo.Operator):
-    """Edit the track of the selected label in a video's window."""
+    """Edit the track of the selected label in a video's window, whose button is in `app.js`."""
 
     @property
     def config(self) -> foo.OperatorConfig:
@@ -36,10 +36,6 @@ class EditTrack(foo.Operator):
             risk_level=types.RiskLevel.MEDIUM,
         )
 
-    def resolve_placement(self, ctx: ExecutionContext) -> types.Placement:
-        button = types.Button(label="Edit track", prompt=True)
-        return types.Placement(types.Places.SAMPLES_VIEWER_ACTIONS, button)
-
     def resolve_input(self, ctx: ExecutionContext) -> types.Property:
         inputs = types.Object()
         try:
@@ -47,7 +43,7 @@ class EditTrack(foo.Operator):
         except ColorTrackError as error:
             forms.message(inputs, "none", str(error), severity="error")
             return forms.form(self, inputs)
-        edit, frame = _edit(ctx, selected), _frame(selected)
+        edit, frame = _edit(ctx, selected), _frame(ctx, selected)
         names = [f"{track.label} {track.index or ''}".strip() for track, _ in tracks]
         for number, (name, (_, numbers)) in enumerate(zip(names, tracks, strict=True)):
             count = forms.plural(len(numbers), "label")
@@ -89,7 +85,7 @@ class EditTrack(foo.Operator):
         video, selected, _ = _selected(ctx)
         edit = _edit(ctx, selected)
         _check_count(edit, selected)
-        field, id, frame = selected[0]["field"], selected[0]["label_id"], _frame(selected)
+        field, id, frame = selected[0]["field"], selected[0]["label_id"], _frame(ctx, selected)
         if edit == "rename":
             count = rename_track(video, field, id, ctx.params.get("label", ""))
         elif edit == "merge":
@@ -143,5 +139,6 @@ def _check_count(edit: str, selected: list[dict[str, Any]]) -> None:
         raise ColorTrackError("Select one label only")
 
 
-def _frame(selected: list[dict[str, Any]]) -> int:
-    return int(selected[0].get("frame_number") or 1)
+def _frame(ctx: ExecutionContext, selected: list[dict[str, Any]]) -> int:
+    """The frame that is shown, or else that of the selected label."""
+    return int(ctx.params.get("frame_number") or selected[0].get("frame_number") or 1)

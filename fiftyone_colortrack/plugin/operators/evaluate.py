@@ -36,6 +36,7 @@ from fiftyone_colortrack.plugin.work import (
     Messages,
     Results,
     WorkOperator,
+    has_left,
     link,
     show,
     until_stopped,
@@ -184,7 +185,8 @@ class EvaluateTracks(WorkOperator):
 
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
         yield ctx.ops.reload_dataset()
-        yield ctx.ops.open_panel(PANEL, layout="horizontal", is_active=True)
+        if not has_left(ctx):
+            yield ctx.ops.open_panel(PANEL, layout="horizontal", is_active=True)
 
 
 def _likely_truth(view: SampleCollection, pred: str, names: list[str], tracks: list[str]) -> str:

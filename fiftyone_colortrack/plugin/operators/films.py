@@ -17,7 +17,7 @@ from fiftyone_colortrack.model.weights import list_models
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.forms import Choice
 from fiftyone_colortrack.plugin.reading import reader
-from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, link, show, work_config
+from fiftyone_colortrack.plugin.work import Messages, Results, WorkOperator, has_left, show, work_config
 
 BASES: list[Choice] = [
     ("video", "For each video", "Show the most detail in each video"),
@@ -77,11 +77,10 @@ class _FilmOperator(WorkOperator):
             "title": "Done" if done else "Nothing was rendered",
             "variant": "warning" if failed else "success" if done else "info",
             "dataset": name,
-            "links": [link("Open the rendered videos", "open_dataset", {"dataset": name})] if name else [],
         }
 
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
-        if results["dataset"]:
+        if results["dataset"] and not has_left(ctx):
             yield ctx.ops.open_dataset(results["dataset"])
 
     def _add_settings(self, inputs: types.Object, view: SampleCollection, last: dict[str, Any]) -> None:

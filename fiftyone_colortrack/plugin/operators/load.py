@@ -25,7 +25,7 @@ from fiftyone_colortrack.plugin.work import (
     Messages,
     Results,
     WorkOperator,
-    link,
+    has_left,
     show,
     until_stopped,
     work_config,
@@ -94,11 +94,11 @@ class _DatasetOperator(WorkOperator):
             "summary": forms.escape(summary),
             "dataset": dataset.name,
             "variant": "warning" if skipped else "success",
-            "links": [link("Open the dataset", "open_dataset", {"dataset": dataset.name})],
         }
 
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
-        yield ctx.ops.open_dataset(results["dataset"])
+        if not has_left(ctx):
+            yield ctx.ops.open_dataset(results["dataset"])
 
     def _add_name(self, ctx: ExecutionContext, inputs: types.Object, default: str) -> None:
         name = ctx.params.get("name") or unused_name(default)

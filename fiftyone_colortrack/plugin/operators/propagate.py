@@ -68,11 +68,6 @@ SEEDS: list[Choice] = [
     ("all", "All labeled frames", "Track frames between two labeled frames from both sides"),
     ("keyframes", "Keyframes", "Track the labels that a person drew or corrected"),
 ]
-SPANS: list[Choice] = [
-    ("all", "All frames", ""),
-    ("range", "A range of frames", "All other frames stay as they are"),
-    ("next", "The next frames", "Frames after the selected label, or after a frame that you enter"),
-]
 DIRECTIONS: list[Choice] = [
     ("both", "Both", "All frames of the video"),
     ("forward", "Forward", "From the labeled frames to the end"),
@@ -134,7 +129,7 @@ class PropagateLabels(WorkOperator):
             "propagate",
         )
 
-    def resolve_placement(self, ctx: ExecutionContext) -> types.Placement:
+    def resolve_placement(self, ctx: ExecutionContext) -> types.Placement | None:
         button = types.Button(label=LABEL, prompt=True)
         return types.Placement(types.Places.SAMPLES_GRID_SECONDARY_ACTIONS, button)
 
@@ -203,9 +198,8 @@ class PropagateLabelsInVideo(PropagateLabels):
         config.description = "Propagate labels from one or more frames of this video to all of its frames"
         return config
 
-    def resolve_placement(self, ctx: ExecutionContext) -> types.Placement:
-        button = types.Button(label=LABEL, prompt=True)
-        return types.Placement(types.Places.SAMPLES_VIEWER_ACTIONS, button)
+    def resolve_placement(self, ctx: ExecutionContext) -> None:
+        """`app.js` has the button, because it knows the frame that is shown."""
 
     def after(self, ctx: ExecutionContext, results: Results) -> Messages[None]:
         yield from super().after(ctx, results)
@@ -273,7 +267,7 @@ def _frames(params: dict[str, Any], selected: Sequence[dict[str, Any]]) -> tuple
 
 
 def first_frame(selected: Sequence[dict[str, Any]]) -> int:
-    """The frame of the selected label, which is all that the App tells about the current frame."""
+    """The frame of the selected label, where the App does not tell which frame is shown."""
     return min((label.get("frame_number") or 1 for label in selected), default=1)
 
 
@@ -351,16 +345,15 @@ class _Form:
     def _run(self, seed_field: str, seeds: str, label_field: str, existing: str = "") -> Propagation:
         """The run with the form's present values."""
         models = [name for name, _, _ in _models()]
-        names = ["model", "objects", "span", "first_frame", "last_frame", "next_frames"]
-        params = {name: self._value(name) for name in names if self._value(name) is not None}
+        names = ["objects", "span", "first_frame", "last_frame", "next_frames", "existing", "replace"]
+        params = {name: self._ctx.params[name] for name in names if name in self._ctx.params}
+        params["only_selected"] = self._ctx.params.get("only_selected", True)
+        params |= {"existing": existing} if existing else {}
         value = self._value if self._value("advanced") else self._ctx.params.get
         switches = [name for name, *_ in [*TRACKER_SETTINGS, *SWITCHES]]
         switches += ["min_confidence", "complete", "direction", "output"]
         params |= {name: value(name) for name in switches if value(name) is not None}
-        only_selected = self._ctx.params.get("only_selected", True)
-        params |= {"only_selected": only_selected, "existing": existing or self._ctx.params.get("existing")}
-        params |= {"replace": self._ctx.params.get("replace")}
-        params["model"] = params["model"] if params.get("model") in models else models[0]
+        params["model"] = self._value("model") if self._value("model") in models else models[0]
         params |= {"seed_field": seed_field, "seeds": seeds, "label_field": label_field}
         run = propagation(self._videos if is_image_groups(self._view) else self._view, params, self._selected)
         schema = self._videos.get_frame_field_schema()
@@ -418,10 +411,15 @@ class _Form:
                 description="Classes, indexes, or IDs, separated by commas. If empty: all objects",
             )
         span = self._ctx.params.get("span", "all")
-        forms.choose(self._inputs, "span", SPANS, default=span, label="Frames to track")
+        first = self._ctx.params.get("first_frame", first_frame(self._selected))
+        spans: list[Choice] = [
+            ("all", "All frames", ""),
+            ("range", "A range of frames", "All other frames stay as they are"),
+            ("next", "The next frames", f"After frame {first}, or after another frame that you enter"),
+        ]
+        forms.choose(self._inputs, "span", spans, default=span, label="Frames to track")
         if span == "all":
             return
-        first = self._ctx.params.get("first_frame", first_frame(self._selected))
         forms.whole(self._inputs, "first_frame", default=first, label="From frame")
         if span == "next":
             forms.whole(self._inputs, "next_frames", default=50, label="Number of frames")

@@ -6,8 +6,9 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 from fiftyone.operators.executor import ExecutionContext
 
-from fiftyone_colortrack.api.stop import leave, request_stop, running
+from fiftyone_colortrack.api.stop import request_stop, running
 from fiftyone_colortrack.plugin import forms
+from fiftyone_colortrack.plugin.work import Messages, goes_on
 
 
 class StopTracking(foo.Operator):
@@ -52,7 +53,7 @@ class StopTracking(foo.Operator):
 
 
 class ContinueInBackground(foo.Operator):
-    """Continues work without its dialog, which would open again whenever there is progress to show."""
+    """Lets work go on without its dialog, and tells its end. `app.js` executes it when a dialog is closed."""
 
     @property
     def config(self) -> foo.OperatorConfig:
@@ -62,8 +63,9 @@ class ContinueInBackground(foo.Operator):
             description="Let work on this dataset go on without its dialog",
             icon="/assets/icons/propagate.svg",
             unlisted=True,
+            execute_as_generator=True,
             risk_level=types.RiskLevel.LOW,
         )
 
-    def execute(self, ctx: ExecutionContext) -> None:
-        leave(ctx.params["run"])
+    def execute(self, ctx: ExecutionContext) -> Messages[None]:
+        yield from goes_on(ctx.params["run"])

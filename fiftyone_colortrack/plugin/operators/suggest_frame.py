@@ -59,7 +59,7 @@ class SuggestFrame(foo.Operator):
         if not suggestions:
             ctx.ops.notify("Every frame of this video is already labeled")
             return {}
-        ctx.trigger(GO_TO_FRAME, {"frame_number": suggestions[0].frame_number})
+        ctx.trigger(GO_TO_FRAME, {"frame_numbers": [suggestions[0].frame_number]})
         ctx.ops.notify(_text(suggestions[0], getattr(video.first().metadata, "frame_rate", None)))
         return {"frame_number": suggestions[0].frame_number}
 
