@@ -362,18 +362,12 @@ def find_renamed(dataset: fo.Dataset, label_field: str) -> tuple[str, str] | Non
 
     `rename_frame_field` renames the labels alone, and their field keeps the mark with the old name.
     """
+    if schema.IMAGES in dataset.info:  # where renaming the copies would leave the images as they are
+        return None
     name, frame_schema = schema.field_name(label_field), schema.whole(dataset).get_frame_field_schema() or {}
-    for new, one in frame_schema.items():
-        old = schema.marked_name(one)
-        if (
-            schema.IMAGES not in dataset.info
-            and old
-            and name in (old, new)
-            and old not in frame_schema
-            and schema.is_tracks(dataset, old)
-        ):
-            return old, new
-    return None
+    names = ((schema.marked_name(one), new) for new, one in frame_schema.items())
+    lost = ((old, new) for old, new in names if old and old not in frame_schema and name in (old, new))
+    return next((pair for pair in lost if schema.is_tracks(dataset, pair[0])), None)
 
 
 def adopt_renamed(dataset: fo.Dataset, label_field: str) -> tuple[str, str] | None:
