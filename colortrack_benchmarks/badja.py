@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fiftyone_colortrack.datasets.davis import DavisFolder, DavisSequence, open_image
+from fiftyone_colortrack.datasets.davis import DavisFolder, DavisSequence
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.video import open_image
 
 FULL_SIZE = (1080, 1920)
 """Height and width of the annotated images, if the full-resolution DAVIS is not available."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
 
+import cv2
 import fiftyone as fo
 import numpy as np
 from PIL import Image
@@ -27,7 +28,7 @@ from fiftyone_colortrack.datasets.video_dataset import Instances, add_videos, bu
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.seeds import open_video
 from fiftyone_colortrack.model.weights import list_models
-from fiftyone_colortrack.pictures import contact_sheet
+from fiftyone_colortrack.pictures import caption
 from fiftyone_colortrack.settings import atomic, check_allowed
 from fiftyone_colortrack.terminal import console, score_table
 from fiftyone_colortrack.video import VideoFile, VideoWriter, write_video
@@ -185,6 +186,28 @@ def _draw(dataset: fo.Dataset, field: str, out_dir: Path) -> list[Path]:
     with atomic(sheet) as unfinished:
         Image.fromarray(contact_sheet(rows)).save(unfinished, "PNG")
     return [sheet, *paths]
+
+
+def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], height: int = 240, margin: int = 4) -> np.ndarray:
+    """Lay out pictures in rows, with the title of each row in its first picture.
+
+    Args:
+        rows: title -> pictures of any size
+        height: of every picture, in pixels
+        margin: between pictures, in pixels
+
+    Returns:
+        a picture, white around the rows
+    """
+    strips = []
+    for title, pictures in rows.items():
+        scaled = [cv2.resize(p, (round(p.shape[1] * height / p.shape[0]), height)) for p in pictures]
+        scaled[0] = caption(scaled[0], title)
+        edge = ((margin, 0), (margin, 0), (0, 0))
+        strips.append(np.hstack([np.pad(picture, edge, constant_values=255) for picture in scaled]))
+    width = max(strip.shape[1] for strip in strips)
+    padded = [np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in strips]
+    return np.pad(np.vstack(padded), ((0, margin), (0, margin), (0, 0)), constant_values=255)
 
 
 def _open_app(dataset: fo.Dataset) -> None:

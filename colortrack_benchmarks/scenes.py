@@ -304,8 +304,8 @@ def load_scenes(
     Raises:
         ColorTrackError: if the name is taken, a number is out of range, or a video cannot be written
     """
-    from fiftyone_colortrack.datasets.video_dataset import add_videos, build_dataset, fingerprint
-    from fiftyone_colortrack.fields import set_skeleton
+    from fiftyone_colortrack.datasets.video_dataset import add_videos, build_dataset
+    from fiftyone_colortrack.fields import digest, set_skeleton
     from fiftyone_colortrack.settings import check_allowed, check_space
 
     def make_sample(scene_name: str) -> fo.Sample:
@@ -313,9 +313,8 @@ def load_scenes(
         check_space(folder.parent)
         return scene_sample(folder / f"{scene_name}.mp4", scene, name=scene_name, tags=[difficulty])
 
-    folder = check_allowed(video_dir) / fingerprint(
-        size, frames, objects, late
-    )  # other scenes have other files
+    settings = digest(size, frames, objects, late)[:12]  # other scenes have other files
+    folder = check_allowed(video_dir) / settings
     seeds = {f"{difficulty}-{number}": number for number in range(seed, seed + count)}
     with build_dataset(name, persistent, overwrite) as dataset:
         set_skeleton(dataset, "points", point_skeleton())

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fiftyone_colortrack.settings import atomic, check_allowed
 
 if TYPE_CHECKING:
-    from fiftyone_colortrack.api.analysis import Analysis, Breakdown, Score
+    from fiftyone_colortrack.api.analysis import Analysis, Breakdown
 
 COLORS = ("#ff6d04", "#7a8ba6")  # of the evaluation, and of that which it is compared with
-SPREAD_COLOR = "#999999"  # seen on dark, on light, and on bars
-BAND_OPACITY = 0.15
+SPREAD: dict[str, Any] = {"type": "data", "color": "#999999", "thickness": 1, "width": 0}
+"""The lines for the spread of scores: seen on dark, on light, and on bars."""
 MAX_BARS = 40
 LEGEND = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
 
@@ -24,8 +24,8 @@ body { font: 15px sans-serif; max-width: 1000px; margin: 2em auto }
 td, th { padding: 2px 24px 2px 0; text-align: left }
 """
 EXPLANATION = """
-Bars average over videos, and lines over frames. Thin lines and bands show one standard deviation to either side. For
-color error and confidence, each point is a fifth of the frames.
+Bars average over videos, and lines over frames. Thin lines show one standard deviation to either side. For color
+error and confidence, each point is a fifth of the frames.
 """.strip()
 
 Figure = dict[str, Any]
@@ -35,23 +35,32 @@ Table = list[list[str]]
 
 
 def figure(breakdown: Breakdown, metric: str) -> Figure:
-    """Bars for names, lines with a band of spread for quantities.
+    """Bars for names, lines for quantities, with a thin line for the spread of each score.
 
-    A trace of scores has the name of its evaluation, and its point i is score i; bands have no name.
+    A trace has the name of its evaluation, and its point i is score i.
 
     Args:
         breakdown: the scores
         metric: what they measure, for the axis
     """
-    data = []
+    is_bar, data = breakdown.name == "videos", []
     for color, (key, scores) in zip(COLORS, breakdown.scores.items(), strict=False):
-        if breakdown.name == "videos":
-            spreads = [score.spread if score.count > 1 else None for score in scores[:MAX_BARS]]
-            spread = {"type": "data", "array": spreads, "color": SPREAD_COLOR, "thickness": 1, "width": 0}
-            data.append({"type": "bar", **_points(key, scores[:MAX_BARS], color), "error_y": spread})
-        else:
-            line = {"type": "scatter", "mode": "lines+markers", "line": {"color": color}}
-            data += [_band(scores, color), {**line, **_points(key, scores, color)}]
+        shown = scores[:MAX_BARS]
+        spreads = [score.spread if score.count > 1 else None for score in shown]
+        notes = [(html.escape(score.note), f"{score.mean:.1%}", f"n = {score.count}") for score in shown]
+        kind: dict[str, Any] = {"type": "bar"} if is_bar else {"type": "scatter", "mode": "lines+markers"}
+        data.append(
+            {
+                **kind,
+                "name": key,
+                "x": [html.escape(score.x) if isinstance(score.x, str) else score.x for score in shown],
+                "y": [score.mean for score in shown],
+                "error_y": {**SPREAD, "array": spreads},
+                "marker": {"color": color},
+                "hovertext": ["<br>".join(filter(None, note)) for note in notes],
+                "hovertemplate": "%{hovertext}",
+            }
+        )
     lowest = min((score.mean for scores in breakdown.scores.values() for score in scores), default=0)
     title = {"text": heading(breakdown), "x": 0.02, "y": 0.97, "yanchor": "top", "font": {"size": 15}}
     layout = _layout(breakdown.axis, metric, [min(lowest, 0), 1], top=68, bottom=56)
@@ -94,39 +103,6 @@ def heading(breakdown: Breakdown) -> str:
         return f"{breakdown.title} (the {MAX_BARS} worst of {count})"
     ranks = " and ".join(f"{value:.2f}" for value in breakdown.correlation.values())
     return f"{breakdown.title} (rank correlation {ranks})" if ranks else breakdown.title
-
-
-def _points(key: str, scores: Sequence[Score], color: str) -> dict[str, Any]:
-    return {
-        "name": key,
-        "x": [html.escape(score.x) if isinstance(score.x, str) else score.x for score in scores],
-        "y": [score.mean for score in scores],
-        "marker": {"color": color},
-        "hovertext": [
-            "<br>".join(filter(None, (html.escape(score.note), f"{score.mean:.1%}", f"n = {score.count}")))
-            for score in scores
-        ],
-        "hovertemplate": "%{hovertext}",
-    }
-
-
-def _band(scores: Sequence[Score], color: str) -> dict[str, Any]:
-    """One standard deviation to either side of the mean, within 0 to 1."""
-    x = [score.x for score in scores]
-    low = [max(score.mean - score.spread, 0) for score in scores]
-    high = [min(score.mean + score.spread, 1) for score in scores]
-    rgb = ", ".join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))
-    return {
-        "type": "scatter",
-        "mode": "none",
-        "x": x + x[::-1],
-        "y": high + low[::-1],
-        "fill": "toself",
-        "fillcolor": f"rgba({rgb}, {BAND_OPACITY})",
-        "line": {"color": color},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
 
 
 def write_report(analysis: Analysis, path: str | os.PathLike[str]) -> Path:

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -77,78 +77,66 @@ _TYPES: dict[str, Any] = {"samples": str, "model": str, "device": str | None}
 """Types of options for parameters that also take objects in Python."""
 
 
-@dataclass(frozen=True)
-class _Command:
-    """A command that calls a function with arguments from the command line.
-
-    Attributes:
-        target: module and name of the function
-        show: prints what the function returns; its keyword-only parameters are options as well
-        interrupted: printed after Ctrl-C: what is finished, and how to continue
-        made: arguments that other functions make from options of their own
-    """
-
-    target: str
-    show: Callable[..., None]
-    interrupted: str
-    made: Mapping[str, Callable[..., Any]]
-
-    def build(self) -> Callable[..., None]:
-        """The function of the command, with the signature that its options come from."""
-        module, name = self.target.split(":")
-        function = getattr(import_module(module), name)
-        own = inspect.signature(function).parameters
-        options = [_option(function, p) for p in own.values() if p.name not in _HIDDEN | {*self.made}]
-        for source in (*self.made.values(), self.show):
-            parameters = inspect.signature(source).parameters.values()
-            options += [_option(source, p) for p in parameters if p.kind is p.KEYWORD_ONLY]
-        hidden = {"progress": sys.stderr.isatty(), "persistent": True}
-        signature = inspect.Signature(options)
-
-        def run(*args: Any, **kwargs: Any) -> None:
-            values = signature.bind(*args, **kwargs).arguments
-            try:
-                with _interrupts(self.interrupted, "stop" in own) as stop:
-                    given = {name: value for name, value in values.items() if name in own}
-                    given |= {name: _call(make, values) for name, make in self.made.items()}
-                    given |= {name: value for name, value in hidden.items() if name in own}
-                    given |= {"stop": stop} if "stop" in own else {}
-                    _call(self.show, values, function(**given))
-            except ColorTrackError as error:
-                raise ColorTrackError(_with_options(str(error), options)) from error
-
-        run.__doc__ = _with_flags(inspect.getdoc(function) or "", options)
-        if "config" in own:
-            run.__doc__ += _settings()
-        run.__signature__ = signature  # type: ignore[attr-defined]
-        return run
-
-
-_COMMANDS: dict[str, _Command] = {}
+_BUILD: dict[str, Callable[[], Callable[..., None]]] = {}
+"""Builds the function of a command, by its name in this module."""
 
 
 def command(
     parent: App, name: str, target: str, interrupted: str = AGAIN, about: str = "", **made: Callable[..., Any]
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register the function below to print what a command returns; for the rest see `_Command`.
+    """Make a command of the function below, which prints what the `target` (module and name) returns.
 
-    The function's docstring is the help of the command, unless `about` says otherwise.
+    The function's keyword-only parameters are options as well. Its docstring is the help of the command, unless
+    `about` says otherwise. After Ctrl-C, `interrupted` says what is finished, and how to continue. The arguments in
+    `made` come from functions with options of their own.
     """
 
     def register(show: Callable[..., None]) -> Callable[..., None]:
         key = f"run_{parent.name[0]}_{name.replace('-', '_')}"
-        _COMMANDS[key] = _Command(target, show, interrupted, made)
+        _BUILD[key] = partial(_build, target, show, interrupted, made)
         parent.command(f"{__name__}:{key}", name=name, help=about or show.__doc__)
         return show
 
     return register
 
 
+def _build(
+    target: str, show: Callable[..., None], interrupted: str, made: Mapping[str, Callable[..., Any]]
+) -> Callable[..., None]:
+    """The function of a command, with the signature that its options come from."""
+    module, name = target.split(":")
+    function = getattr(import_module(module), name)
+    own = inspect.signature(function).parameters
+    options = [_option(function, p) for p in own.values() if p.name not in _HIDDEN | {*made}]
+    for source in (*made.values(), show):
+        parameters = inspect.signature(source).parameters.values()
+        options += [_option(source, p) for p in parameters if p.kind is p.KEYWORD_ONLY]
+    hidden = {"progress": sys.stderr.isatty(), "persistent": True}
+    signature = inspect.Signature(options)
+
+    def run(*args: Any, **kwargs: Any) -> None:
+        values = signature.bind(*args, **kwargs).arguments
+        try:
+            with _interrupts(interrupted, "stop" in own) as stop:
+                given = {name: value for name, value in values.items() if name in own}
+                given |= {name: _call(make, values) for name, make in made.items()}
+                given |= {name: value for name, value in {**hidden, "stop": stop}.items() if name in own}
+                _call(show, values, function(**given))
+        except ColorTrackError as error:
+            raise ColorTrackError(_as_options(str(error), options)) from error
+
+    run.__doc__ = _as_options(inspect.getdoc(function) or "", options)
+    if "config" in own:
+        run.__doc__ += _settings()
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    return run
+
+
 def __getattr__(name: str) -> Callable[..., None]:
     """The function of a command. It is built, and what it needs is imported, when the command is called."""
-    if name not in _COMMANDS:
+    if name not in _BUILD:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return _COMMANDS[name].build()
+    return _BUILD[name]()
 
 
 def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
@@ -190,30 +178,19 @@ def _call(function: Callable[..., Any], values: Mapping[str, Any], *first: Any) 
     return function(*first, **{name: value for name, value in values.items() if name in names})
 
 
-def _with_options(text: str, options: Sequence[inspect.Parameter]) -> str:
-    """An error whose ways out, names of parameters in parentheses, are options."""
-    names = {option.name for option in options}
+def _as_options(text: str, options: Sequence[inspect.Parameter]) -> str:
+    """A text in which parameters, such as `(name)`, `skip=True`, and `seeds="all"`, become options."""
+    names = {option.name: "out" if option.name == "out_dir" else option.name for option in options}
 
     def rename(match: re.Match[str]) -> str:
-        name = match[1]
-        return f"(--{'out' if name == 'out_dir' else name.replace('_', '-')})" if name in names else match[0]
+        name = names.get(match[1] or match[2])
+        if name is None:
+            return match[0]
+        flag = f"--{name.replace('_', '-')}"
+        value = "" if match[3] in (None, "True") else f" {match[3].strip(chr(34))}"
+        return f"({flag})" if match[1] else flag + value
 
-    return re.sub(r"\((\w+)\)", rename, text)
-
-
-def _with_flags(doc: str, options: Sequence[inspect.Parameter]) -> str:
-    """A docstring whose arguments, such as `overwrite=True`, are flags."""
-    names = {option.name for option in options}
-
-    def rename(match: re.Match[str]) -> str:
-        flag = f"--{match[1].replace('_', '-')}"
-        return (
-            (flag if match[2] == "True" else f"{flag} {match[2].strip(chr(34))}")
-            if match[1] in names
-            else match[0]
-        )
-
-    return re.sub(r"\b(\w+)=(True|\"\w+\")", rename, doc)
+    return re.sub(r"\((\w+)\)|\b(\w+)=(True|\"\w+\")", rename, text)
 
 
 def _settings() -> str:
@@ -308,9 +285,12 @@ def _line(text: str) -> None:
 
 
 def _show_dataset(dataset: fo.Dataset) -> None:
-    videos = "1 video" if len(dataset) == 1 else f"{len(dataset)} videos"
+    from fiftyone_colortrack.api.report import plural
+
     folders = {os.path.dirname(path) for path in dataset.values("filepath")}
-    console.print(f"{dataset.name}: {videos}. Open it: fiftyone app launch {dataset.name}")
+    console.print(
+        f"{dataset.name}: {plural(len(dataset), 'video')}. Open it: fiftyone app launch {dataset.name}"
+    )
     if len(folders) == 1:
         console.print(f"The videos are in {folders.pop()}", soft_wrap=True)
     for name, reason in dataset.info.get("skipped", {}).items():

@@ -19,7 +19,7 @@ import numpy as np
 from fiftyone.core.collections import SampleCollection
 from PIL import Image
 
-from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.errors import ColorTrackError, check_choice
 from fiftyone_colortrack.fields import check_videos, field_name, frame_path, seed_fields
 from fiftyone_colortrack.fields.objects import ObjectTable
 from fiftyone_colortrack.fields.shapes import paint, region_in_pixels, regions, relative_box
@@ -61,8 +61,7 @@ def export_tracks(
     Raises:
         ColorTrackError: if the field has no detections, the folder is not empty, or it cannot be written to
     """
-    if format not in get_args(Format):
-        raise ColorTrackError(f"format is {format!r}; choose one of {', '.join(get_args(Format))}")
+    check_choice("format", format, get_args(Format))
     videos = check_videos(samples, whole_videos=True)
     folder = check_allowed(export_dir)
     if seed_fields(videos).get(field_name(label_field)) is not fo.Detections:
@@ -90,7 +89,7 @@ class _TracksDataset(fo.types.LabeledVideoDataset):
 
 
 class _Exporter(foud.LabeledVideoDatasetExporter):
-    """Writes to a hidden folder beside the export's, which takes its place when everything is written.
+    """Writes to a hidden folder, which is renamed to the folder of the export when everything is written.
 
     Args:
         export_dir: must not exist yet, or be empty

@@ -129,28 +129,6 @@ def caption(picture: np.ndarray, text: str, bottom: bool = False) -> np.ndarray:
     return np.array(image)
 
 
-def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], height: int = 240, margin: int = 4) -> np.ndarray:
-    """Lay out pictures in rows, with the title of each row in its first picture.
-
-    Args:
-        rows: title -> pictures of any size
-        height: of every picture, in pixels
-        margin: between pictures, in pixels
-
-    Returns:
-        a picture, white around the rows
-    """
-    strips = []
-    for title, pictures in rows.items():
-        scaled = [cv2.resize(p, (round(p.shape[1] * height / p.shape[0]), height)) for p in pictures]
-        scaled[0] = caption(scaled[0], title)
-        edge = ((margin, 0), (margin, 0), (0, 0))
-        strips.append(np.hstack([np.pad(picture, edge, constant_values=255) for picture in scaled]))
-    width = max(strip.shape[1] for strip in strips)
-    padded = [np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in strips]
-    return np.pad(np.vstack(padded), ((0, margin), (0, margin), (0, 0)), constant_values=255)
-
-
 @dataclass(frozen=True)
 class ColorizedFrame:
     """A frame whose colors were predicted.
@@ -229,12 +207,6 @@ def colorize_frames(
         yield ColorizedFrame(index, image, seen, *errors)
 
 
-def mean_measures(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each measure over the frames that have it."""
-    names = dict.fromkeys(name for measures in measured for name in measures)
-    return {name: float(np.mean([m[name] for m in measured if name in m])) for name in names}
-
-
 @dataclass(frozen=True)
 class EmbeddingBasis:
     """Three directions in the space of embeddings, shown as red, green, and blue.
@@ -302,29 +274,6 @@ def embed_frames(
     grid = _grid(video, embedder, config)
     for frame in video.read(range(len(video))):
         yield (_enlarge(basis.show(_embed(frame, embedder, grid)), grid) * 255).round().astype(np.uint8)
-
-
-def track_masks(
-    frames: Any, ids: np.ndarray, model: str | Embedder, config: TrackerConfig | None = None
-) -> Iterator[np.ndarray]:
-    """Track the first frame's objects, and draw them over each frame.
-
-    Args:
-        frames: see `colorize_frames`
-        ids: of the objects in the first frame, integers `[H, W]`; 0 is background
-        model: see `colorize_frames`
-        config: settings of the tracker
-    """
-    from fiftyone_colortrack.tracking import Tracker
-
-    video = open_frames(frames)
-    tracks = iter(Tracker(video, ids, model=model, config=config))
-    tracked = next(tracks, None)
-    for index, picture in enumerate(video.read(range(len(video)))):
-        if tracked is not None and tracked.frame == index:  # else the shot has no tracks
-            picture = draw_masks(picture, np.asarray(tracked.labels))
-            tracked = next(tracks, None)
-        yield picture
 
 
 def overview(

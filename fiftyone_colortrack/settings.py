@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fiftyone_colortrack.errors import ColorTrackError
@@ -75,13 +76,16 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         ColorTrackError: if the file cannot be written
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished
         os.replace(unfinished, path)
     except OSError as error:
-        raise ColorTrackError(f"cannot write {path.name} to {path.parent}: {error.strerror}") from error
+        raise ColorTrackError(
+            f"cannot write {path.name} to {path.parent} ({error.strerror}); "
+            "free some space there, or choose another folder that you may write to"
+        ) from error
     finally:
-        if unfinished.exists():
+        with suppress(OSError):
             unfinished.unlink()

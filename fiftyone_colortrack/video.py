@@ -6,15 +6,13 @@ that FiftyOne, FFmpeg, and browsers show as number n.
 
 from __future__ import annotations
 
-import os
 import re
-import uuid
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, partial
@@ -30,7 +28,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.settings import check_space
+from fiftyone_colortrack.settings import atomic, check_space
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
@@ -103,6 +101,21 @@ def is_hidden(path: str | Path) -> bool:
     """
     name = Path(path).name
     return name.startswith(".") or name.lower() in {"thumbs.db", "desktop.ini", "__macosx"}
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Images of a folder in the order of their numbers, without hidden files; empty if there is no folder.
+
+    Raises:
+        ColorTrackError: if the folder cannot be read
+    """
+    if not folder.is_dir():
+        return []
+    try:
+        paths = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    except OSError as error:
+        raise ColorTrackError(f"{folder} cannot be read: {error.strerror}") from error
+    return sorted((path for path in paths if not is_hidden(path)), key=natural_key)
 
 
 def scaled_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
@@ -446,10 +459,10 @@ def open_frames(
         path = Path(source)
         if not path.is_dir():
             return VideoFile(path)
-        images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(p)]
+        images = list_images(path)
         if not images:
             raise ColorTrackError(f"{path} contains no images; choose a folder of images, or a video file")
-        return ImageSequence(sorted(images, key=natural_key))
+        return ImageSequence(images)
     if isinstance(source, np.ndarray):
         return ArrayFrames(source)
     if source and all(isinstance(item, (str, Path)) for item in source):
@@ -531,15 +544,13 @@ class VideoWriter:
 
     def __enter__(self) -> VideoWriter:
         self._check_space()
-        self._unfinished = self.path.with_name(f".{uuid.uuid4().hex}.mp4")
-        try:
-            with self._naming_the_folder():
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._container: Any = av.open(str(self._unfinished), "w", options={"movflags": "+faststart"})
-            return self
-        except BaseException:  # a signal may come when the file is there
-            self._unfinished.unlink(missing_ok=True)
-            raise
+        with ExitStack() as stack:
+            file = str(stack.enter_context(atomic(self.path)))
+            options = {"movflags": "+faststart"}
+            self._container: Any = av.open(file, "w", format="mp4", options=options)
+            stack.push(self._close)
+            self._stack = stack.pop_all()
+        return self
 
     def write(self, frame: np.ndarray) -> None:
         """Add a frame, ``uint8`` RGB ``[H, W, 3]``."""
@@ -549,48 +560,32 @@ class VideoWriter:
         _check_frame(frame, self._count, self._shape)
         padded = np.pad(frame, self._pad, mode="edge") if any(sum(self._pad, ())) else frame
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), "rgb24")
-        with self._naming_the_folder():
-            self._container.mux(self._stream.encode(picture))
+        self._container.mux(self._stream.encode(picture))
         self._count += 1
         if self._count % FRAMES_BETWEEN_CHECKS == 0:
             self._check_space()
 
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def _close(self, error: type[BaseException] | None, *_: object) -> None:
+        """Complete the file, unless an error ended the block."""
         try:
             if error is None:
-                self._finish()
+                if not self._count:
+                    raise ColorTrackError(f"no frames to write to {self.path}: a video needs at least one")
+                self._container.mux(self._stream.encode())
+                self._container.close()
+                duration = float(self._count / self._rate)
+                size = self._stream.width, self._stream.height
+                self.info = VideoInfo(*size, self._count, float(self._rate), duration, "h264")
         finally:
-            try:
-                with suppress(OSError):  # the first error says more
-                    self._container.close()
-            finally:
-                with suppress(OSError):
-                    self._unfinished.unlink()
-
-    def _finish(self) -> None:
-        if not self._count:
-            raise ColorTrackError(f"no frames to write to {self.path}: a video needs at least one")
-        with self._naming_the_folder():
-            self._container.mux(self._stream.encode())
-            self._container.close()
-            os.replace(self._unfinished, self.path)
-        duration = float(self._count / self._rate)
-        size = self._stream.width, self._stream.height
-        self.info = VideoInfo(*size, self._count, float(self._rate), duration, "h264")
+            with suppress(OSError):  # the first error says more
+                self._container.close()
 
     def _check_space(self) -> None:
         if self._within is not None:
             check_space(self._within)
-
-    @contextmanager
-    def _naming_the_folder(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ColorTrackError(
-                f"cannot write {self.path.name} to {self.path.parent} ({error.strerror}); "
-                "free some space there, or choose another folder that you may write to"
-            ) from error
 
     def _open_stream(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
@@ -735,17 +730,30 @@ def _in_threads(function: Callable[[Any], np.ndarray], items: Iterable) -> Itera
             yield pending.popleft().result()
 
 
-def _read_image(path: Path) -> np.ndarray:
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image without decoding it. Errors, also those of decoding it in the block, name the file.
+
+    Raises:
+        ColorTrackError: if the file cannot be read as an image, or has more than `MAX_PIXELS` pixels
+    """
     _require_file(path)
     try:
-        with Image.open(path) as header:  # does not decode yet
-            check_size(path, *header.size)
+        with Image.open(path) as image:
+            check_size(path, *image.size)
+            yield image
+    except ColorTrackError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, cv2.error) as error:
+        raise ColorTrackError(f"{path} cannot be read as an image ({error}); restore or remove it") from error
+
+
+def _read_image(path: Path) -> np.ndarray:
+    with open_image(path):
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path on every system
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except (OSError, Image.DecompressionBombError, cv2.error) as error:
-        raise ColorTrackError(f"{path} cannot be read as an image ({error}); restore or remove it") from error
-    if image is None:
-        raise ColorTrackError(f"{path} cannot be read as an image; restore or remove it")
+        if image is None:
+            raise ValueError("it is damaged")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

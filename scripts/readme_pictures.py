@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from colortrack_benchmarks.demo import LABELS, cyclist, id_maps
 from fiftyone_colortrack.model import load_model
-from fiftyone_colortrack.pictures import caption, draw_masks, overview, track_masks
+from fiftyone_colortrack.pictures import caption, draw_masks, overview
+from fiftyone_colortrack.tracking import Tracker
 from fiftyone_colortrack.video import VideoFile
 
 WIDTH = 640  # of the animation, in pixels
@@ -32,7 +33,8 @@ def main() -> None:
         video = VideoFile(cyclist(Path(temporary)).filepath)
         ids = id_maps(json.loads(LABELS.read_text()), (video.height, video.width))[0]
         (first,) = video.read(range(1))
-        tracked = list(track_masks(video, ids, model))
+        tracks = zip(video.read(range(len(video))), Tracker(video, ids, model=model), strict=True)
+        tracked = [draw_masks(frame, np.asarray(found.labels)) for frame, found in tracks]
         grids = overview(video, tracked, model)
         grid = next(picture for index, picture in enumerate(grids) if index == MOMENT)
     Image.fromarray(grid).save(folder / "films.jpg", quality=88)

@@ -14,7 +14,6 @@ import cyclopts
 import fiftyone as fo
 import numpy as np
 import pytest
-from PIL import Image
 
 from fiftyone_colortrack import cli
 from fiftyone_colortrack.datasets.video_dataset import Instances, video_sample
@@ -87,7 +86,7 @@ def test_help_imports_neither_torch_nor_fiftyone() -> None:
         assert command in shown
 
 
-@pytest.mark.parametrize("command", sorted(cli._COMMANDS))
+@pytest.mark.parametrize("command", sorted(cli._BUILD))
 def test_every_option_is_explained(command: str) -> None:
     app = cyclopts.App(help_format="plaintext")
     app.default(getattr(cli, command))
@@ -196,34 +195,35 @@ def test_propagate_prints_what_was_left_out(
 
 
 def test_names_are_printed_as_they_are(
-    squares: tuple[np.ndarray, np.ndarray], tmp_path: Path, run: Run, fails: Run
+    dataset: fo.Dataset, squares: tuple[np.ndarray, np.ndarray], tmp_path: Path, run: Run, fails: Run
 ) -> None:
     folder = tmp_path / "[red]" / "a [" / "x] :key:"
     written = write_video(folder / "[b]v[" / "b].mp4", squares[0], 10)
     assert written.frame_count == 8
     (path,) = folder.rglob("*.mp4")
-    printed = run("colorize", path, "--model", "identity", "--out", folder / "[out]")
-    assert f"{folder}/[out]/b]-colors.mp4" in printed
+    dataset.add_sample(fo.Sample(filepath=str(path)))
+    printed = run("colorize", dataset.name, "--model", "identity", "--out", folder / "[out]")
+    assert f"{folder}/[out]/b]-colors-" in printed
     assert str(folder) in fails("benchmark", "davis", folder)
 
 
-def test_videos_of_plain_files(
-    squares_file: Path, squares: tuple[np.ndarray, np.ndarray], tmp_path: Path, run: Run, fails: Run
+def test_videos_of_a_dataset(
+    dataset: fo.Dataset, squares_file: Path, tmp_path: Path, run: Run, fails: Run
 ) -> None:
-    broken, mask, out = tmp_path / "broken.mp4", tmp_path / "mask.png", tmp_path / "out"
+    broken, out = tmp_path / "broken.mp4", tmp_path / "out"
     broken.write_bytes(b"no video")
-    Image.fromarray(squares[1][0]).save(mask)
+    dataset.add_samples([fo.Sample(filepath=str(path)) for path in (squares_file, broken)])
     options = ("--model", "lab", "--out", out)
-    printed = run("colorize", squares_file, broken, *options)
+    printed = run("colorize", dataset.name, *options)
     assert str(broken) in printed
     assert "distance in place" in printed
-    run("embed", squares_file, *options, "--basis", "dataset")
-    run("film", squares_file, *options, "--mask", mask)
-    widths = {path.name: VideoFile(path).width for path in out.iterdir()}
+    run("embed", dataset.name, *options, "--basis", "dataset")
+    run("film", dataset.name, *options)
+    widths = {path.name.rpartition("-")[0]: VideoFile(path).width for path in out.iterdir()}
     kinds = {"colors": 96, "embedding": 96, "overview": 2 * 96}
-    assert widths == {f"squares-{kind}.mp4": width for kind, width in kinds.items()}
-    fails("colorize", broken, *options)
-    assert "(--out)" in fails("embed", squares_file, squares_file, *options)
+    assert widths == {f"squares-{kind}": width for kind, width in kinds.items()}
+    dataset.delete_samples(dataset[:1])
+    fails("colorize", dataset.name, *options)
 
 
 SMALL_BATCHES = """
@@ -275,15 +275,16 @@ def test_train_is_interrupted_and_resumed(training_folder: Path, tmp_path: Path,
 
 
 @pytest.fixture
-def long_video(squares: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> Path:
-    """A folder with a video of 800 frames."""
-    path = tmp_path / "videos" / "long.mp4"
+def long_video(dataset: fo.Dataset, squares: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> str:
+    """The name of a dataset with a video of 800 frames."""
+    path = tmp_path / "long.mp4"
     write_video(path, np.tile(squares[0], (100, 1, 1, 1)), 10)
-    return path
+    dataset.add_sample(fo.Sample(filepath=str(path)))
+    return dataset.name
 
 
 @pytest.mark.parametrize("signals", [1, 2])
-def test_ctrl_c_ends_a_command_without_a_traceback(long_video: Path, tmp_path: Path, signals: int) -> None:
+def test_ctrl_c_ends_a_command_without_a_traceback(long_video: str, tmp_path: Path, signals: int) -> None:
     out = tmp_path / "out"
     with start("film", long_video, "--model", "lab", "--out", out) as process:
         while not list(out.glob(".*")):  # the file that is being written
@@ -297,7 +298,7 @@ def test_ctrl_c_ends_a_command_without_a_traceback(long_video: Path, tmp_path: P
     assert list(out.iterdir()) == []
 
 
-def test_sigterm_leaves_no_temporary_file(long_video: Path, tmp_path: Path) -> None:
+def test_sigterm_leaves_no_temporary_file(long_video: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with start("film", long_video, "--model", "lab", "--out", out) as process:
         while not list(out.glob(".*")):

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from colortrack_benchmarks.demo import contact_sheet
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.model import load_model
 from fiftyone_colortrack.pictures import (
@@ -11,14 +12,12 @@ from fiftyone_colortrack.pictures import (
     EmbeddingBasis,
     caption,
     colorize_frames,
-    contact_sheet,
     draw_boxes,
     draw_masks,
     draw_points,
     embed_frames,
     fit_basis,
     overview,
-    track_masks,
 )
 from fiftyone_colortrack.tracking import TrackerConfig
 from fiftyone_colortrack.video import open_frames
@@ -123,14 +122,6 @@ def test_limbs_join_the_points_that_are_there() -> None:
     assert np.array_equal(drawn[30, 56], COLORS[0])
     assert not drawn[30, 30].any()
     assert drawn[0, 0].any()  # a point, not a missing one
-
-
-def test_the_first_masks_objects_are_tracked(squares: tuple[np.ndarray, np.ndarray]) -> None:
-    frames, ids = squares
-    drawn = list(track_masks(frames, ids[0], "lab"))
-    assert len(drawn) == 8
-    changed = (drawn[7] != frames[7]).any(-1)
-    assert changed[ids[7] > 0].mean() > 0.5
 
 
 def test_captions_and_sheets() -> None:

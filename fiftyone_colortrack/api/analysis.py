@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
 import fiftyone as fo
 import numpy as np
+import pandas as pd
 from bson import ObjectId
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 from scipy.signal import find_peaks
-from scipy.stats import rankdata, spearmanr
 
 from fiftyone_colortrack.api.evaluation import METRIC_URI
 from fiftyone_colortrack.api.films import INFO as FILMS
@@ -27,6 +27,7 @@ from fiftyone_colortrack.fields import (
     field_name,
     find_skeleton,
     frame_path,
+    record,
     run_field,
     seed_fields,
 )
@@ -49,7 +50,7 @@ class Score:
         note: what `x` stands for, or the range of the quantity
         mean: of their scores, 0 to 1
         spread: standard deviation of their scores
-        members: of what: sample ids, with the number of the frame (from 1), or None for whole videos
+        members: sample IDs, each with the number of the frame (from 1), or None for whole videos
     """
 
     x: str | float
@@ -147,13 +148,13 @@ def analyze(
     if group_by is not None and group_by not in groups:
         raise ColorTrackError(f"videos cannot be grouped by {group_by!r}; choose one of {', '.join(groups)}")
     missing: list[str] = []
-    frames = {run.key: _Frames.read(view, f"{run.key}_{metric}") for run in runs}
+    frames = {run.key: _scored_frames(view, f"{run.key}_{metric}") for run in runs}
     if not any(view.has_frame_field(f"{run.key}_{metric}") for run in runs):
         missing.append(f"{metric} is a score of whole videos, so there are no charts by frame.")
     found = [
         _by_group(view, runs, metric, group_by or groups[0]),
         _by_time(frames),
-        _by_color_error(view, frames, missing),
+        _by_color_error(view._root_dataset, frames, missing),
         _by_confidence(view, runs, frames, missing),
     ]
     return Analysis(
@@ -169,15 +170,13 @@ def analyze(
 
 def scored_view(dataset: fo.Dataset, score: Score) -> fo.DatasetView:
     """The videos of a score; for a score of frames, a clip for each run of successive frames."""
-    runs: dict[str, list[list[int]]] = {}
-    for video, number in sorted(score.members, key=lambda member: (member[0], member[1] or 0)):
-        of_video = runs.setdefault(video, [])
-        if number is not None and of_video and of_video[-1][1] == number - 1:
-            of_video[-1][1] = number
-        elif number is not None:
-            of_video.append([number, number])
-    view = dataset.select(list(runs), ordered=True)
-    return view.to_clips(list(runs.values())) if any(runs.values()) else view
+    frames: dict[str, list[int]] = {}
+    for video, number in sorted(score.members, key=lambda member: member[0]):
+        frames.setdefault(video, []).extend([] if number is None else [number])
+    view = dataset.select(list(frames), ordered=True)
+    return (
+        view.to_clips([record.runs(numbers) for numbers in frames.values()]) if any(frames.values()) else view
+    )
 
 
 def object_confidence(video: SampleCollection, label_field: str) -> dict[str, dict[int, float]]:
@@ -282,62 +281,39 @@ class _Run:
 def _rows(dataset: str, key: str, saved: ObjectId) -> dict[str, dict[str, Any]]:
     """The metrics of an evaluation, by their keys.
 
-    Results that are saved anew, in whatever process, have a new id: what is kept here does not go stale, as
-    what FiftyOne keeps may.
+    Results that are saved again, in any process, have a new ID, so this cache cannot become outdated. FiftyOne's
+    own cache can.
     """
     results = fo.load_dataset(dataset).load_evaluation_results(key, cache=False)
     return {row["key"]: row for row in results.custom_metrics.values()}
 
 
-@dataclass(frozen=True)
-class _Frames:
-    """The scored frames of an evaluation, one array per property."""
-
-    videos: np.ndarray
-    numbers: np.ndarray
-    times: np.ndarray  # 0: the video's first frame, 1: its last
-    scores: np.ndarray
-
-    @classmethod
-    def read(cls, view: SampleCollection, score_field: str) -> _Frames:
-        if not view.has_frame_field(score_field):
-            return cls(*(np.array([]) for _ in range(4)))
-        paths = ["id", "metadata.total_frame_count", "frames.frame_number", f"frames.{score_field}"]
-        rows = [
-            (video, number, (number - 1) / max((length or max(numbers)) - 1, 1), score)
-            for video, length, numbers, scores in zip(*view.values(paths), strict=True)
-            for number, score in zip(numbers or [], scores or [], strict=True)
-            if score is not None
-        ]
-        columns = zip(*rows, strict=True) if rows else [()] * 4
-        return cls(*(np.array(column) for column in columns))
-
-    def members(self, chosen: np.ndarray) -> list[tuple[str, int]]:
-        """Sample id and number of some of the frames."""
-        return list(zip(self.videos[chosen].tolist(), self.numbers[chosen].tolist(), strict=True))
-
-    def look_up(self, values: Mapping[str, Mapping[int, float]]) -> np.ndarray:
-        """A quantity of each frame, from {sample id: {frame number: value}}; NaN where it is not known."""
-        everything = self.members(np.arange(len(self.scores)))
-        return np.array([values.get(video, {}).get(number, np.nan) for video, number in everything], float)
+def _scored_frames(view: SampleCollection, score_field: str) -> pd.DataFrame:
+    """The scored frames of an evaluation: video (sample ID), number, time (0 to 1 in the video), and score."""
+    if not view.has_frame_field(score_field):
+        return pd.DataFrame(columns=["video", "number", "time", "score"], dtype=float)
+    paths = ["id", "metadata.total_frame_count", "frames.frame_number", f"frames.{score_field}"]
+    columns = dict(zip(("video", "length", "number", "score"), view.values(paths), strict=True))
+    frames = pd.DataFrame(columns).explode(["number", "score"]).dropna(subset="score")
+    frames = frames.astype({"number": int, "score": float, "length": float})
+    length = frames["length"].fillna(frames.groupby("video")["number"].transform("max"))
+    return frames.assign(time=(frames["number"] - 1) / (length - 1).clip(lower=1))
 
 
 def _by_group(view: SampleCollection, runs: Sequence[_Run], metric: str, path: str) -> Breakdown:
-    groups: dict[str, list[str]] = defaultdict(list)
-    for id, value in zip(*view.values(["id", path]), strict=True):
-        for name in value if isinstance(value, list) else [value]:
-            if name is not None:
-                groups[os.path.basename(name) if path == VIDEO else name].append(id)
+    fields = {run.key: f"{run.key}_{metric}" for run in runs}
+    columns = dict(zip(["video", "group", *fields], view.values(["id", path, *fields.values()]), strict=True))
+    videos = pd.DataFrame(columns).explode("group").dropna(subset="group").assign(number=None)
+    if path == VIDEO:
+        videos["group"] = videos["group"].map(os.path.basename)
     notes = ATTRIBUTES if path == "attributes" else {}
-    scores: dict[str, list[Score]] = {}
-    for run in runs:
-        known = dict(zip(*view.values(["id", f"{run.key}_{metric}"]), strict=True))
-        scored = {name: [id for id in ids if known[id] is not None] for name, ids in groups.items()}
-        scores[run.key] = [
-            _score(name, notes.get(name, ""), [known[id] for id in ids], [(id, None) for id in ids])
-            for name, ids in scored.items()
-            if ids
+    scores = {
+        key: [
+            _score(str(name), notes.get(str(name), ""), rows)
+            for name, rows in videos.rename(columns={key: "score"}).dropna(subset="score").groupby("group")
         ]
+        for key in fields
+    }
     first = {score.x: score.mean for score in scores[runs[0].key]}
     for of_run in scores.values():  # the worst first
         of_run.sort(key=lambda score: (first.get(score.x, np.inf), score.x))
@@ -345,55 +321,45 @@ def _by_group(view: SampleCollection, runs: Sequence[_Run], metric: str, path: s
     return Breakdown("videos", f"Score by {by}", by, "videos", scores)
 
 
-def _by_time(frames: Mapping[str, _Frames]) -> Breakdown:
-    scores: dict[str, list[Score]] = {}
+def _by_time(frames: Mapping[str, pd.DataFrame]) -> Breakdown:
+    scores = {}
     for key, of_run in frames.items():
-        bins = np.minimum((of_run.times * TIME_BINS).astype(int), TIME_BINS - 1)
+        bins = (of_run["time"] * TIME_BINS).astype(int).clip(upper=TIME_BINS - 1)
         scores[key] = [
-            _score(
-                (i + 0.5) / TIME_BINS,
-                f"{i / TIME_BINS:.0%} to {(i + 1) / TIME_BINS:.0%}",
-                of_run.scores[bins == i],
-                of_run.members(bins == i),
-            )
-            for i in np.unique(bins).tolist()
+            _score((i + 0.5) / TIME_BINS, f"{i / TIME_BINS:.0%} to {(i + 1) / TIME_BINS:.0%}", rows)
+            for i, rows in of_run.groupby(bins)
         ]
     return Breakdown("time", "Score over time", "time in the video (0: start, 1: end)", "frames", scores)
 
 
-def _by_color_error(view: SampleCollection, frames: Mapping[str, _Frames], missing: list[str]) -> Breakdown:
-    errors = _color_errors(view._root_dataset)
+def _by_color_error(dataset: fo.Dataset, frames: Mapping[str, pd.DataFrame], missing: list[str]) -> Breakdown:
+    """By `ColorError.distance`, from the films of `colorize`."""
+    errors: dict[str, dict[int, float]] = {}
+    films = dataset.info.get(FILMS)
+    if films is not None and fo.dataset_exists(films):
+        colors = fo.load_dataset(films).match(F("film") == "colors")
+        errors = _by_frame(colors, "frames.color_distance", "source_id") if len(colors) else {}
     if not errors:
         missing.append("No color errors yet: run Colorize videos.")
-    values = {key: of_run.look_up(errors) for key, of_run in frames.items()}
     axis = "error of predicted colors (mean distance in the ab plane)"
-    return _by_quantity("color_error", "Score by color error", axis, frames, values)
+    return _by_quantity("color_error", "Score by color error", axis, frames, dict.fromkeys(frames, errors))
 
 
 def _by_confidence(
-    view: SampleCollection, runs: Sequence[_Run], frames: Mapping[str, _Frames], missing: list[str]
+    view: SampleCollection, runs: Sequence[_Run], frames: Mapping[str, pd.DataFrame], missing: list[str]
 ) -> Breakdown:
     values = {}
     for run in runs:
         field = f"frames.{confidence_field(run.pred)}"
         if view.has_frame_field(confidence_field(run.pred)):
-            values[run.key] = frames[run.key].look_up(_by_frame(view, field))
+            values[run.key] = _by_frame(view, field)
         else:
             missing.append(f"{field} is missing. Propagate labels writes it.")
     return _by_quantity("confidence", "Score by confidence", "confidence of the tracker", frames, values)
 
 
-def _color_errors(dataset: fo.Dataset) -> dict[str, dict[int, float]]:
-    """`ColorError.distance` by sample id and frame number, from the films of `colorize`."""
-    films = dataset.info.get(FILMS)
-    if films is None or not fo.dataset_exists(films):
-        return {}
-    colors = fo.load_dataset(films).match(F("film") == "colors")
-    return _by_frame(colors, "frames.color_distance", "source_id") if len(colors) else {}
-
-
 def _by_frame(view: SampleCollection, path: str, id_field: str = "id") -> dict[str, dict[int, float]]:
-    """The values of a frame field that are there, by sample id and frame number."""
+    """The values of a frame field, by sample ID and frame number, without missing ones."""
     found = zip(*view.values([id_field, "frames.frame_number", path]), strict=True)
     return {
         id: {n: v for n, v in zip(numbers or [], values or [], strict=True) if v is not None}
@@ -402,30 +368,32 @@ def _by_frame(view: SampleCollection, path: str, id_field: str = "id") -> dict[s
 
 
 def _by_quantity(
-    name: str, title: str, axis: str, frames: Mapping[str, _Frames], values: Mapping[str, np.ndarray]
+    name: str,
+    title: str,
+    axis: str,
+    frames: Mapping[str, pd.DataFrame],
+    quantities: Mapping[str, Mapping[str, Mapping[int, float]]],
 ) -> Breakdown:
-    """Scores of the frames in fifths, by rank of a quantity; frames of one value stay together."""
+    """Scores of the frames in fifths, by rank of a quantity; frames of one value stay together.
+
+    The `quantities` are given by evaluation, sample ID, and frame number.
+    """
     scores, correlation = {}, {}
-    for key, quantity in values.items():
-        known = np.flatnonzero(~np.isnan(quantity))
-        share = (rankdata(quantity[known], "min") - 1) / max(len(known), 1)
-        parts = [known[(share * QUANTILES).astype(int) == i] for i in range(QUANTILES)]
-        scores[key] = [_quantile(quantity[part], frames[key], part) for part in parts if part.size]
-        of_frames = frames[key].scores[known]
-        if len(np.unique(quantity[known])) > 1 and len(np.unique(of_frames)) > 1:
-            correlation[key] = float(spearmanr(quantity[known], of_frames).statistic)
+    for key, by_video in quantities.items():
+        members = zip(frames[key]["video"], frames[key]["number"], strict=True)
+        x = [by_video.get(video, {}).get(number, np.nan) for video, number in members]
+        known = frames[key].assign(x=np.array(x, float)).dropna(subset="x")
+        fifths = ((known["x"].rank(method="min") - 1) / len(known) * QUANTILES).astype(int)
+        scores[key] = [
+            _score(float(rows["x"].mean()), f"{rows['x'].min():.3g} to {rows['x'].max():.3g}", rows)
+            for _, rows in known.groupby(fifths)
+        ]
+        if (known[["x", "score"]].nunique() > 1).all():
+            correlation[key] = float(known["x"].corr(known["score"], method="spearman"))
     return Breakdown(name, title, axis, "frames", scores, correlation)
 
 
-def _quantile(quantity: np.ndarray, frames: _Frames, part: np.ndarray) -> Score:
-    note = f"{quantity.min():.3g} to {quantity.max():.3g}"
-    return _score(float(quantity.mean()), note, frames.scores[part], frames.members(part))
-
-
-def _score(
-    x: str | float,
-    note: str,
-    scores: Sequence[float] | np.ndarray,
-    members: Iterable[tuple[str, int | None]],
-) -> Score:
-    return Score(x, note, float(np.mean(scores)), float(np.std(scores)), tuple(members))
+def _score(x: str | float, note: str, rows: pd.DataFrame) -> Score:
+    """The score of some rows with a video, a number (None for whole videos), and a score."""
+    members = tuple(zip(rows["video"].tolist(), rows["number"].tolist(), strict=True))
+    return Score(x, note, float(rows["score"].mean()), float(rows["score"].std(ddof=0)), members)

@@ -8,25 +8,9 @@ from typing import Any
 import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 
+from fiftyone_colortrack import fields
 from fiftyone_colortrack.api.propagation import METHOD
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import (
-    Lock,
-    adopt_renamed,
-    check_videos,
-    confidence_field,
-    failed_tag,
-    field_name,
-    find_renamed,
-    frame_path,
-    is_tracks,
-    labels_of,
-    record_field,
-    run_field,
-    set_up_annotation,
-    track_name,
-    whole,
-)
 from fiftyone_colortrack.fields.shapes import LABEL_LISTS
 
 Labels = list[fo.Label]
@@ -52,7 +36,7 @@ def end_track(
         number of labels that were deleted
 
     Raises:
-        ColorTrackError: if there is no such track, or if the name fits several tracks
+        ColorTrackError: if there is no such track, or if several tracks match the name
     """
 
     def cut(number: int, labels: Labels, own: Callable[[fo.Label], bool]) -> Labels:
@@ -75,10 +59,10 @@ def split_track(samples: SampleCollection | str, label_field: str, object: str |
         number of labels of the new track
 
     Raises:
-        ColorTrackError: if there is no such track, or if the name fits several tracks
+        ColorTrackError: if there is no such track, or if several tracks match the name
     """
     instance = fo.Instance()
-    index = _largest_index(check_videos(samples), label_field) + 1
+    index = _largest_index(fields.check_videos(samples), label_field) + 1
 
     def part(number: int, labels: Labels, own: Callable[[fo.Label], bool]) -> Labels:
         return [
@@ -104,16 +88,16 @@ def merge_tracks(
         number of labels that changed or were deleted
 
     Raises:
-        ColorTrackError: if there is no such track, if the name fits several tracks, or if both are the same track
+        ColorTrackError: if there is no such track, if several tracks match the name, or if both are the same track
     """
-    videos = check_videos(samples)
+    videos = fields.check_videos(samples)
     target = _find(videos, label_field, into)
-    if track_name(_find(videos, label_field, object)) == track_name(target):
+    if fields.track_name(_find(videos, label_field, object)) == fields.track_name(target):
         raise ColorTrackError(f"{object} and {into} are the same track; pass two tracks")
     shared = {name: target[name] for name in ("label", "index", "instance")}
 
     def join(number: int, labels: Labels, own: Callable[[fo.Label], bool]) -> Labels:
-        present = any(track_name(label) == track_name(target) for label in labels)
+        present = any(fields.track_name(label) == fields.track_name(target) for label in labels)
         if present:
             return [one for one in labels if not own(one)]
         return [_with(one, **shared) if own(one) else one for one in labels]
@@ -134,7 +118,7 @@ def rename_track(samples: SampleCollection | str, label_field: str, object: str 
         number of labels that changed
 
     Raises:
-        ColorTrackError: if there is no such track, or if the name fits several tracks
+        ColorTrackError: if there is no such track, or if several tracks match the name
     """
     if not isinstance(label, str) or not label.strip():
         raise ColorTrackError(f"label is {label!r}; pass the name of a class")
@@ -143,9 +127,9 @@ def rename_track(samples: SampleCollection | str, label_field: str, object: str 
         return [_with(one, label=label) if own(one) else one for one in labels]
 
     count = _edit(samples, label_field, object, rename)
-    dataset = check_videos(samples)._root_dataset
-    if frame_path(label_field) in dataset.label_schemas:
-        set_up_annotation(dataset, label_field)
+    dataset = fields.check_videos(samples)._root_dataset
+    if fields.frame_path(label_field) in dataset.label_schemas:
+        fields.set_up_annotation(dataset, label_field)
     return count
 
 
@@ -158,18 +142,13 @@ def find_track(samples: SampleCollection, label_field: str, object: str | int) -
         object: the track, as in `end_track`
 
     Raises:
-        ColorTrackError: if there is no such track, or if the name fits several tracks
+        ColorTrackError: if there is no such track, or if several tracks match the name
     """
-    videos = check_videos(samples)
+    videos = fields.check_videos(samples)
     label = _find(videos, label_field, object)
-    (found,) = zip(
-        *whole(videos._root_dataset)
-        .select(videos.values("id"))
-        .values(["frames.frame_number", frame_path(label_field)]),
-        strict=True,
-    )
-    frames = zip(*found, strict=True)
-    return label, [n for n, of_frame in frames if track_name(label) in map(track_name, labels_of(of_frame))]
+    track, video = fields.track_name(label), fields.whole(videos._root_dataset).select(videos.values("id"))
+    frames = fields.frame_values(video, label_field)
+    return label, [n for n, one in frames.items() if track in map(fields.track_name, fields.labels_of(one))]
 
 
 def delete_tracks(samples: SampleCollection | str, label_field: str) -> None:
@@ -188,35 +167,39 @@ def delete_tracks(samples: SampleCollection | str, label_field: str) -> None:
         ColorTrackError: if the field does not hold tracks
     """
 
-    videos, name = check_videos(samples), field_name(label_field)
+    videos, name = fields.check_videos(samples), fields.field_name(label_field)
     dataset: fo.Dataset = videos._root_dataset
-    with Lock(dataset, "fields"):
+    with fields.Lock(dataset, "fields"):
         dataset.reload()
-        renamed = find_renamed(dataset, name)
+        renamed = fields.find_renamed(dataset, name)
         if renamed and renamed[0] == name:
-            new = frame_path(renamed[1])
+            new = fields.frame_path(renamed[1])
             raise ColorTrackError(
-                f"{frame_path(name)} was renamed to {new}; name that field to delete the tracks"
+                f"{fields.frame_path(name)} was renamed to {new}; name that field to delete the tracks"
             )
-        adopt_renamed(dataset, name)
-        if not is_tracks(dataset, name):
+        fields.adopt_renamed(dataset, name)
+        if not fields.is_tracks(dataset, name):
             raise ColorTrackError(
-                f"{frame_path(name)} does not hold tracks from ColorTrack; nothing was deleted"
+                f"{fields.frame_path(name)} does not hold tracks from ColorTrack; nothing was deleted"
             )
         for key in dataset.list_evaluations():
-            if getattr(dataset.get_evaluation_info(key).config, "pred_field", None) == frame_path(name):
+            if getattr(dataset.get_evaluation_info(key).config, "pred_field", None) == fields.frame_path(
+                name
+            ):
                 dataset.delete_evaluation(key)
         for key in dataset.list_runs():
             config = dataset.get_run_info(key).config
             written = getattr(config, "label_field", None) or getattr(config, "out_field", None)
-            if getattr(config, "method", None) == METHOD and written == frame_path(name):
+            if getattr(config, "method", None) == METHOD and written == fields.frame_path(name):
                 dataset.delete_run(key)
-        whole(dataset).untag_samples(failed_tag(name))
-        present = [f for f in (name, confidence_field(name)) if dataset.has_frame_field(f)]
-        schemas = {key: schema for key, schema in dataset.label_schemas.items() if key != frame_path(name)}
+        fields.whole(dataset).untag_samples(fields.failed_tag(name))
+        present = [f for f in (name, fields.confidence_field(name)) if dataset.has_frame_field(f)]
+        schemas = {
+            key: schema for key, schema in dataset.label_schemas.items() if key != fields.frame_path(name)
+        }
         dataset.set_label_schemas(schemas)  # FiftyOne cannot delete a frame field that has one
         dataset.delete_frame_fields(present)
-        sample_fields = (confidence_field(name), run_field(name), record_field(name))
+        sample_fields = (fields.confidence_field(name), fields.run_field(name), fields.record_field(name))
         dataset.delete_sample_fields([f for f in sample_fields if dataset.has_sample_field(f)])
 
 
@@ -227,54 +210,54 @@ def _edit(
     change: Callable[[int, Labels, Callable[[fo.Label], bool]], Labels],
 ) -> int:
     """Change the labels of all frames that show a track; return how many changed or were deleted."""
-    videos, name = check_videos(samples), field_name(label_field)
-    track = track_name(_find(videos, name, object))
+    videos, name = fields.check_videos(samples), fields.field_name(label_field)
+    track = fields.track_name(_find(videos, name, object))
     dataset: fo.Dataset = videos._root_dataset
     count = 0
-    fields = ["id", "frames.frame_number", frame_path(name)]
     for id in videos.values("id"):
-        with Lock(dataset, id, name) as lock:
-            (found,) = zip(*whole(dataset).select(id).values(fields), strict=True)
+        with fields.Lock(dataset, id, name) as lock:
             changed: dict[int, Any] = {}
-            for number, container in zip(*found[1:], strict=True):
-                labels = labels_of(container)
-                if any(track_name(label) == track for label in labels):
-                    new = change(number, labels, lambda label: track_name(label) == track)
+            for number, container in fields.frame_values(fields.whole(dataset).select(id), name).items():
+                labels = fields.labels_of(container)
+                if any(fields.track_name(label) == track for label in labels):
+                    new = change(number, labels, lambda label: fields.track_name(label) == track)
                     count += sum(one not in new for one in labels)
                     if new != labels:
                         container[LABEL_LISTS[type(container)]] = new
                         changed[number] = container
             lock.check()
             if changed:
-                whole(dataset).set_values(frame_path(name), {id: changed}, key_field="id")
+                fields.whole(dataset).set_values(fields.frame_path(name), {id: changed}, key_field="id")
     return count
 
 
 def _find(videos: SampleCollection, label_field: str, object: str | int) -> fo.Label:
     """Find a label of the named track."""
-    name = field_name(label_field)
+    name = fields.field_name(label_field)
     container = getattr(videos.get_frame_field_schema().get(name), "document_type", None)
     if container not in LABEL_LISTS:
-        raise ColorTrackError(f"{frame_path(name)} does not hold tracks: detections, keypoints, or polylines")
+        raise ColorTrackError(
+            f"{fields.frame_path(name)} does not hold tracks: detections, keypoints, or polylines"
+        )
     tracks: dict[str, fo.Label] = {}
-    for of_video in videos.values(frame_path(name)):
-        for label in (one for of_frame in of_video or [] for one in labels_of(of_frame)):
+    for of_video in videos.values(fields.frame_path(name)):
+        for label in (one for of_frame in of_video or [] for one in fields.labels_of(of_frame)):
             if object in (label.id, label.instance_id):
                 return label
             if object in (label.index, label.label):
-                tracks.setdefault(track_name(label), label)
+                tracks.setdefault(fields.track_name(label), label)
     if len(tracks) != 1:
         count = f"{len(tracks)} tracks in" if tracks else "no track in"
         raise ColorTrackError(
-            f"{object!r} fits {count} {frame_path(name)}; pass the ID of an instance or of a label"
+            f"{object!r} matches {count} {fields.frame_path(name)}; pass the ID of an instance or of a label"
         )
     return next(iter(tracks.values()))
 
 
 def _largest_index(videos: SampleCollection, label_field: str) -> int:
-    name = field_name(label_field)
+    name = fields.field_name(label_field)
     container = getattr(videos.get_frame_field_schema().get(name), "document_type", None)
-    path = f"{frame_path(name)}.{LABEL_LISTS.get(container, '')}.index"
+    path = f"{fields.frame_path(name)}.{LABEL_LISTS.get(container, '')}.index"
     return int(videos.bounds(path)[1] or 0) if container in LABEL_LISTS else 0
 
 

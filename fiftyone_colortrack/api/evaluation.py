@@ -13,22 +13,10 @@ from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 from fiftyone.utils.eval.detection import DetectionResults
 
+from fiftyone_colortrack import fields
 from fiftyone_colortrack.api.report import plural
 from fiftyone_colortrack.api.scores import BoxScorer, MaskScorer, PointScorer, Scorer, VideoScores
-from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import (
-    as_videos,
-    check_name,
-    field_name,
-    images_of,
-    is_image_groups,
-    labeled_frames,
-    push,
-    seed_fields,
-    show_labels_of,
-    viewed_frames,
-    whole,
-)
+from fiftyone_colortrack.errors import ColorTrackError, check_choice
 from fiftyone_colortrack.fields.shapes import LABEL_LISTS
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 
@@ -80,12 +68,11 @@ def evaluate_tracks(
     Raises:
         ColorTrackError: if the fields cannot be compared, or nothing can be scored
     """
-    if untracked not in get_args(Untracked):
-        raise ColorTrackError(f"untracked is {untracked!r}; choose one of {', '.join(get_args(Untracked))}")
-    with as_videos(samples, viewed_frames) as videos:
+    check_choice("untracked", untracked, get_args(Untracked))
+    with fields.as_videos(samples, fields.viewed_frames) as videos:
         check_compared(videos, pred_field, gt_field)
         check_eval_key(videos._root_dataset, eval_key, pred_field, gt_field, overwrite)
-        pred, gt = field_name(pred_field), field_name(gt_field)
+        pred, gt = fields.field_name(pred_field), fields.field_name(gt_field)
         left_out = untracked_videos(videos, pred) if untracked == "skip" else []
         if left_out:
             logger.warning("Skipped %s without labels in frames.%s", plural(len(left_out), "video"), pred)
@@ -93,9 +80,9 @@ def evaluate_tracks(
         scorer = _make_scorer(videos, pred, gt)
         with progress_bar(progress, "Scoring") as update:
             scores = _score_videos(videos, scorer, pred, gt, update)
-        if isinstance(samples, SampleCollection) and is_image_groups(samples):
+        if isinstance(samples, SampleCollection) and fields.is_image_groups(samples):
             images = samples._root_dataset.select(videos.values("frames.id", unwind=True))
-            labeled, prefix = show_labels_of(samples, images).exists(gt), ""
+            labeled, prefix = fields.show_labels_of(samples, images).exists(gt), ""
         else:
             labeled, prefix = videos.match_frames(F(gt).exists(), omit_empty=False), "frames."
             if beyond := _frames_beyond(videos, scores):
@@ -139,21 +126,21 @@ def _save(
 def scored_frames(
     samples: SampleCollection, pred_field: str, gt_field: str, untracked: Untracked = "skip"
 ) -> dict[str, list[int]]:
-    """The numbers of the frames that `evaluate_tracks` scores, by video, as far as the database tells."""
-    pred, gt = field_name(pred_field), field_name(gt_field)
-    scorer, drawn = _make_scorer(samples, pred, gt), labeled_frames(samples, pred, "keyframes")
+    """The numbers of the frames that `evaluate_tracks` scores, by video, as far as the database shows."""
+    pred, gt = fields.field_name(pred_field), fields.field_name(gt_field)
+    scorer, drawn = _make_scorer(samples, pred, gt), fields.labeled_frames(samples, pred, "keyframes")
     left_out = set(untracked_videos(samples, pred) if untracked == "skip" else ())
     lengths = dict(zip(*samples.values(["id", "metadata.total_frame_count"]), strict=True))
     return {
         id: [n for n in numbers if scorer.is_scored(n, lengths[id] or math.inf) and n not in drawn[id]]
-        for id, numbers in labeled_frames(samples, gt).items()
+        for id, numbers in fields.labeled_frames(samples, gt).items()
         if id not in left_out
     }
 
 
 def untracked_videos(samples: SampleCollection, pred_field: str) -> list[str]:
     """The IDs of the videos without any labels in a frame field."""
-    return [id for id, numbers in labeled_frames(samples, pred_field).items() if not numbers]
+    return [id for id, numbers in fields.labeled_frames(samples, pred_field).items() if not numbers]
 
 
 def _frames_beyond(samples: SampleCollection, scores: Mapping[str, VideoScores]) -> list[str]:
@@ -176,7 +163,7 @@ def main_scores(results: DetectionResults) -> dict[str, float | None]:
 
 def add_scores(view: SampleCollection, results: DetectionResults) -> None:
     """Score the fields that `evaluate_detections` compared, and add the scores to its results."""
-    pred, gt = field_name(results.config.pred_field), field_name(results.config.gt_field)
+    pred, gt = fields.field_name(results.config.pred_field), fields.field_name(results.config.gt_field)
     scorer = _make_scorer(view, pred, gt)
     scores = _score_videos(view, scorer, pred, gt, lambda *_: None)
     _attach(view._root_dataset, results, _rows(scorer), scores)
@@ -186,15 +173,15 @@ def score_fields(samples: SampleCollection, eval_key: str) -> list[str]:
     """The sample and frame fields with the scores of an evaluation."""
     scorers = (MaskScorer, BoxScorer, PointScorer)
     names = dict.fromkeys(f"{eval_key}_{metric}" for scorer in scorers for metric in scorer.metrics)
-    fields = [name for name in names if samples.has_sample_field(name)]
-    return fields + [f"frames.{name}" for name in names if samples.has_frame_field(name)]
+    found = [name for name in names if samples.has_sample_field(name)]
+    return found + [f"frames.{name}" for name in names if samples.has_frame_field(name)]
 
 
 def check_compared(samples: SampleCollection | str, pred_field: str, gt_field: str) -> SampleCollection:
     """The videos, or a ColorTrackError if their two frame fields cannot be compared."""
-    view = viewed_frames(samples)
-    pred, gt = field_name(pred_field), field_name(gt_field)
-    types = seed_fields(view)
+    view = fields.viewed_frames(samples)
+    pred, gt = fields.field_name(pred_field), fields.field_name(gt_field)
+    types = fields.seed_fields(view)
     for name in (pred, gt):
         if types.get(name) not in (fo.Detections, fo.Keypoints):
             known = ", ".join(f"frames.{n}" for n, t in types.items() if t in (fo.Detections, fo.Keypoints))
@@ -211,7 +198,7 @@ def check_compared(samples: SampleCollection | str, pred_field: str, gt_field: s
         raise ColorTrackError(
             "the tracks and the ground truth are the same field; choose two different fields"
         )
-    if not any(labeled_frames(view, pred).values()):
+    if not any(fields.labeled_frames(view, pred).values()):
         raise ColorTrackError(
             f"frames.{pred} has no labels in these videos; propagate labels, or choose another field"
         )
@@ -222,8 +209,8 @@ def check_eval_key(
     dataset: fo.Dataset, eval_key: str, pred_field: str, gt_field: str, overwrite: bool = False
 ) -> None:
     """Raise a ColorTrackError if an evaluation cannot have this name, or would replace a user's fields."""
-    check_name(eval_key)
-    exists = eval_key in (images_of(dataset) or dataset).list_evaluations()
+    fields.check_name(eval_key)
+    exists = eval_key in (fields.images_of(dataset) or dataset).list_evaluations()
     if exists and not overwrite:
         raise ColorTrackError(
             f"the evaluation {eval_key!r} exists; replace it (overwrite), or choose another name"
@@ -243,15 +230,15 @@ def _fields_of(dataset: fo.Dataset, eval_key: str, pred_field: str, gt_field: st
     """The fields of an evaluation that exist."""
     metrics = ("tp", "fp", "fn", *MaskScorer.metrics, *BoxScorer.metrics, *PointScorer.metrics)
     paths = {f"{prefix}{eval_key}_{metric}" for metric in metrics for prefix in ("", "frames.")}
-    for field in map(field_name, (pred_field, gt_field)):
-        label_list = LABEL_LISTS.get(seed_fields(whole(dataset)).get(field))
+    for field in map(fields.field_name, (pred_field, gt_field)):
+        label_list = LABEL_LISTS.get(fields.seed_fields(fields.whole(dataset)).get(field))
         paths |= {f"frames.{field}.{label_list}.{eval_key}{part}" for part in ("", "_id", "_iou")}
     return {path for path in paths if dataset.get_field(path) is not None}
 
 
 def _make_scorer(view: SampleCollection, pred: str, gt: str) -> Scorer:
     """The scorer for two frame fields of one type, by what they hold."""
-    if seed_fields(view)[gt] is fo.Keypoints:
+    if fields.seed_fields(view)[gt] is fo.Keypoints:
         return PointScorer(gt, pred)
     has_masks = all(
         view.count(f"frames.{name}.detections.mask") + view.count(f"frames.{name}.detections.mask_path")
@@ -307,7 +294,7 @@ def _attach(
     results.custom_metrics = rows
     if results.key is None:
         return
-    images = images_of(dataset)
+    images = fields.images_of(dataset)
     for metric in (row["key"] for row in rows.values()):
         name = f"{results.key}_{metric}"
         videos = {id: _or_none(video.video[metric]) for id, video in scores.items()}
@@ -319,15 +306,15 @@ def _attach(
         if images is not None:  # where a score of a group without scores of frames is one of its first image
             images.add_sample_field(name, fo.FloatField)
             for id, values in frames.items():
-                push(
+                fields.push(
                     dataset, id, f"frames.{name}" if of_frames else name, values if of_frames else videos[id]
                 )
             continue
         dataset.add_sample_field(name, fo.FloatField)
-        whole(dataset).set_values(name, videos, key_field="id")
+        fields.whole(dataset).set_values(name, videos, key_field="id")
         if of_frames:
             dataset.add_frame_field(name, fo.FloatField)
-            whole(dataset).set_values(f"frames.{name}", frames, key_field="id")
+            fields.whole(dataset).set_values(f"frames.{name}", frames, key_field="id")
 
 
 def _or_none(score: float) -> float | None:

@@ -5,43 +5,33 @@ The rendered videos of a dataset become a dataset of their own. Importing this m
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import fiftyone as fo
 import numpy as np
+import pandas as pd
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 
-from fiftyone_colortrack import pictures
+from fiftyone_colortrack import fields, pictures
 from fiftyone_colortrack.api.plan import video_length
 from fiftyone_colortrack.api.report import Status, plural
 from fiftyone_colortrack.datasets import ENCODED
 from fiftyone_colortrack.datasets.video_dataset import video_sample
-from fiftyone_colortrack.errors import ColorTrackError, OnError
-from fiftyone_colortrack.fields import (
-    check_videos,
-    confidence_field,
-    field_name,
-    find_skeleton,
-    open_video,
-    run_field,
-    seed_fields,
-)
+from fiftyone_colortrack.errors import ColorTrackError, OnError, check_choice
 from fiftyone_colortrack.fields.shapes import Size, box_in_pixels, paint, points_in_pixels, split
 from fiftyone_colortrack.model.weights import fingerprint
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 from fiftyone_colortrack.settings import check_allowed
 from fiftyone_colortrack.tracking.config import BASELINES, TrackerConfig
-from fiftyone_colortrack.video import VIDEO_SUFFIXES, Frames, VideoFile, VideoWriter, open_frames
+from fiftyone_colortrack.video import Frames, VideoWriter, probe
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +46,6 @@ Basis = Literal["video", "dataset"]
 FILM_FIELDS = ("source_id", "source", "film", "settings")
 INFO = "films"  # key of `dataset.info`: the name of the dataset of its rendered videos
 BASIS_VIDEOS = 24  # a basis that videos share is fitted to this many of them
-IMAGE_FRAME_RATE = 24.0  # of folders of images
 
 
 @dataclass(frozen=True)
@@ -64,7 +53,7 @@ class FilmResult:
     """What happened to one video.
 
     Attributes:
-        sample_id: of the source video, None for a file
+        sample_id: of the source video
         filepath: of the source video
         status: "done", "skipped" (rendered earlier), or "failed"
         path: the rendered video, None if it failed
@@ -74,7 +63,7 @@ class FilmResult:
         measures: mean color errors of the video, see `colorize`
     """
 
-    sample_id: str | None
+    sample_id: str
     filepath: str
     status: Status
     path: Path | None = None
@@ -89,7 +78,8 @@ class FilmReport:
     """What a run did.
 
     Attributes:
-        dataset: the dataset of rendered videos, in which `source_id` is the ID of the source. None for files
+        dataset: the dataset of rendered videos, in which `source_id` is the ID of the source. None if nothing was
+            rendered
         videos: one result per video, in order
         seconds: time of the whole run
         stopped: whether the run stopped before its last video
@@ -114,7 +104,7 @@ class FilmReport:
 
 
 def colorize(
-    samples: SampleCollection | str | Path | Sequence[str | Path],
+    samples: SampleCollection | str,
     *,
     model: str | Embedder = "fast",
     config: TrackerConfig | Mapping[str, Any] | None = None,
@@ -136,13 +126,12 @@ def colorize(
     in place. Samples have the means. A rendered video appears in the dataset once it is complete.
 
     Args:
-        samples: dataset or view of videos, a dataset's name, or video files (or folders of images)
+        samples: dataset or view of videos, or a dataset's name
         model: name of a model, a weights file, a loaded model, or a baseline
         config: settings of the tracker
         device: PyTorch device, such as `cpu` or `cuda:1`. Default: the best one
         out_dir: folder of the rendered videos. Default: `colortrack-videos` next to each video
-        name: name of the dataset of rendered videos. Default: that of the last run, or the source's name plus
-            `-films`
+        name: name of the dataset of rendered videos. Default: that of the last run, or the source's name plus `-films`
         overwrite: render videos again even if an earlier run finished them with the same settings
         on_error: `skip` a video that fails and go on, or `raise` the error
         progress: a callback `progress(done, total, message)`, or whether to show a progress bar
@@ -159,7 +148,7 @@ def colorize(
 
 
 def embed(
-    samples: SampleCollection | str | Path | Sequence[str | Path],
+    samples: SampleCollection | str,
     *,
     basis: Basis = "video",
     model: str | Embedder = "fast",
@@ -175,15 +164,14 @@ def embed(
     """Show the embeddings of each video in false colors: three principal components as red, green, and blue.
 
     Args:
-        samples: dataset or view of videos, a dataset's name, or video files (or folders of images)
+        samples: dataset or view of videos, or a dataset's name
         basis: principal components: `video` computes them for each video and shows the most detail; `dataset`
             shares those of the first run, so that a color means the same in every video
         model: name of a model, a weights file, or a loaded model
         config: settings of the tracker; only `input_size` has an effect
         device: PyTorch device, such as `cpu` or `cuda:1`. Default: the best one
         out_dir: folder of the rendered videos. Default: `colortrack-videos` next to each video
-        name: name of the dataset of rendered videos. Default: that of the last run, or the source's name plus
-            `-films`
+        name: name of the dataset of rendered videos. Default: that of the last run, or the source's name plus `-films`
         overwrite: render videos again even if an earlier run finished them with the same settings
         on_error: `skip` a video that fails and go on, or `raise` the error
         progress: a callback `progress(done, total, message)`, or whether to show a progress bar
@@ -196,16 +184,14 @@ def embed(
         ColorTrackError: see `colorize`
     """
     job = _Job(samples, "embedding", model, config, device, out_dir, name, overwrite, on_error)
-    if basis not in get_args(Basis):
-        raise ColorTrackError(f"basis is {basis!r}; choose one of {', '.join(get_args(Basis))}")
+    check_choice("basis", basis, get_args(Basis))
     return replace(job, shared=basis == "dataset").run(progress, stop)
 
 
 def film(
-    samples: SampleCollection | str | Path | Sequence[str | Path],
+    samples: SampleCollection | str,
     label_field: str | None = None,
     *,
-    mask: str | Path | None = None,
     confidence: bool = False,
     model: str | Embedder = "fast",
     config: TrackerConfig | Mapping[str, Any] | None = None,
@@ -220,16 +206,14 @@ def film(
     """Show each video, its tracks, its predicted colors, and its embeddings in a 2 x 2 grid.
 
     Args:
-        samples: dataset or view of videos, a dataset's name, or video files (or folders of images)
+        samples: dataset or view of videos, or a dataset's name
         label_field: frame field of the tracks to draw: detections, keypoints, or segmentations
-        mask: for a video file: a PNG with the object IDs of the first frame. The objects are tracked
         confidence: show the tracker's confidence in each frame
         model: name of a model, a weights file, or a loaded model
         config: settings of the tracker
         device: PyTorch device, such as `cpu` or `cuda:1`. Default: the best one
         out_dir: folder of the rendered videos. Default: `colortrack-videos` next to each video
-        name: name of the dataset of rendered videos. Default: that of the last run, or the source's name plus
-            `-films`
+        name: name of the dataset of rendered videos. Default: that of the last run, or the source's name plus `-films`
         overwrite: render videos again even if an earlier run finished them with the same settings
         on_error: `skip` a video that fails and go on, or `raise` the error
         progress: a callback `progress(done, total, message)`, or whether to show a progress bar
@@ -242,17 +226,13 @@ def film(
         ColorTrackError: see `colorize`; also if the field has no tracks
     """
     job = _Job(samples, "overview", model, config, device, out_dir, name, overwrite, on_error)
-    label_field = label_field and field_name(label_field)
-    if label_field and (job.view is None or label_field not in seed_fields(job.view)):
-        known = ", ".join(f"frames.{field}" for field in (seed_fields(job.view) if job.view else ()))
+    label_field = label_field and fields.field_name(label_field)
+    if label_field and label_field not in fields.seed_fields(job.view):
+        known = ", ".join(f"frames.{field}" for field in fields.seed_fields(job.view))
         raise ColorTrackError(
             f"frames.{label_field} has no tracks to draw; fields with tracks: {known or 'none yet'}"
         )
-    if mask and job.view is not None:
-        raise ColorTrackError(
-            "a mask is only for video files; for a dataset, choose a field of tracks (label_field)"
-        )
-    return replace(job, label_field=label_field, mask=mask, confidence=confidence).run(progress, stop)
+    return replace(job, label_field=label_field, confidence=confidence).run(progress, stop)
 
 
 class _Stopped(Exception):  # noqa: N818, not an error
@@ -261,9 +241,9 @@ class _Stopped(Exception):  # noqa: N818, not an error
 
 @dataclass(frozen=True)
 class _Source:
-    """A video to render; `settings` is all that the result depends on."""
+    """A video to render; the result depends only on the `settings`."""
 
-    id: str | None
+    id: str
     path: str
     length: int
     settings: str
@@ -273,7 +253,7 @@ class _Source:
 class _Job:
     """One run: its videos, and how they are rendered."""
 
-    samples: SampleCollection | str | Path | Sequence[str | Path]
+    samples: SampleCollection | str
     kind: FilmKind
     model: str | Embedder
     config: Any
@@ -283,22 +263,20 @@ class _Job:
     overwrite: bool
     on_error: OnError
     label_field: str | None = None
-    mask: str | Path | None = None
     confidence: bool = False
     shared: bool = False
     basis: pictures.EmbeddingBasis | None = None
 
     def __post_init__(self) -> None:
         self.config = TrackerConfig.from_value(self.config)
-        self.files, self.view = _files_or_view(self.samples)
-        if self.view is not None:
-            source = self.view._root_dataset
-            self.name = self.name or source.info.get(INFO) or f"{source.name}-films"
-            if fo.dataset_exists(self.name) and self._dataset().info.get("films_of") != str(source._doc.id):
-                raise ColorTrackError(
-                    f"a dataset {self.name!r} exists that holds no rendered videos of {source.name}; "
-                    "choose another name (name)"
-                )
+        self.view = fields.check_videos(self.samples, whole_videos=True)
+        source = self.view._root_dataset
+        self.name = self.name or source.info.get(INFO) or f"{source.name}-films"
+        if fo.dataset_exists(self.name) and self._dataset().info.get("films_of") != str(source._doc.id):
+            raise ColorTrackError(
+                f"a dataset {self.name!r} exists that holds no rendered videos of {source.name}; "
+                "choose another name (name)"
+            )
 
     def run(self, progress: bool | ProgressCallback | None, stop: Callable[[], bool] | None) -> FilmReport:
         from fiftyone_colortrack.model import load_model
@@ -314,7 +292,13 @@ class _Job:
         total = sum(source.length for source in sources)
         with progress_bar(progress, "Rendering") as update:
             for source in sources:
-                tick = partial(_tick, update, stop, done, total, os.path.basename(source.path))
+                name = os.path.basename(source.path)
+
+                def tick(frame: int, done: int = done, name: str = name) -> None:
+                    update(done + frame, total, name)
+                    if stop is not None and stop():
+                        raise _Stopped
+
                 try:
                     result = self._render(source, tick)
                 except _Stopped:
@@ -329,7 +313,7 @@ class _Job:
                     result = FilmResult(source.id, source.path, "failed", reason=reason)
                 report.videos.append(result)
                 done += source.length
-        if self.view is not None and fo.dataset_exists(self.name):
+        if fo.dataset_exists(self.name):
             report.dataset = self._dataset()
         report.seconds = time.perf_counter() - started
         return report
@@ -342,12 +326,10 @@ class _Job:
             **asdict(self.config),
         }
         if self.basis is not None:
-            settings["basis"] = hashlib.sha256(self.basis.axes.tobytes()).hexdigest()[:8]
+            settings["basis"] = fields.digest(self.basis.axes.tobytes())[:8]
         if self.kind == "overview":
             settings |= {"tracks": self.label_field, "confidence": self.confidence}
-        if self.view is None:
-            return [_Source(None, str(file), _length(file), "") for file in self.files]
-        mark = run_field(self.label_field) if self.label_field else ""
+        mark = fields.run_field(self.label_field) if self.label_field else ""
         ids, paths, lengths = self.view.values(["id", "filepath", "metadata.total_frame_count"])
         runs = self.view.values(mark) if mark and self.view.has_sample_field(mark) else [None] * len(ids)
         return [
@@ -359,42 +341,37 @@ class _Job:
 
     def _path(self, source: _Source) -> Path:
         file = Path(source.path).resolve()
-        digest = hashlib.sha256(f"{file} {source.settings}".encode()).hexdigest()[:8]
-        mark = f"-{digest}" if source.id else ""
-        return Path(self.out_dir or file.parent / ENCODED) / f"{file.stem}-{self.kind}{mark}.mp4"
+        digest = fields.digest(file, source.settings)[:8]
+        return Path(self.out_dir or file.parent / ENCODED) / f"{file.stem}-{self.kind}-{digest}.mp4"
 
     def _render(self, source: _Source, tick: Callable[[int], None]) -> FilmResult:
         """Write one video, unless an earlier run has, and add it to the dataset."""
         path, started = self._path(source), time.perf_counter()
-        if source.id and not self.overwrite and self._finished(source):
+        if not self.overwrite and self._finished(source):
             return FilmResult(source.id, source.path, "skipped", path)
-        sample = self.view._root_dataset[source.id] if self.view is not None else None
-        frames, canvas = open_video(sample) if sample is not None else (open_frames(source.path), None)
-        file = Path(source.path)
-        rate = IMAGE_FRAME_RATE if file.is_dir() else VideoFile(file).info.frame_rate
+        sample = self.view._root_dataset[source.id]
+        frames, canvas = fields.open_video(sample)
+        rate = probe(source.path).frame_rate
         measured: list[Mapping[str, float]] = []
         with VideoWriter(path, rate, within=check_allowed(path.parent)) as writer:
             for picture, measures in self._pictures(sample, frames, canvas):
                 writer.write(picture)
                 measured.append(measures)
                 tick(len(measured))
-        means = pictures.mean_measures(measured)
-        if source.id:
-            made = video_sample(path, writer.info, tags=[self.kind], **means)
-            made.update_fields(
-                dict(zip(FILM_FIELDS, (source.id, source.path, self.kind, source.settings), strict=True))
-            )
-            for number, measures in enumerate(measured, 1):
-                if measures:
-                    made.frames[number] = fo.Frame(**measures)
-            dataset = self._dataset()
-            dataset.delete_samples(self._earlier(dataset, source))
-            dataset.add_sample(made)
+        means = {name: float(mean) for name, mean in pd.DataFrame(measured).mean().items()}
+        about = dict(zip(FILM_FIELDS, (source.id, source.path, self.kind, source.settings), strict=True))
+        made = video_sample(path, writer.info, tags=[self.kind], **about, **means)
+        for number, measures in enumerate(measured, 1):
+            if measures:
+                made.frames[number] = fo.Frame(**measures)
+        dataset = self._dataset()
+        dataset.delete_samples(self._earlier(dataset, source))
+        dataset.add_sample(made)
         seconds = time.perf_counter() - started
         return FilmResult(source.id, source.path, "done", path, len(measured), seconds, measures=means)
 
     def _pictures(
-        self, sample: fo.Sample | None, frames: Frames, canvas: Size | None
+        self, sample: fo.Sample, frames: Frames, canvas: Size
     ) -> Iterator[tuple[np.ndarray, Mapping[str, float]]]:
         """The frames to write, with what was measured in them."""
         model, config = self.model, self.config
@@ -407,12 +384,8 @@ class _Job:
             rendered = pictures.embed_frames(frames, model, self.basis, config)
         else:
             tracks = None
-            if sample is not None and canvas and self.label_field:
+            if self.label_field:
                 tracks = draw_tracks(sample, self.label_field, frames, canvas, self.confidence)
-            elif self.mask:
-                from fiftyone_colortrack.datasets.davis import read_mask
-
-                tracks = pictures.track_masks(frames, read_mask(Path(self.mask)), model, config)
             rendered = pictures.overview(frames, tracks, model, config)
         for picture in rendered:
             yield picture, {}
@@ -420,8 +393,6 @@ class _Job:
     def _shared_basis(self) -> pictures.EmbeddingBasis:
         """The basis stored with the rendered videos; else a new one, fitted to some of the videos."""
         assert not isinstance(self.model, str)
-        if self.view is None:
-            return pictures.fit_basis((open_frames(file) for file in self.files), self.model, self.config)
         key = json.dumps({"fingerprint": fingerprint(self.model), **asdict(self.config)}, sort_keys=True)
         bases = self._dataset().info["bases"]
         if key in bases and not self.overwrite:
@@ -449,7 +420,6 @@ class _Job:
         """The dataset of rendered videos, which is created when it is first needed."""
         if fo.dataset_exists(self.name):
             return fo.load_dataset(self.name)
-        assert self.view is not None
         source = self.view._root_dataset
         dataset = fo.Dataset(self.name, persistent=source.persistent)
         dataset.media_type = fo.core.media.VIDEO
@@ -460,19 +430,6 @@ class _Job:
         source.info[INFO] = self.name
         source.save()
         return dataset
-
-
-def _tick(
-    update: ProgressCallback,
-    stop: Callable[[], bool] | None,
-    done: int,
-    total: int,
-    name: str,
-    frame: int,
-) -> None:
-    update(done + frame, total, name)
-    if stop is not None and stop():
-        raise _Stopped
 
 
 def draw_tracks(
@@ -490,11 +447,11 @@ def draw_tracks(
     Returns:
         `uint8` RGB `[H, W, 3]`, one per frame
     """
-    name = field_name(label_field)
+    name = fields.field_name(label_field)
     targets = sample.dataset.get_mask_targets(f"frames.{name}")
-    skeleton = find_skeleton(sample.dataset, name)
+    skeleton = fields.find_skeleton(sample.dataset, name)
     edges = skeleton.edges if skeleton else ()
-    score = confidence_field(name)
+    score = fields.confidence_field(name)
     numbers = set(sample.frames)
     for number, picture in enumerate(frames.read(range(len(frames))), 1):
         labels = split(sample.frames[number][name], targets) if number in numbers else []
@@ -523,33 +480,9 @@ def _draw(
     return picture
 
 
-def _files_or_view(
-    samples: SampleCollection | str | Path | Sequence[str | Path],
-) -> tuple[list[Path], SampleCollection | None]:
-    """Video files, or the videos of a dataset; one name is a file's if there is one, and else a dataset's."""
-    if isinstance(samples, SampleCollection | fo.Sample):
-        return [], check_videos(samples, whole_videos=True)
-    files = [Path(samples)] if isinstance(samples, (str, Path)) else [Path(file) for file in samples]
-    if len(files) == 1 and not files[0].exists() and files[0].suffix.lower() not in VIDEO_SUFFIXES:
-        return [], check_videos(str(files[0]))
-    if len({file.stem for file in files}) < len(files):
-        raise ColorTrackError(
-            "two of the videos have the same name; render them one by one, or to different folders (out_dir)"
-        )
-    return files, None
-
-
-def _length(file: Path) -> int:
-    """Number of frames, 0 if the video cannot be read: rendering it says why."""
-    try:
-        return len(open_frames(file))
-    except ColorTrackError:
-        return 0
-
-
 def _readable(samples: Iterable[fo.Sample]) -> Iterator[Frames]:
     for sample in samples:
         try:
-            yield open_video(sample)[0]
+            yield fields.open_video(sample)[0]
         except ColorTrackError as error:
             logger.warning("Not used for the shared colors: %s", error)

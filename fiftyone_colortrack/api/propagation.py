@@ -10,50 +10,25 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 
-from fiftyone_colortrack.api.job import Job
+from fiftyone_colortrack import fields
+from fiftyone_colortrack.api.job import Executor, Job
 from fiftyone_colortrack.api.plan import (
     FoundVideo,
     PlannedVideo,
-    Settings,
     find_videos,
-    plan_video,
     video_length,
 )
 from fiftyone_colortrack.api.ray_workers import check_ray, track_with_ray
 from fiftyone_colortrack.api.report import PropagationReport, VideoResult, plural
 from fiftyone_colortrack.api.shards import track_shards
 from fiftyone_colortrack.datasets.video_dataset import video_metadata
-from fiftyone_colortrack.errors import ColorTrackError, OnError
-from fiftyone_colortrack.fields import (
-    SEED_FRAMES,
-    Lock,
-    OutputKind,
-    SeedFrames,
-    SeedRules,
-    adopt_renamed,
-    as_videos,
-    check_cuts_field,
-    check_label_field,
-    check_seed_field,
-    check_videos,
-    color_by_instance,
-    create_tracks_field,
-    field_name,
-    find_renamed,
-    frame_path,
-    is_image_groups,
-    is_tracks,
-    push_runs,
-    push_schema,
-    tracks_type,
-    viewed_ranges,
-    whole,
-)
+from fiftyone_colortrack.errors import ColorTrackError, OnError, check_choice
+from fiftyone_colortrack.fields import OutputKind, SeedFrames
 from fiftyone_colortrack.model.weights import find_model
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 from fiftyone_colortrack.tracking.config import BASELINES, Direction, TrackerConfig
@@ -67,8 +42,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Executor = Literal["local", "delegated", "ray"]
 METHOD = "colortrack"
+TRACK = {"local": Job.track_all, "delegated": track_shards, "ray": track_with_ray}
 
 
 def propagate(
@@ -152,7 +127,7 @@ def propagate(
 
 
 @dataclass
-class Propagation:
+class Propagation(Job):
     """A run of `propagate` that you can check and plan first, as the form in the App does.
 
         run = Propagation(dataset, "frames.ground_truth", "frames.tracks")
@@ -166,28 +141,7 @@ class Propagation:
         read: calls a function of a view, `read(function, view, ...)`; the form remembers what it returned
     """
 
-    samples: SampleCollection | str
-    seed_field: str
-    label_field: str
-    model: str | Embedder = "fast"
-    seeds: SeedFrames = "first"
-    direction: Direction = "both"
-    output: OutputKind | None = None
-    objects: Sequence[str | int] | None = None
-    frames: tuple[int, int] | None = None
-    complete: bool = False
-    config: TrackerConfig | Mapping[str, Any] | None = None
-    overwrite: bool = False
-    skip_existing: bool = False
-    cuts_field: str | None = None
-    device: str | torch.device | None = None
-    on_error: OnError = "skip"
-    executor: Executor = "local"
-    shards: int = 1
     read: Callable[..., Any] = field(default=lambda function, *args: function(*args), repr=False)
-
-    def __post_init__(self) -> None:
-        self.seed_field, self.label_field = field_name(self.seed_field), field_name(self.label_field)
 
     def check(self) -> None:
         """Check that the run can start.
@@ -198,20 +152,20 @@ class Propagation:
         self._check_values()
         if self.executor == "ray":
             check_ray()
-        seed_type = check_seed_field(self._videos, self.seed_field)
-        label_type = tracks_type(seed_type, self.output)
-        if self._job.in_place:
+        seed_type = fields.check_seed_field(self.videos, self.seed_field)
+        label_type = fields.tracks_type(seed_type, self.output)
+        if self.in_place:
             self._check_in_place()
         else:
-            check_label_field(
-                self._videos,
+            fields.check_label_field(
+                self.videos,
                 self.label_field,
                 label_type,
                 overwrite=self.overwrite or (self.skip_existing and self._renamed is not None),
                 skip_existing=self.skip_existing,
             )
         if self.cuts_field is not None:
-            check_cuts_field(self._videos, self.cuts_field, self.label_field)
+            fields.check_cuts_field(self.videos, self.cuts_field, self.label_field)
         if isinstance(self.model, str) and self.model not in BASELINES:
             find_model(self.model)
 
@@ -221,10 +175,9 @@ class Propagation:
         Raises:
             ColorTrackError: if no video has one of the objects to track
         """
-        job = self._job
-        found: list[FoundVideo] = self.read(find_videos, self._videos, *job.scope)
+        found: list[FoundVideo] = self.read(find_videos, self.videos, *self.scope)
         self._check_objects(found)
-        return [plan_video(video, self.seed_field, self.label_field, job.settings) for video in found]
+        return [self.plan_video(video) for video in found]
 
     def run(
         self,
@@ -243,23 +196,23 @@ class Propagation:
         Raises:
             ColorTrackError: see `propagate`
         """
-        if is_image_groups(self.samples):
+        if fields.is_image_groups(self.samples):
             if self.cuts_field is not None:
                 raise ColorTrackError("shots cannot be kept with images (cuts_field); leave it out")
-            with as_videos(self.samples) as videos:
+            with fields.as_videos(self.samples) as videos:
                 try:
                     report = replace(self, samples=videos).run(progress, stop)
                     return replace(report, label_field=self.label_field)
                 finally:
-                    push_runs(videos._root_dataset, self.label_field)
+                    fields.push_runs(videos._root_dataset, self.label_field)
         started = time.perf_counter()
         self.check()
-        report = PropagationReport(None, frame_path(self.label_field))
+        report = PropagationReport(None, fields.frame_path(self.label_field))
         self._adopt_renamed(report)
         videos = self.plan()
         if not any(video.labeled for video in videos):
             raise ColorTrackError(
-                f"none of the {len(videos)} videos has labels in {frame_path(self.seed_field)}; "
+                f"none of the {len(videos)} videos has labels in {fields.frame_path(self.seed_field)}; "
                 "label a frame, or choose another seed field"
             )
         todo = [video for video in videos if not video.reason]
@@ -267,14 +220,15 @@ class Propagation:
         if others := [video for video in videos if video.other]:
             report.notes.append(self._other_settings(others))
         for note in report.notes:
-            logger.warning(note)  # now, not only in the report: it may take hours
+            logger.warning(note)  # now, because the report may come hours later
         if todo:
             if self.executor == "local":
-                self._job.model  # noqa: B018  # says what it lacks before anything is written
+                self.loaded_model  # noqa: B018  # fails before anything is written if something is missing
             self._prepare(report, todo)
             todo = [replace(v, frames=v.frames or video_length(v.filepath)) for v in todo]
             with progress_bar(progress, "Tracking") as update:
-                tracked = self._track(todo, report.run_key or "", update, stop or (lambda: False))
+                track = TRACK[self.executor]
+                tracked = track(self, todo, report.run_key or "", update, stop or (lambda: False))
             of_video = {result.sample_id: result for result in tracked}
             report.stopped = len(of_video) < len(todo) or any(v.status == "stopped" for v in tracked)
         else:
@@ -282,56 +236,21 @@ class Propagation:
         of_video |= {result.sample_id: result for result in skipped}
         report.videos = [of_video[video.id] for video in videos if video.id in of_video]
         report.seconds = time.perf_counter() - started
-        if report.run_key and fo.dataset_exists(self._dataset.name):
-            self._dataset.reload()  # else frames that the caller holds do not show the labels
-            if self._dataset.has_run(report.run_key):  # somebody may have deleted the tracks meanwhile
-                results = self._dataset.init_run_results(report.run_key, report=asdict(report))
-                self._dataset.save_run_results(report.run_key, results)
+        if report.run_key and fo.dataset_exists(self.dataset.name):
+            self.dataset.reload()  # else frames that the caller holds do not show the labels
+            if self.dataset.has_run(report.run_key):  # somebody may have deleted the tracks meanwhile
+                results = self.dataset.init_run_results(report.run_key, report=asdict(report))
+                self.dataset.save_run_results(report.run_key, results)
         return report
-
-    @cached_property
-    def _videos(self) -> SampleCollection:
-        return check_videos(self.samples)
-
-    @property
-    def _dataset(self) -> fo.Dataset:
-        return self._videos._root_dataset
 
     @cached_property
     def _renamed(self) -> tuple[str, str] | None:
         """The names of tracks that somebody renamed, from this field or to it."""
-        return find_renamed(self._dataset, self.label_field)
-
-    @property
-    def tracker(self) -> TrackerConfig:
-        """The settings of the tracker."""
-        return TrackerConfig.from_value(self.config)
-
-    @cached_property
-    def _job(self) -> Job:
-        return Job(
-            self._videos,
-            self.seed_field,
-            self.label_field,
-            SeedRules(
-                which=self.seeds,
-                objects=None if self.objects is None else tuple(self.objects),
-                frames=None if self.frames is None else (self.frames[0], self.frames[1]),
-                fill_boxes=self.output == "masks",
-                complete=self.complete,
-                viewed=viewed_ranges(self.samples) if isinstance(self.samples, SampleCollection) else (),
-            ),
-            Settings(self.model, self.direction, self.output, self.tracker),
-            self.overwrite,
-            self.skip_existing,
-            self.cuts_field,
-            self.device,
-            self.on_error,
-        )
+        return fields.find_renamed(self.dataset, self.label_field)
 
     def _check_values(self) -> None:
         choices: dict[str, Sequence[Any]] = {
-            "seeds": SEED_FRAMES,
+            "seeds": fields.SEED_FRAMES,
             "direction": get_args(Direction),
             "output": (None, *get_args(OutputKind)),
             "on_error": get_args(OnError),
@@ -339,9 +258,7 @@ class Propagation:
             **dict.fromkeys(("complete", "overwrite", "skip_existing"), (False, True)),
         }
         for name, known in choices.items():
-            value = getattr(self, name)
-            if not any(value is one or (isinstance(value, str) and value == one) for one in known):
-                raise ColorTrackError(f"{name} is {value!r}; choose one of {', '.join(map(str, known))}")
+            check_choice(name, getattr(self, name), known)
         if isinstance(self.objects, str) or not all(isinstance(one, str | int) for one in self.objects or ()):
             raise ColorTrackError(f"objects is {self.objects!r}; pass a list of IDs, classes, or indexes")
         if self.objects is not None and not len(self.objects):
@@ -377,13 +294,13 @@ class Propagation:
         has = f"has {', '.join(names)}" if names else "has no labels to start from"
         raise ColorTrackError(
             f"no video has these objects to track (objects): {', '.join(sorted(map(str, missing)))}; "
-            f"{frame_path(self.seed_field)} {has}"
+            f"{fields.frame_path(self.seed_field)} {has}"
         )
 
     def _check_in_place(self) -> None:
         """Refuse to write tracks over their seeds if that would lose a person's work."""
-        path = frame_path(self.label_field)
-        tracks = is_tracks(self._videos, self.label_field) or self._renamed is not None
+        path = fields.frame_path(self.label_field)
+        tracks = fields.is_tracks(self.videos, self.label_field) or self._renamed is not None
         if not tracks or self.seeds != "keyframes" or not self.skip_existing:
             way_on = ", or continue these tracks (skip_existing) from their keyframes" if tracks else ""
             raise ColorTrackError(
@@ -397,25 +314,25 @@ class Propagation:
     def _adopt_renamed(self, report: PropagationReport) -> None:
         if self._renamed is None:
             return
-        with Lock(self._dataset, "fields"):
-            self._dataset.reload()
-            names = adopt_renamed(self._dataset, self.label_field)
+        with fields.Lock(self.dataset, "fields"):
+            self.dataset.reload()
+            names = fields.adopt_renamed(self.dataset, self.label_field)
         if names:
-            old, new = map(frame_path, names)
+            old, new = map(fields.frame_path, names)
             report.notes.append(f"{old} was renamed to {new}; its record was renamed, too")
 
     def _prepare(self, report: PropagationReport, todo: Sequence[PlannedVideo]) -> None:
         """Create the fields, and record the run and its settings."""
-        with Lock(self._dataset, "fields"):
-            self._dataset.reload()  # else it takes away what others have added meanwhile
+        with fields.Lock(self.dataset, "fields"):
+            self.dataset.reload()  # else it takes away what others have added meanwhile
             report.run_key = f"{self.label_field}_{secrets.token_hex(3)}"
-            create_tracks_field(
-                self._dataset, self.label_field, self.seed_field, self.output, self.cuts_field
+            fields.create_tracks_field(
+                self.dataset, self.label_field, self.seed_field, self.output, self.cuts_field
             )
-            push_schema(self._dataset, self.label_field)
-            config = self._dataset.init_run(
+            fields.push_schema(self.dataset, self.label_field)
+            config = self.dataset.init_run(
                 method=METHOD,
-                seed_field=frame_path(self.seed_field),
+                seed_field=fields.frame_path(self.seed_field),
                 label_field=report.label_field,
                 seeds=self.seeds,
                 objects=None if self.objects is None else [str(one) for one in self.objects],
@@ -424,24 +341,11 @@ class Propagation:
                 videos=len(todo),
                 **self._how(),
             )
-            self._dataset.register_run(report.run_key, config)
-            if self._dataset.app_config.color_scheme is None:
-                color_by_instance(self._dataset)
-        if computed := _compute_metadata(self._dataset, todo):
+            self.dataset.register_run(report.run_key, config)
+            if self.dataset.app_config.color_scheme is None:
+                fields.color_by_instance(self.dataset)
+        if computed := _compute_metadata(self.dataset, todo):
             report.notes.append(f"Computed the missing metadata of {plural(computed, 'video')}")
-
-    def _track(
-        self,
-        videos: Sequence[PlannedVideo],
-        run_key: str,
-        update: ProgressCallback,
-        stop: Callable[[], bool],
-    ) -> list[VideoResult]:
-        if self.executor == "delegated":
-            return track_shards(self._job, self.shards, videos, run_key, update, stop)
-        if self.executor == "ray":
-            return track_with_ray(self._job, videos, run_key, update, stop)
-        return self._job.track_all(videos, run_key, update, stop)
 
     def _other_settings(self, videos: Sequence[PlannedVideo]) -> str:
         """The note about videos whose earlier tracks have a different model or different settings."""
@@ -454,7 +358,7 @@ class Propagation:
             texts.append(f"{plural(kept, 'finished video')} skipped (overwrite re-tracks them)")
         text = f"{'; '.join(texts)}: the earlier tracks have a different model or different settings"
         runs = {video.other for video in videos}
-        known = [self._dataset.get_run_info(run).config for run in runs if self._dataset.has_run(run)]
+        known = [self.dataset.get_run_info(run).config for run in runs if self.dataset.has_run(run)]
         earlier = [_flat(vars(config)) for config in known]
         differences = []
         for name, now in _flat(self._how()).items():
@@ -472,13 +376,13 @@ class Propagation:
             else find_model(model).name,
             "direction": self.direction,
             "output": self.output,
-            "tracker": asdict(self._job.settings.config),
+            "tracker": asdict(self.tracker),
         }
 
 
 def _compute_metadata(dataset: fo.Dataset, videos: Sequence[PlannedVideo]) -> int:
     """Save the missing metadata of videos, which the App needs; return how many were missing."""
-    view = whole(dataset)
+    view = fields.whole(dataset)
     found = view.select([video.id for video in videos]).values(
         ["id", "filepath", "metadata.total_frame_count"]
     )

@@ -9,8 +9,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fiftyone_colortrack.api.job import Job
@@ -26,43 +26,38 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # at a video whose workers are lost
-SECONDS_A_TURN = 0.5
 SECONDS_BETWEEN_POLLS = 0.2
 SECONDS_OF_PATIENCE = 20.0  # with a cluster that has no room for a first worker, before it is said
 SECONDS_TO_STOP = 30.0  # after which workers that do not answer, or never started, are left behind
 
 
 class Worker:
-    """An actor that tracks one video at a time in a thread, and reports its progress between turns."""
+    """An actor that tracks one video at a time in one thread, and tells in another one how far it is."""
 
     def __init__(self, job: dict[str, Any], run_key: str) -> None:
         self._values, self._run_key = job, run_key
         self._job: Job | None = None
-        self._thread = ThreadPoolExecutor(1)
-        self._at: tuple[Any, ...] = 0, 0  # the arguments of `Clock.step` after the video
+        self._stop = threading.Event()
+        self._at: tuple[Any, ...] = ()  # the arguments of `Clock.step` after the video, while it tracks
 
-    def ready(self) -> bool:
-        """Answers when Ray has found room for it: only then it gets a video."""
-        return True
-
-    def start(self, video: PlannedVideo) -> tuple[Any, ...] | VideoResult | None:
-        """Begin a video: the first turn."""
-        self._job = self._job or Job.from_dict(self._values)
-        self._job.model  # noqa: B018  # where it cannot be loaded, no video can be tracked
-        self._at, self._stop = (0, video.frames), threading.Event()
-        self._video = self._thread.submit(
-            self._job.track, video, self._run_key, lambda *at: setattr(self, "_at", at), self._stop.is_set
-        )
-        return self.go_on()
-
-    def go_on(self, stop: bool = False) -> tuple[Any, ...] | VideoResult | None:
-        """One more turn: where it is, or the result when the video has ended."""
+    def at(self, stop: bool = False) -> tuple[Any, ...]:
+        """Where it is. It answers only when Ray has found room for it: only then it gets a video."""
         if stop:
             self._stop.set()
+        return self._at
+
+    def track(self, video: PlannedVideo) -> VideoResult | None:
+        """Track a video, unless an earlier worker did and was only lost before it could say so."""
+        self._job = self._job or Job.from_dict(self._values)
+        self._job.loaded_model  # noqa: B018  # where it cannot be loaded, no video can be tracked
+        if written := self._job.finished([video], self._run_key):
+            return written[0]
         try:
-            return self._video.result(None if stop else SECONDS_A_TURN)
-        except FutureTimeoutError:
-            return self._at
+            return self._job.track(
+                video, self._run_key, lambda *at: setattr(self, "_at", at), self._stop.is_set
+            )
+        finally:
+            self._at = ()
 
 
 def check_ray() -> None:
@@ -114,14 +109,21 @@ class _Run:
     def __init__(
         self, job: Job, videos: Sequence[PlannedVideo], run_key: str, update: ProgressCallback
     ) -> None:
-        self._job, self._videos, self._run_key = job, videos, run_key
-        self._values = job.to_dict()
-        self._takes, self._slots = self._resources()
-        names = [os.path.basename(video.filepath) for video in videos]
-        self._clock = Clock(names, [video.frames for video in videos], update)
+        import ray
+
+        self._job, self._videos = job, videos
+        there = ray.cluster_resources()
+        on_gpu = there.get("GPU", 0) >= 1 and str(job.device or "cuda").startswith("cuda")
+        self._slots = max(int(there.get("GPU" if on_gpu else "CPU", 1)), 1)
+        # Ray starts a lost worker again, and gives it the video that it had.
+        again = {"max_restarts": ATTEMPTS - 1, "max_task_retries": ATTEMPTS - 1, "max_concurrency": 2}
+        takes = {"num_gpus": 1} if on_gpu else {"num_cpus": 1}
+        worker: Any = ray.remote(Worker).options(**takes, **again)
+        self._make_worker = partial(worker.remote, job.to_dict(), run_key)
+        self._clock = Clock(videos, update)
         self._waiting = deque(range(len(videos)))
-        self._lost = [0] * len(videos)  # workers, while they tracked each video
-        self._turns: dict[ObjectRef, tuple[ActorHandle, int | None]] = {}  # under way: worker and video
+        self._starting: dict[ObjectRef, ActorHandle] = {}
+        self._busy: dict[ObjectRef, tuple[ActorHandle, int]] = {}  # with the index of the video
         self._results: list[VideoResult] = []
 
     def track(self, stop: Callable[[], bool]) -> list[VideoResult]:
@@ -131,38 +133,47 @@ class _Run:
             for _ in range(min(self._slots, len(self._videos))):
                 self._hire()
             end, stopped, patience = math.inf, False, time.monotonic() + SECONDS_OF_PATIENCE
-            while (self._in_hand or (self._waiting and not stopped)) and time.monotonic() < end:
-                ended, _ = ray.wait(list(self._turns), timeout=SECONDS_BETWEEN_POLLS)
-                patience = math.inf if self._in_hand else patience
+            while (self._busy or (self._waiting and not stopped)) and time.monotonic() < end:
+                ended, _ = ray.wait([*self._starting, *self._busy], timeout=SECONDS_BETWEEN_POLLS)
+                patience = math.inf if self._busy else patience
                 if time.monotonic() > patience:
                     logger.warning("Ray's cluster has no room for a worker yet; `ray status` shows why")
                     patience = math.inf
-                stopped = stop()
+                stopped = stopped or stop()
                 end = min(end, time.monotonic() + SECONDS_TO_STOP) if stopped else end
-                for turn in ended:
-                    actor, video = self._turns.pop(turn)
-                    step = self._outcome(turn, actor, video)
-                    if isinstance(step, tuple) and video is not None:
-                        self._clock.step(video, *step)
-                        self._turns[actor.go_on.remote(stopped)] = actor, video
-                    elif self._waiting and not stopped:
-                        self._start(actor) if step else self._hire()
+                for ref in ended:
+                    self._end(ref, stopped)
+                self._ask(stopped)
         finally:
-            self._end()
+            self._ask(stop=True)
+            if self._busy:  # any of them may be writing
+                ray.wait(list(self._busy), num_returns=len(self._busy), timeout=SECONDS_TO_STOP)
+            for actor in (*self._starting.values(), *(actor for actor, _ in self._busy.values())):
+                ray.kill(actor)
         return self._results
 
-    @property
-    def _in_hand(self) -> list[ObjectRef]:
-        return [turn for turn, (_, video) in self._turns.items() if video is not None]
+    def _hire(self) -> None:
+        """Ask for a worker, for which there may be no room before others end."""
+        actor = self._make_worker()
+        self._starting[actor.at.remote()] = actor
 
-    def _outcome(
-        self, turn: ObjectRef, actor: ActorHandle, video: int | None
-    ) -> tuple[Any, ...] | VideoResult | bool | None:
-        """What a turn came to; None if its worker was lost."""
+    def _ask(self, stop: bool) -> None:
+        """Ask the busy workers where they are, and maybe to stop."""
         import ray
 
+        for actor, video in self._busy.values():
+            with suppress(ray.exceptions.RayError):  # it is lost, or starts again
+                at: Any = ray.get(actor.at.remote(stop), timeout=1)
+                if at:
+                    self._clock.step(video, *at)
+
+    def _end(self, ref: ObjectRef, stopped: bool) -> None:
+        """A worker has started or has tracked a video, or was lost: go on with the next video."""
+        import ray
+
+        actor, video = self._busy.pop(ref) if ref in self._busy else (self._starting.pop(ref), None)
         try:
-            step = ray.get(turn)
+            result = ray.get(ref)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.RayError as error:
@@ -170,58 +181,22 @@ class _Run:
             if video is None and self._waiting:
                 video = self._waiting.popleft()  # that it would have got: workers that never start end, too
             if video is not None:
-                self._lose(video, error)
-            return None
-        if isinstance(step, VideoResult) and video is not None:
-            self._finish(video, step)
-        return step
-
-    def _hire(self) -> None:
-        """Ask for a worker, for which there may be no room before others end."""
-        import ray
-
-        actor: Any = ray.remote(Worker).options(**self._takes).remote(self._values, self._run_key)
-        self._turns[actor.ready.remote()] = actor, None
-
-    def _resources(self) -> tuple[dict[str, Any], int]:
-        """What one worker takes, and how many of them the cluster has room for."""
-        import ray
-
-        there = ray.cluster_resources()
-        gpus = int(there.get("GPU", 0))
-        if gpus and str(self._job.device or "cuda").startswith("cuda"):
-            return {"num_gpus": 1}, gpus
-        return {"num_cpus": 1}, max(int(there.get("CPU", 1)), 1)
-
-    def _start(self, actor: ActorHandle) -> None:
-        """Give a worker the next video; workers that get none end, as nothing refers to them then."""
-        video = self._waiting.popleft()
-        self._turns[actor.start.remote(self._videos[video])] = actor, video
+                self._finish(video, self._fail(self._videos[video], error))
+            if self._waiting and not stopped:
+                self._hire()
+            return
+        if video is not None and result is not None:
+            self._finish(video, result)
+        if self._waiting and not stopped:  # else the worker ends, as nothing refers to it
+            index = self._waiting.popleft()
+            self._busy[actor.track.remote(self._videos[index])] = actor, index
 
     def _finish(self, video: int, result: VideoResult) -> None:
         self._results.append(result)
         self._clock.finish(video)
 
-    def _lose(self, index: int, error: Exception) -> None:
-        """See that a video whose worker was lost is done, once."""
-        video = self._videos[index]
-        self._lost[index] += 1
-        if written := self._job.finished([video], self._run_key):  # the worker only did not say so any more
-            self._finish(index, written[0])
-        elif self._lost[index] < ATTEMPTS:
-            logger.warning("The worker that tracked %s was lost; tracking the video again", video.filepath)
-            self._waiting.appendleft(index)
-        else:
-            reason = f"{ATTEMPTS} workers were lost while tracking it: {error}"
-            if self._job.on_error == "raise":
-                raise ColorTrackError(f"{video.filepath}: {reason}") from error
-            self._finish(index, self._job.fail(video, reason))
-
-    def _end(self) -> None:
-        """Wait for the turns under way, any of which may be writing, and end all workers."""
-        import ray
-
-        if turns := self._in_hand:
-            ray.wait(turns, num_returns=len(turns), timeout=60)
-        for actor, _ in self._turns.values():
-            ray.kill(actor)
+    def _fail(self, video: PlannedVideo, error: Exception) -> VideoResult:
+        reason = f"{ATTEMPTS} workers were lost while tracking it: {error}"
+        if self._job.on_error == "raise":
+            raise ColorTrackError(f"{video.filepath}: {reason}") from error
+        return self._job.fail(video, reason)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from fiftyone_colortrack.api.plan import PlannedVideo
 from fiftyone_colortrack.fields.schema import failed_tag
 from fiftyone_colortrack.progress import ProgressCallback
 
@@ -120,15 +121,16 @@ class Clock:
     """Count frames and time over the videos of a run, and call a progress callback.
 
     Args:
-        names: of the videos
-        lengths: number of frames of each; may be a guess
+        videos: the videos; their numbers of frames may be guesses
         update: the callback, see `progress_bar`
     """
 
-    def __init__(self, names: Sequence[str], lengths: Sequence[int], update: ProgressCallback) -> None:
-        self._names, self._lengths, self._update = names, list(lengths), update
-        self._tracked = [0] * len(names)  # frames, in each video
-        self._finished = [False] * len(names)
+    def __init__(self, videos: Sequence[PlannedVideo], update: ProgressCallback) -> None:
+        self._names = [os.path.basename(video.filepath) for video in videos]
+        self._lengths = [video.frames for video in videos]
+        self._update = update
+        self._tracked = [0] * len(videos)  # frames, in each video
+        self._finished = [False] * len(videos)
         self._started = time.perf_counter()
 
     def step(self, video: int, frame: int, frames: int, stage: str = "") -> None:

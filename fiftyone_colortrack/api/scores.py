@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -56,7 +56,7 @@ class Scorer(ABC):
     metrics: ClassVar[dict[str, str]]
     """Names of the metrics, as parts of fields' names -> as people read them; the main one first."""
     measured: ClassVar[str] = "object"
-    """What the ground truth must hold."""
+    """What the ground truth must contain."""
 
     def __init__(self, gt: str, pred: str) -> None:
         self._gt, self._pred = gt, pred
@@ -91,9 +91,8 @@ class Scorer(ABC):
             raise ColorTrackError(
                 f"{sample.filepath} has nothing to score: frames.{self._gt} has no {self.measured}"
             )
-        lost = len(predicted.objects) - len(partners)
         warnings = []
-        if lost:
+        if lost := len(predicted.objects) - len(partners):
             warnings.append(
                 f"{lost} of {len(predicted.objects)} predicted objects are not in the ground truth"
             )
@@ -246,7 +245,7 @@ class PointScorer(Scorer):
         return self._pck(self._errors)
 
     def per_point(self) -> dict[str, list[float]]:
-        """Nothing where objects differ in their points."""
+        """Empty if objects have different numbers of points."""
         if len({errors.shape[1] for errors in self._errors["strict"]}) != 1:
             return {}
         shares = [PCKScore.of(errors, ALPHAS).per_point for errors in self._errors.values()]
@@ -300,7 +299,7 @@ def _tracks(labels: Sequence[list[fo.Keypoint] | None], canvas: Size) -> np.ndar
 
 
 class _Identified:
-    """The objects that the labels of a frame field show."""
+    """The objects in the labels of a frame field."""
 
     def __init__(self, sample: fo.Sample, name: str) -> None:
         self._name = name
@@ -321,7 +320,7 @@ class _Identified:
         return self.table.objects if self.table else {}
 
     def labels(self, frame: fo.Frame, partners: Mapping[int, int] | None = None) -> dict[int, list[fo.Label]]:
-        """A frame's labels by id, or by the id of the partner; those that have none are left out."""
+        """A frame's labels by ID, or by the ID of the partner; labels without one are left out."""
         by_id: dict[int, list[fo.Label]] = {}
         for id, label in zip(self.ids.get(frame.frame_number, []), split(frame[self._name]), strict=True):
             key = id if partners is None else partners.get(id)
@@ -335,8 +334,13 @@ def pair_objects(pred: Mapping[int, TrackedObject], gt: Mapping[int, TrackedObje
 
     Where several true objects have an index, the one of the same class is meant.
     """
+    keys: Sequence[Callable[[TrackedObject], object]] = (
+        lambda obj: obj.instance and obj.instance.id,
+        lambda obj: None if obj.index is None else (obj.index, obj.label),
+        lambda obj: obj.index,
+    )
     partners: dict[int, int] = {}
-    for key in (_instance, _index_and_label, _index):
+    for key in keys:
         free = {id: key(obj) for id, obj in gt.items() if id not in partners.values()}
         for id, obj in pred.items():
             matches = [other for other, value in free.items() if value is not None and value == key(obj)]
@@ -344,15 +348,3 @@ def pair_objects(pred: Mapping[int, TrackedObject], gt: Mapping[int, TrackedObje
                 partners[id] = matches[0]
                 del free[matches[0]]
     return partners
-
-
-def _instance(obj: TrackedObject) -> object:
-    return obj.instance.id if obj.instance is not None else None
-
-
-def _index_and_label(obj: TrackedObject) -> object:
-    return (obj.index, obj.label) if obj.index is not None else None
-
-
-def _index(obj: TrackedObject) -> object:
-    return obj.index

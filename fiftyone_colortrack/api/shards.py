@@ -16,13 +16,13 @@ from fiftyone.factory.repo_factory import RepositoryFactory
 from fiftyone.factory.repos import DelegatedOperationDocument
 from fiftyone.operators.delegated import DelegatedOperationService
 from fiftyone.operators.executor import ExecutionResult, ExecutionRunState
-from pymongo.errors import PyMongoError
 
 from fiftyone_colortrack.api.job import Job
 from fiftyone_colortrack.api.plan import PlannedVideo
 from fiftyone_colortrack.api.report import VideoResult
 from fiftyone_colortrack.api.stop import request_stop
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.fields import heartbeat
 from fiftyone_colortrack.progress import ProgressCallback
 
 logger = logging.getLogger(__name__)
@@ -51,18 +51,17 @@ def split(videos: Sequence[PlannedVideo], count: int) -> list[list[PlannedVideo]
 
 def track_shards(
     job: Job,
-    count: int,
     videos: Sequence[PlannedVideo],
     run_key: str,
     update: ProgressCallback,
     stop: Callable[[], bool],
 ) -> list[VideoResult]:
-    """Share videos among at most `count` shards that any `fiftyone delegated launch` takes.
+    """Share videos among at most `job.shards` shards that any `fiftyone delegated launch` takes.
 
-    While it lasts it follows the shards, and queues those again whose worker is lost. If this process ends
-    before, they go on.
+    This follows the shards until they end, and queues a shard again if its worker is lost. If this process ends first,
+    the shards continue.
     """
-    parts = split(videos, count)
+    parts = split(videos, job.shards)
     shards = [_Shard(job, part, run_key, f"{i} of {len(parts)}") for i, part in enumerate(parts, 1)]
     started = time.perf_counter()
     total = sum(video.frames for video in videos)
@@ -71,7 +70,10 @@ def track_shards(
             shard.poll()
         done = round(sum(shard.fraction * shard.frames for shard in shards))
         fps = done / (time.perf_counter() - started)
-        update(done, total, f"{_state(shards)}, {fps:.1f} frames/s")
+        waiting = sum(shard.waiting for shard in shards)
+        state = f"{sum(shard.ended for shard in shards)} of {len(shards)} shards finished"
+        state += f", {waiting} waiting for a worker (fiftyone delegated launch)" if waiting else ""
+        update(done, total, f"{state}, {fps:.1f} frames/s")
         results = [result for shard in shards for result in shard.results]
         failed = [result for result in results if result.status == "failed"] * (job.on_error == "raise")
         if all(shard.ended for shard in shards):
@@ -84,14 +86,8 @@ def track_shards(
         time.sleep(SECONDS_BETWEEN_POLLS)
 
 
-def _state(shards: Sequence[_Shard]) -> str:
-    text = f"{sum(shard.ended for shard in shards)} of {len(shards)} shards finished"
-    waiting = sum(shard.waiting for shard in shards)
-    return f"{text}, {waiting} waiting for a worker (fiftyone delegated launch)" if waiting else text
-
-
 class _Shard:
-    """A delegated operation, or several where workers are lost."""
+    """A delegated operation, queued again if its worker is lost."""
 
     def __init__(self, job: Job, videos: Sequence[PlannedVideo], run_key: str, number: str) -> None:
         self._job, self._videos, self._run_key = job, videos, run_key
@@ -109,7 +105,7 @@ class _Shard:
         self._follow(self._service.queue_operation(OPERATOR, title, context={"request_params": request}))
 
     def poll(self) -> None:
-        """See what its worker has done since."""
+        """Update the progress and the results."""
         if self.ended:
             return
         try:
@@ -131,7 +127,7 @@ class _Shard:
             self._lose()
 
     def stop(self) -> None:
-        """Ask its worker to stop; where it has none yet, it ends at once."""
+        """Ask the worker to stop. Without a worker, the shard ends at once."""
         self._stopping = True
         if self.ended:
             return
@@ -145,7 +141,7 @@ class _Shard:
         self._beat, self._heard = None, time.monotonic()
 
     def _beats(self, beat: Any) -> bool:
-        """Whether its worker lives, judged by this machine's clock alone: others may differ."""
+        """Whether the worker is alive, by this machine's clock alone, because others may differ."""
         if beat != self._beat:
             self._beat, self._heard = beat, time.monotonic()
         return time.monotonic() - self._heard < SECONDS_WITHOUT_BEAT
@@ -170,7 +166,7 @@ class _Shard:
         return self._service.set_failed(self._id, result, required_state=state) is not None
 
     def _end(self, failed: str, results: Sequence[VideoResult] = ()) -> None:
-        """End with a worker's results, or with what is found to be written, the rest having `failed`."""
+        """End with a worker's results; without them, with the videos that were written, and the others as `failed`."""
         self.ended, self.waiting, self.fraction = True, False, 1.0
         self.results = list(results) or self._job.finished(self._videos, self._run_key)
         if failed and not results:
@@ -195,26 +191,19 @@ def lease(id: ObjectId) -> Iterator[Callable[[], bool]]:
     """Keep a delegated operation alive while a block lasts.
 
     Yields:
-        whether it was taken away, so that this worker has to leave the rest of it alone
+        whether the operation was taken away, so that this worker must not continue it
     """
     operations = RepositoryFactory.delegated_operation_repo()
-    over, lost = threading.Event(), threading.Event()
+    lost = threading.Event()
 
-    def beat() -> None:
-        while not over.wait(SECONDS_BETWEEN_BEATS):
-            try:
-                if operations.get(id).run_state != ExecutionRunState.RUNNING:
-                    lost.set()
-                operations.ping(id)
-            except ValueError:  # deleted
+    def beat() -> bool:
+        try:
+            if operations.get(id).run_state != ExecutionRunState.RUNNING:
                 lost.set()
-            except PyMongoError as error:
-                logger.warning("Cannot reach the database: %s", error)
+            operations.ping(id)
+        except ValueError:  # deleted
+            lost.set()
+        return True
 
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
+    with heartbeat(SECONDS_BETWEEN_BEATS, beat):
         yield lost.is_set
-    finally:
-        over.set()
-        thread.join()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import fiftyone as fo
 import fiftyone.core.odm as foo
 from fiftyone.operators.store import ExecutionStore
 from pymongo.collection import Collection
-from pymongo.errors import PyMongoError
+
+from fiftyone_colortrack.fields.lock import heartbeat
 
 SECONDS_BETWEEN_BEATS = 0.5
 SECONDS_WITHOUT_BEAT = 15
@@ -19,7 +20,7 @@ SECONDS_WITHOUT_BEAT = 15
 
 
 def dataset_store(dataset: fo.Dataset) -> ExecutionStore:
-    """What ColorTrack remembers about a dataset, apart from its samples."""
+    """What ColorTrack remembers about a dataset besides its samples."""
     return ExecutionStore.create("colortrack", dataset._doc.id)
 
 
@@ -56,13 +57,12 @@ class StopSignal:
         self._stopped = threading.Event()
         self.left = threading.Event()
         """Set once `leave` was called."""
-        self._ended = threading.Event()
         self._progress = {"message": "", "fraction": 0.0}
         facts = {"dataset": None if dataset is None else dataset._doc.id, "title": title, **self._progress}
         _running().replace_one({"_id": self.id}, facts, upsert=True)
-        self._beat_once()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-        self._thread.start()
+        self._beat()
+        self._beats = ExitStack()
+        self._beats.enter_context(heartbeat(SECONDS_BETWEEN_BEATS, self._beat))
 
     def __call__(self) -> bool:
         return self._stopped.is_set()
@@ -79,24 +79,17 @@ class StopSignal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
+        self._beats.close()
         _running().delete_one({"_id": self.id})
 
-    def _beat(self) -> None:
-        while not self._ended.wait(SECONDS_BETWEEN_BEATS):
-            try:
-                self._beat_once()
-            except PyMongoError:
-                time.sleep(SECONDS_BETWEEN_BEATS)
-
-    def _beat_once(self) -> None:
+    def _beat(self) -> bool:
         now = {"$set": {"seen": "$$NOW", **{key: {"$literal": v} for key, v in self._progress.items()}}}
-        document = _running().find_one_and_update({"_id": self.id}, [now])
-        if document and document.get("stop"):
+        document = _running().find_one_and_update({"_id": self.id}, [now]) or {}
+        if document.get("stop"):
             self._stopped.set()
-        if document and document.get("left"):
+        if document.get("left"):
             self.left.set()
+        return True
 
 
 def running(dataset: fo.Dataset) -> list[RunningWork]:

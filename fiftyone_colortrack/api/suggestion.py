@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import fiftyone as fo
 import numpy as np
 from fiftyone.core.collections import SampleCollection
 
+from fiftyone_colortrack import fields
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import (
-    as_videos,
-    check_videos,
-    confidence_field,
-    field_name,
-    is_image_groups,
-    labeled_frames,
-    open_video,
-    seed_fields,
-)
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 from fiftyone_colortrack.tracking.labels import LOST
-from fiftyone_colortrack.tracking.suggest import suggest_frames
+from fiftyone_colortrack.tracking.suggest import rank_first_frames, suggest_frames
 
 if TYPE_CHECKING:
     from fiftyone_colortrack.model.colorizer import Embedder
@@ -84,67 +73,40 @@ def suggest(
     Raises:
         ColorTrackError: if `propagate` did not write the field
     """
-    with as_videos(samples, partial(check_videos, whole_videos=True)) as videos:
-        found = _suggest(videos, label_field, count, model, progress)
-        if is_image_groups(samples):
+    with fields.as_videos(samples, partial(fields.check_videos, whole_videos=True)) as videos:
+        found = {} if label_field is None else _by_confidence(videos, fields.field_name(label_field), count)
+        todo = [id for id in videos.values("id") if id not in found]
+        with progress_bar(progress, "Reading videos") as update:
+            for done, id in enumerate(todo, 1):
+                sample = videos[id]
+                frames = rank_first_frames(fields.open_video(sample)[0], model, count=count)
+                found[id] = [Suggestion(sample.filepath, frame + 1) for frame in frames]
+                update(done, len(todo), os.path.basename(sample.filepath))
+        if fields.is_image_groups(samples):
             paths = dict(zip(*videos.values(["id", "frames.filepath"]), strict=True))
             found = {
                 id: [replace(one, filepath=paths[id][one.frame_number - 1]) for one in suggestions]
                 for id, suggestions in found.items()
             }
-    return found
-
-
-def _suggest(
-    videos: SampleCollection,
-    label_field: str | None,
-    count: int,
-    model: str | Embedder,
-    progress: bool | ProgressCallback | None,
-) -> dict[str, list[Suggestion]]:
-    found: dict[str, list[Suggestion]] = {}
-    if label_field is not None:
-        found = _by_confidence(videos, field_name(label_field), count)
-    todo = [id for id in videos.values("id") if id not in found]
-    with progress_bar(progress, "Reading videos") as update:
-        for done, id in enumerate(todo, 1):
-            sample = videos[id]
-            found[id] = _first_frames(sample, model, count)
-            update(done, len(todo), os.path.basename(sample.filepath))
-    return {id: found[id] for id in videos.values("id")}
+        return {id: found[id] for id in videos.values("id")}
 
 
 def _by_confidence(samples: SampleCollection, name: str, count: int) -> dict[str, list[Suggestion]]:
     """Suggestions for the videos that have tracks."""
-    score = confidence_field(name)
-    if name not in seed_fields(samples) or not samples.has_frame_field(score):
+    score = fields.confidence_field(name)
+    if name not in fields.seed_fields(samples) or not samples.has_frame_field(score):
         raise ColorTrackError(
             f"frames.{name} has no tracks with confidence; choose a field that propagate wrote (label_field)"
         )
-    fields = ["id", "filepath", "metadata.total_frame_count", "frames.frame_number", f"frames.{score}"]
-    keyframes = labeled_frames(samples, name, "keyframes")
+    paths = ["id", "filepath", "metadata.total_frame_count", "frames.frame_number", f"frames.{score}"]
+    keyframes = fields.labeled_frames(samples, name, "keyframes")
     found = {}
-    for id, path, length, numbers, values in zip(*samples.values(fields), strict=True):
+    for id, path, length, numbers, values in zip(*samples.values(paths), strict=True):
         pairs = zip(numbers or [], values or [], strict=True)
-        known = {number: value for number, value in pairs if value is not None}
+        known = {number - 1: value for number, value in pairs if value is not None}
         if known:
-            found[id] = _doubtful(path, length or 0, known, keyframes[id], count)
+            confidence = np.full(max(length or 0, max(known) + 1), LOST)
+            confidence[list(known)] = list(known.values())
+            chosen = suggest_frames(confidence, [number - 1 for number in keyframes[id]], count)
+            found[id] = [Suggestion(path, frame + 1, float(confidence[frame])) for frame in chosen]
     return found
-
-
-def _doubtful(
-    path: str, length: int, known: Mapping[int, float], keyframes: Sequence[int], count: int
-) -> list[Suggestion]:
-    """Suggestions for one video, from the confidence in its frames, by number."""
-    confidence = np.full(max(length, *known), LOST)
-    confidence[[number - 1 for number in known]] = list(known.values())
-    chosen = suggest_frames(confidence, [number - 1 for number in keyframes], count)
-    return [Suggestion(path, frame + 1, float(confidence[frame])) for frame in chosen]
-
-
-def _first_frames(sample: fo.Sample, model: str | Embedder, count: int) -> list[Suggestion]:
-    from fiftyone_colortrack.tracking.suggest import rank_first_frames
-
-    frames, _ = open_video(sample)
-    chosen = rank_first_frames(frames, model, count=count)
-    return [Suggestion(sample.filepath, frame + 1) for frame in chosen]

@@ -198,7 +198,8 @@ def collect(
         found = [] if images else list(TrainingData.list_images(samples))
     else:
         entries = list(samples)
-        found = [e for e in entries if isinstance(e, (str, os.PathLike)) and _is_image(e)]
+        files = [entry for entry in entries if isinstance(entry, (str, os.PathLike))]
+        found = [file for file in files if Path(file).suffix.lower() in IMAGE_SUFFIXES]
         videos = [e for e in entries if e not in found]
     if isinstance(images, (str, os.PathLike)):
         check_allowed(images)
@@ -218,7 +219,20 @@ def is_unfinished(name: str) -> bool:
 
 def decoded_bytes(view: SampleCollection) -> int | None:
     """Estimated size of the decoded frames of a view; None if no sample has metadata."""
-    sizes = [size for part in _flat_views(view) for size in _frame_bytes(part)]
+    sizes = []
+    for part in _flat_views(view):
+        names = ["width", "height"]
+        if part.media_type == "video":
+            names = ["frame_width", "frame_height", "total_frame_count", "frame_rate"]
+        columns = part.values([f"metadata.{name}" for name in names])
+        for width, height, *of_video in zip(*columns, strict=True):
+            count, rate = of_video or (1, MAX_RATE)
+            step = max(1, round((rate or IMAGE_SEQUENCE_RATE) / MAX_RATE))
+            if width and height and count:
+                pixels = SHORT_SIDE**2 * max(width, height) / min(width, height)
+                sizes.append(3 * pixels * -(-count // step))
+            else:
+                sizes.append(None)
     known = [size for size in sizes if size is not None]
     return round(sum(known) / len(known) * len(sizes)) if known else None
 
@@ -250,27 +264,7 @@ def _flat_views(view: SampleCollection) -> Iterator[SampleCollection]:
         yield part.exists(mark, False) if part.has_sample_field(mark) else part
 
 
-def _frame_bytes(view: SampleCollection) -> Iterator[int | None]:
-    """Size of the decoded frames of each sample; None without metadata."""
-    if view.media_type == "image":
-        for size in zip(*view.values(["metadata.width", "metadata.height"]), strict=True):
-            yield _picture_bytes(*size) if all(size) else None
-        return
-    names = ("frame_width", "frame_height", "total_frame_count", "frame_rate")
-    for width, height, count, rate in zip(*view.values([f"metadata.{n}" for n in names]), strict=True):
-        step = max(1, round((rate or IMAGE_SEQUENCE_RATE) / MAX_RATE))
-        yield _picture_bytes(width, height) * -(-count // step) if width and height and count else None
-
-
-def _picture_bytes(width: int, height: int) -> int:
-    return round(3 * SHORT_SIDE**2 * max(width, height) / min(width, height))
-
-
 def _is_film(path: str) -> bool:
     """Whether a file has the name of a video that this package made, such as one of an imported folder."""
     folder, name = os.path.split(path)
     return os.path.basename(folder) == ENCODED and _FILM.search(name) is not None
-
-
-def _is_image(path: PathLike) -> bool:
-    return Path(path).suffix.lower() in IMAGE_SUFFIXES

@@ -8,15 +8,9 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.core.models as fom
 
+from fiftyone_colortrack import fields
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields import (
-    OutputKind,
-    SeedFrames,
-    SeedRules,
-    default_output,
-    frame_label,
-    read_seeds,
-)
+from fiftyone_colortrack.fields import OutputKind, SeedFrames
 from fiftyone_colortrack.tracking.config import Direction, TrackerConfig
 
 
@@ -76,7 +70,9 @@ class ColorTrackModel(fom.SamplesMixin, fom.Model):
             raise ColorTrackError(
                 'prompt_field is missing; pass the field to start from: apply_model(..., prompt_field="frames.<field>")'
             )
-        video = read_seeds(sample, field, SeedRules(self._seeds, fill_boxes=self._output == "masks"))
+        video = fields.read_seeds(
+            sample, field, fields.SeedRules(self._seeds, fill_boxes=self._output == "masks")
+        )
         tracker = Tracker(
             video.frames,
             video.seeds,
@@ -85,5 +81,5 @@ class ColorTrackModel(fom.SamplesMixin, fom.Model):
             direction=self._direction,
             config=self._config,
         )
-        output = self._output or default_output(video)
-        return {tracked.frame + 1: frame_label(tracked, video, output) for tracked in tracker}
+        output = self._output or fields.default_output(video)
+        return {tracked.frame + 1: fields.frame_label(tracked, video, output) for tracked in tracker}

@@ -4,11 +4,12 @@ The `read_*` functions need no FiftyOne; the `load_*` functions import it when y
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.video import IMAGE_SUFFIXES, is_hidden, natural_key
+from fiftyone_colortrack.video import is_hidden, list_images
 
 ENCODED = "colortrack-videos"
 """The folder, inside a dataset's own, for videos that loaders encode."""
@@ -25,21 +26,6 @@ def find_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
         for path in found
         if ENCODED not in path.parts and not any(is_hidden(Path(part)) for part in path.parts)
     )
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Images of a folder in the order of their numbers, without hidden files; empty if there is no folder.
-
-    Raises:
-        ColorTrackError: if the folder cannot be read
-    """
-    if not folder.is_dir():
-        return []
-    try:
-        paths = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-    except OSError as error:
-        raise ColorTrackError(f"{folder} cannot be read: {error.strerror}") from error
-    return sorted((path for path in paths if not is_hidden(path)), key=natural_key)
 
 
 def list_frames(folder: Path) -> list[Path]:
@@ -67,6 +53,20 @@ def list_frames(folder: Path) -> list[Path]:
                 "restore it, or number the frames without gaps"
             )
     return images
+
+
+def select(wanted: Sequence[str] | None, names: Sequence[str], root: Path, what: str) -> list[str]:
+    """The wanted names, or all; a ColorTrackError if one of them is not there."""
+    for name in wanted or ():
+        if name not in names:
+            raise ColorTrackError(f"{root} has no {what} {name!r}; there are: {some(names)}")
+    return list(names if wanted is None else wanted)
+
+
+def some(names: Iterable[str | None]) -> str:
+    """The first of possibly hundreds of names, for an error message."""
+    known = sorted(name for name in names if name is not None)
+    return ", ".join([*known[:20], *(["..."] if len(known) > 20 else [])]) or "none"
 
 
 def read_text(path: Path) -> str:

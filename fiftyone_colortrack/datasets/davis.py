@@ -6,8 +6,7 @@ A mask either numbers the objects of a frame or shows one object in white; see `
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -18,10 +17,10 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from fiftyone_colortrack.datasets import list_frames, list_images, read_text
+from fiftyone_colortrack.datasets import list_frames, read_text, select, some
 from fiftyone_colortrack.errors import ColorTrackError, OnError
 from fiftyone_colortrack.progress import ProgressCallback
-from fiftyone_colortrack.video import ImageSequence, is_hidden
+from fiftyone_colortrack.video import ImageSequence, is_hidden, list_images, open_image
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -220,16 +219,6 @@ def _sample(sequence: DavisSequence, videos: Path) -> fo.Sample:
     return sample
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """Read the object ids of a single mask as `DavisSequence.read_mask` does.
-
-    Raises:
-        ColorTrackError: if the file cannot be read, or its ids are lost
-    """
-    numbers = _read_numbers(path)
-    return _object_ids(path, *numbers, _show_white([numbers], 2017))
-
-
 def _show_white(masks: Iterable[tuple[np.ndarray, bool]], year: int) -> bool:
     """Whether masks show one object in white instead of numbering objects."""
     for numbers, has_palette in masks:
@@ -254,7 +243,7 @@ def _object_ids(path: Path, numbers: np.ndarray, has_palette: bool, shows_white:
     ids = [level for level in levels.tolist() if level not in (0, *_WHITES)]
     if not has_palette and largest in _WHITES and min(ids, default=largest) > MOST_VOID_IDS:
         raise ColorTrackError(
-            f"{path}: white may be an object, or pixels to leave out, since others hold smaller numbers; "
+            f"{path}: white may mean an object or void pixels, because other pixels have smaller numbers; "
             "save object ids as numbers from 1"
         )
     return np.where(numbers == 65535, VOID, numbers).astype(np.uint8 if largest in range(256) else np.int32)
@@ -321,8 +310,9 @@ class DavisFolder:
         self.year, lists = _find_lists(self.root)
         self.splits = list(lists)
         if split is not None and split not in lists:
-            known = ", ".join(lists) or "no lists in ImageSets"
-            raise ColorTrackError(f"{self.root} has no split {split!r}; there are: {known}")
+            raise ColorTrackError(
+                f"{self.root} has no split {split!r} in ImageSets; there are: {some(lists)}"
+            )
         # A sequence belongs to the first list that names it, and trainval comes after train and val.
         self._entries: dict[str, tuple[str | None, list[str]]] = {}
         for name, path in sorted(lists.items(), key=lambda item: (item[0] == "trainval", item[0])):
@@ -339,12 +329,7 @@ class DavisFolder:
 
     def select(self, sequences: Sequence[str] | None) -> list[str]:
         """The given names, or all; a name that is not in the lists raises a ColorTrackError."""
-        for name in sequences or ():
-            if name not in self.names:
-                raise ColorTrackError(
-                    f"{self.root} has no sequence {name!r}; there are: {', '.join(self.names)}"
-                )
-        return self.names if sequences is None else list(sequences)
+        return select(sequences, self.names, self.root, "sequence")
 
     def sequence(self, name: str) -> DavisSequence:
         """Look up the files of a sequence.
@@ -433,15 +418,3 @@ def _read_categories(root: Path) -> dict[str, dict[int, str]]:
         return {name: {int(i): str(label) for i, label in ids.items()} for name, ids in listed.items()}
     except (ValueError, AttributeError) as error:
         raise ColorTrackError(f"{path} is not a list of object classes: {error}") from error
-
-
-@contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image; Pillow's errors about bad files become errors that name the file."""
-    try:
-        with Image.open(path) as image:
-            yield image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, ColorTrackError):
-            raise
-        raise ColorTrackError(f"{path} cannot be read as an image ({error}); restore or remove it") from error

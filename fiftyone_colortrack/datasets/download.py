@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.errors import ColorTrackError, check_choice
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 from fiftyone_colortrack.settings import check_allowed, check_space
 
@@ -109,8 +109,7 @@ def download(name: str, folder: str | Path, progress: bool | ProgressCallback | 
     """
     from filelock import FileLock, Timeout
 
-    if name not in SOURCES:
-        raise ColorTrackError(f"cannot download {name!r}; choose one of {', '.join(SOURCES)}")
+    check_choice("name", name, SOURCES)
     source, folder = SOURCES[name], check_allowed(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

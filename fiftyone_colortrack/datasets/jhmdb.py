@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fiftyone_colortrack.datasets import list_frames, read_text
+from fiftyone_colortrack.datasets import list_frames, read_text, select, some
 from fiftyone_colortrack.errors import ColorTrackError, OnError
 from fiftyone_colortrack.progress import ProgressCallback
 from fiftyone_colortrack.video import IMAGE_SUFFIXES, is_hidden, open_frames
@@ -194,17 +194,12 @@ class JhmdbFolder:
         self._splits = self._read_splits()
         self.splits = sorted({tag for tags in self._splits.values() for tag in tags})
         if split is not None and split not in self.splits:
-            raise ColorTrackError(
-                f"{self.root} has no {split!r}; there are: {', '.join(self.splits) or 'no splits'}"
-            )
+            raise ColorTrackError(f"{self.root} has no split {split!r}; there are: {some(self.splits)}")
         self.names = [name for name in self._joints if split is None or split in self._splits.get(name, ())]
 
     def select(self, clips: Sequence[str] | None) -> list[str]:
         """The given names, or all; a name that is not there raises a ColorTrackError."""
-        for name in clips or ():
-            if name not in self.names:
-                raise ColorTrackError(f"{self.root} has no clip {name!r} with joints")
-        return self.names if clips is None else list(clips)
+        return select(clips, self.names, self.root, "clip")
 
     def clip(self, name: str) -> JhmdbClip:
         """Look up the files of a clip.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fiftyone_colortrack.datasets import find_files
+from fiftyone_colortrack.datasets import find_files, some
 from fiftyone_colortrack.errors import ColorTrackError, OnError
 from fiftyone_colortrack.progress import ProgressCallback
 from fiftyone_colortrack.video import MAX_FRAME_RATE, VIDEO_SUFFIXES, VideoFile, is_hidden, plays_in_browser
@@ -77,7 +77,7 @@ def read_kinetics(
     clips = [_clip(root, path, rows) for path in find_files(root, VIDEO_SUFFIXES)]
     if not clips:
         raise ColorTrackError(f"{root} has no videos")
-    splits, labels = (_some({getattr(clip, name) for clip in clips}) for name in ("split", "label"))
+    splits, labels = (some({getattr(clip, name) for clip in clips}) for name in ("split", "label"))
     if split is not None:
         clips = [clip for clip in clips if clip.split == SPLITS.get(split, split)]
     if classes is not None:
@@ -89,12 +89,6 @@ def read_kinetics(
             f"{root} has no videos{of_split}{of_classes}; its splits: {splits}; its classes: {labels}"
         )
     return clips[:max_samples]
-
-
-def _some(names: set[str | None]) -> str:
-    """The first of possibly hundreds of names, for an error message."""
-    known = sorted(name for name in names if name is not None)
-    return ", ".join([*known[:20], *(["..."] if len(known) > 20 else [])]) or "none"
 
 
 def load_kinetics(
@@ -225,24 +219,14 @@ def _read_rows(path: Path) -> Iterator[tuple[_Key, _Row]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if not _COLUMNS.issubset(reader.fieldnames or ()):
-                raise ColorTrackError(
-                    f"{path} must have the columns label and youtube_id, not {reader.fieldnames}"
-                )
+                raise ValueError(f"it must have the columns label and youtube_id, not {reader.fieldnames}")
             for row in reader:
+                if not row["youtube_id"]:
+                    raise ValueError(f"line {reader.line_num} has no youtube_id")
                 split = row.get("split") or ""
                 values = row["label"] or None, SPLITS.get(split, split) or None
-                if not row["youtube_id"]:
-                    raise ColorTrackError(f"{path}, line {reader.line_num}: there is no youtube_id")
-                start = row.get("time_start") or ""
-                if start:
-                    yield (row["youtube_id"], _seconds(start, path, reader.line_num)), values
+                if start := row.get("time_start"):
+                    yield (row["youtube_id"], int(float(start))), values
                 yield (row["youtube_id"], None), values
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, OverflowError, csv.Error) as error:
         raise ColorTrackError(f"{path} cannot be read as a list of videos: {error}") from error
-
-
-def _seconds(text: str, path: Path, line: int) -> int:
-    try:
-        return int(float(text))
-    except (ValueError, OverflowError) as error:
-        raise ColorTrackError(f"{path}, line {line}: time_start is {text[:50]!r}, not a number") from error

@@ -6,7 +6,6 @@ This module imports FiftyOne. The readers import it only when they load a datase
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import uuid
@@ -23,7 +22,7 @@ from pymongo.errors import PyMongoError
 
 from fiftyone_colortrack.datasets import ENCODED
 from fiftyone_colortrack.errors import ColorTrackError, OnError
-from fiftyone_colortrack.fields import color_by_instance
+from fiftyone_colortrack.fields import color_by_instance, digest
 from fiftyone_colortrack.fields.shapes import regions, relative_box
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 from fiftyone_colortrack.settings import check_allowed
@@ -65,7 +64,7 @@ def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) 
     unique = f"{name}-loading-{uuid.uuid4().hex[:8]}"
     try:
         dataset = fo.Dataset(unique)
-    except BaseException:  # a signal may come when it is there
+    except BaseException:  # a signal may come after it was created
         if fo.dataset_exists(unique):
             fo.delete_dataset(unique)
         raise
@@ -237,14 +236,9 @@ def video_folder(root: Path, video_dir: str | Path | None) -> Path:
         folder = root / ENCODED
     else:
         own = Path(fo.config.default_dataset_dir) / "colortrack"
-        folder = own / f"{root.name}-{fingerprint(root.resolve())}"
+        folder = own / f"{root.name}-{digest(root.resolve())[:12]}"
     check_allowed(folder)
     return folder
-
-
-def fingerprint(*parts: object) -> str:
-    """A short hash of these values."""
-    return hashlib.sha256(os.fsencode(repr(parts))).hexdigest()[:12]
 
 
 def encode_once(
@@ -269,8 +263,8 @@ def encode_once(
         ColorTrackError: if the frames cannot be read or the file cannot be written
     """
     status = [(str(path.resolve()), path.stat()) for path in sources]
-    source = fingerprint(*((path, found.st_size, found.st_mtime_ns) for path, found in status))
-    path = folder / source / f"{name[:LONGEST_STEM]}.mp4"
+    source = digest(*((path, found.st_size, found.st_mtime_ns) for path, found in status))
+    path = folder / source[:12] / f"{name[:LONGEST_STEM]}.mp4"
     even = (frames.width + frames.width % 2, frames.height + frames.height % 2)
     if path.is_file():
         with suppress(ColorTrackError):
@@ -313,15 +307,14 @@ def relative_points(points: np.ndarray, info: VideoInfo) -> list[tuple[float, fl
 class Instances:
     """The objects of one video: all labels of an object share its index and `fiftyone.Instance`."""
 
-    def __init__(self, labels: Mapping[int, str] | None = None, default_label: str = "object") -> None:
+    def __init__(self, labels: Mapping[int, str] | None = None) -> None:
         self._labels = labels or {}
-        self._default = default_label
         self._instances: dict[int, fo.Instance] = {}
 
     def common(self, index: int) -> dict[str, object]:
         """The fields that all labels of an object share."""
         instance = self._instances.setdefault(index, fo.Instance())
-        return {"label": self._labels.get(index, self._default), "index": index, "instance": instance}
+        return {"label": self._labels.get(index, "object"), "index": index, "instance": instance}
 
     def detections(self, ids: np.ndarray, info: VideoInfo) -> fo.Detections:
         """Object ids `[H, W]` of a frame as detections with instance masks, relative to the encoded size."""

@@ -14,20 +14,17 @@ from fiftyone_colortrack.fields.images import (
     push_runs,
     push_schema,
 )
-from fiftyone_colortrack.fields.lock import Lock
+from fiftyone_colortrack.fields.lock import Lock, heartbeat
 from fiftyone_colortrack.fields.objects import ObjectTable, TrackedObject
 from fiftyone_colortrack.fields.record import (
     NO_CORRECTIONS,
-    Corrections,
     Part,
     TrackRecord,
-    Written,
     digest,
     labels_of,
     track_name,
 )
 from fiftyone_colortrack.fields.schema import (
-    OUTPUT_TYPES,
     SEED_FRAMES,
     OutputKind,
     Ranges,
@@ -45,6 +42,7 @@ from fiftyone_colortrack.fields.schema import (
     field_name,
     find_skeleton,
     frame_path,
+    frame_values,
     is_tracks,
     labeled_frames,
     members_of_groups,

@@ -1,8 +1,8 @@
 """Images that form videos: dynamic groups of FiftyOne, such as `group_by("scene", order_by="number")`.
 
-They are tracked in a temporary dataset of videos, whose frames have the ids of the images, and whose videos
-have those of their first images. What is written there is written to the images at once; what others change in
-the images is read again before anything is written.
+They are tracked in a temporary dataset of videos. Its frames have the IDs of the images, and its videos have the IDs
+of their first images. Everything written there is written to the images at once, and everything that others change in
+the images is read again before a write.
 """
 
 from __future__ import annotations
@@ -19,19 +19,7 @@ from bson import ObjectId
 from fiftyone.core.collections import SampleCollection
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.fields.schema import (
-    IMAGES,
-    check_videos,
-    confidence_field,
-    failed_tag,
-    field_name,
-    frame_path,
-    is_tracks,
-    members_of_groups,
-    record_field,
-    run_field,
-    show_labels_of,
-)
+from fiftyone_colortrack.fields import schema
 
 
 def is_image_groups(samples: Any) -> bool:
@@ -42,7 +30,7 @@ def is_image_groups(samples: Any) -> bool:
 
 @contextmanager
 def as_videos(
-    samples: SampleCollection | str, read: Callable[..., SampleCollection] = check_videos
+    samples: SampleCollection | str, read: Callable[..., SampleCollection] = schema.check_videos
 ) -> Iterator[SampleCollection]:
     """The videos of a collection; groups of images become videos while the block runs.
 
@@ -66,7 +54,7 @@ def as_videos(
     videos = fo.Dataset()
     try:
         videos.media_type = "video"
-        videos.info[IMAGES] = str(images._doc.id)
+        videos.info[schema.IMAGES] = str(images._doc.id)
         _copy_schema(images, videos)
         _copy_images(samples, videos)
         yield videos
@@ -83,21 +71,21 @@ def name_images(text: str) -> str:
 
 def images_of(videos: fo.Dataset) -> fo.Dataset | None:
     """The dataset of the images that are the frames of a temporary dataset; None for any other dataset."""
-    if IMAGES not in videos.info:
+    if schema.IMAGES not in videos.info:
         return None
-    document = foo.get_db_conn().datasets.find_one({"_id": ObjectId(videos.info[IMAGES])}, {"name": 1})
+    document = foo.get_db_conn().datasets.find_one({"_id": ObjectId(videos.info[schema.IMAGES])}, {"name": 1})
     if document is None:
         raise ColorTrackError("the dataset of the images was deleted during the run")
     return fo.load_dataset(document["name"])
 
 
 def pull(videos: fo.Dataset, ids: list[str], name: str) -> None:
-    """Read again what the images hold of a field of tracks; where there are no images, this does nothing."""
+    """Read a field of tracks from the images again. Without images, this does nothing."""
     images = images_of(videos)
     if images is None:
         return
     frames = videos._frame_collection.find({"_sample_id": {"$in": list(map(ObjectId, ids))}}, {"_id": 1})
-    of_frames = [name, confidence_field(name)]
+    of_frames = [name, schema.confidence_field(name)]
     _merge(
         images,
         [{"$match": {"_id": {"$in": [f["_id"] for f in frames]}}}],
@@ -105,11 +93,11 @@ def pull(videos: fo.Dataset, ids: list[str], name: str) -> None:
         videos._frame_collection,
     )
     first = [{"$match": {"_id": {"$in": list(map(ObjectId, ids))}}}]
-    _merge(images, first, [record_field(name), run_field(name)], videos._sample_collection)
+    _merge(images, first, [schema.record_field(name), schema.run_field(name)], videos._sample_collection)
 
 
 def push(videos: fo.Dataset, id: str, path: str, value: Any) -> None:
-    """Write to the images what was written to a video; where there are no images, this does nothing.
+    """Write to the images what was written to a video. Without images, this does nothing.
 
     Raises:
         ColorTrackError: if an image was removed
@@ -118,7 +106,7 @@ def push(videos: fo.Dataset, id: str, path: str, value: Any) -> None:
     if images is None:
         return
     values = {id: value}
-    if path != field_name(path):
+    if path != schema.field_name(path):
         found = videos._frame_collection.find({"_sample_id": ObjectId(id)}, {"frame_number": 1})
         of_number = {frame["frame_number"]: str(frame["_id"]) for frame in found}
         values = {of_number[number]: one for number, one in value.items()}
@@ -126,27 +114,27 @@ def push(videos: fo.Dataset, id: str, path: str, value: Any) -> None:
         return  # the confidence in a video: each image has its own
     if images.select(list(values)).count() < len(values):  # FiftyOne would leave it out without a word
         raise ColorTrackError("an image was removed from the dataset during the run")
-    images.set_values(field_name(path), values, key_field="id")
+    images.set_values(schema.field_name(path), values, key_field="id")
 
 
 def push_schema(videos: fo.Dataset, name: str) -> None:
-    """Give the images the fields that `create_tracks_field` made; where there are none, this does nothing."""
+    """Give the images the fields that `create_tracks_field` made. Without images, this does nothing."""
     images = images_of(videos)
     if images is None:
         return
-    for field in (record_field(name), run_field(name)):
+    for field in (schema.record_field(name), schema.run_field(name)):
         images.add_sample_field(field, **_kind(videos.get_field(field)))
-    for field in (name, confidence_field(name)):
-        images.add_sample_field(field, **_kind(videos.get_field(frame_path(field))))
+    for field in (name, schema.confidence_field(name)):
+        images.add_sample_field(field, **_kind(videos.get_field(schema.frame_path(field))))
     for attribute in ("mask_targets", "skeletons"):
         known = getattr(videos, attribute)
-        if frame_path(name) in known:
-            setattr(images, attribute, {**getattr(images, attribute), name: known[frame_path(name)]})
+        if schema.frame_path(name) in known:
+            setattr(images, attribute, {**getattr(images, attribute), name: known[schema.frame_path(name)]})
             images.save()
 
 
 def push_runs(videos: fo.Dataset, name: str) -> None:
-    """Give the images what runs told of the videos: how they were made, and which failed."""
+    """Copy the records of runs and the tags of failed videos to the images."""
     images = images_of(videos)
     if images is None:
         return
@@ -155,7 +143,7 @@ def push_runs(videos: fo.Dataset, name: str) -> None:
         results = videos.load_run_results(key)
         if results is not None:
             images.save_run_results(key, results)
-    tag = failed_tag(name)
+    tag = schema.failed_tag(name)
     images.select(videos.values("id")).untag_samples(tag)
     images.select(videos.match_tags(tag).values("id")).tag_samples(tag)
 
@@ -171,25 +159,25 @@ def _kind(field: fo.Field) -> dict[str, Any]:
 
 def _copy_schema(images: fo.Dataset, videos: fo.Dataset) -> None:
     """Labels become labels of frames. All other fields are there, too, so that no name is taken twice."""
-    schema, known = images.get_field_schema(), videos.get_field_schema()
-    tracks = [name for name in schema if is_tracks(images, name)]
-    facts = {field for name in tracks for field in (record_field(name), run_field(name))}
+    present, known = images.get_field_schema(), videos.get_field_schema()
+    tracks = [name for name in present if schema.is_tracks(images, name)]
+    facts = {field for name in tracks for field in (schema.record_field(name), schema.run_field(name))}
     videos.add_frame_field("filepath", fo.StringField)
-    for name, field in schema.items():
+    for name, field in present.items():
         is_label = issubclass(getattr(field, "document_type", None) or object, fo.Label)
         if name not in known and name not in facts:
             videos.add_frame_field(name, **_kind(field))
         if name not in known and not is_label:
             videos.add_sample_field(name, **_kind(field))
     for attribute in ("mask_targets", "skeletons"):
-        setattr(videos, attribute, {frame_path(n): v for n, v in getattr(images, attribute).items()})
+        setattr(videos, attribute, {schema.frame_path(n): v for n, v in getattr(images, attribute).items()})
     videos.default_mask_targets = images.default_mask_targets
     videos.default_skeleton = images.default_skeleton
     videos.save()
 
 
 def _copy_images(groups: SampleCollection, videos: fo.Dataset) -> None:
-    images, of_group = groups._root_dataset, members_of_groups(groups)
+    images, of_group = groups._root_dataset, schema.members_of_groups(groups)
     paths = dict(zip(*images.values(["id", "filepath"]), strict=True))
     videos.add_samples(
         [
@@ -215,11 +203,11 @@ def _copy_images(groups: SampleCollection, videos: fo.Dataset) -> None:
     videos._frame_collection.insert_many(frames)
     labels = [name for name in videos.get_frame_field_schema() if name in images.get_field_schema()]
     labels = [name for name in labels if name not in videos.get_field_schema()]
-    _merge(images, show_labels_of(groups, images.view())._pipeline(), labels, videos._frame_collection)
+    _merge(images, schema.show_labels_of(groups, images.view())._pipeline(), labels, videos._frame_collection)
     first = {"$match": {"_id": {"$in": [document["_id"] for document in documents]}}}
-    _merge(images, [first], ["tags"], videos._sample_collection)  # which tell what failed
+    _merge(images, [first], ["tags"], videos._sample_collection)  # which mark failed videos
     for name in labels:
-        if is_tracks(images, name):
+        if schema.is_tracks(images, name):
             pull(videos, [ids[0] for ids in of_group], name)
     videos.reload()
 

@@ -6,11 +6,13 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import fiftyone as fo
 import fiftyone.core.odm as foo
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo import ReturnDocument
+from pymongo.errors import PyMongoError
 
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields.schema import IMAGES
@@ -20,6 +22,29 @@ logger = logging.getLogger(__name__)
 LEASE = 10.0
 """Seconds without a sign of life after which a lock is free again."""
 SECONDS_BETWEEN_TRIES = 0.05
+TAKE = {"upsert": True, "return_document": ReturnDocument.AFTER}
+
+
+@contextmanager
+def heartbeat(seconds: float, beat: Callable[[], bool]) -> Iterator[None]:
+    """While a block lasts, call a function every few seconds in a thread, until it returns False."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(seconds):
+            try:
+                if not beat():
+                    return
+            except PyMongoError as error:
+                logger.warning("Cannot reach the database: %s", error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class Lock:
@@ -29,9 +54,9 @@ class Lock:
             dataset.reload()
             dataset.add_frame_field(...)
 
-    The lock is a document in FiftyOne's database, which all machines share. While it is held, a thread counts
-    up a number in it. Whoever waits watches that number on a clock of its own, so no clock of a server or of
-    another machine matters: a holder that shows no sign of life for `LEASE` seconds loses the lock.
+    The lock is a document in FiftyOne's database, which all machines share. While it is held, a thread increments
+    a counter in it. A waiting process watches the counter by its own clock, so the clocks of servers and other
+    machines do not matter. A holder whose counter stands still for `LEASE` seconds loses the lock.
 
     Args:
         dataset: the dataset
@@ -47,31 +72,34 @@ class Lock:
         self._key = "/".join((dataset.info.get(IMAGES, str(dataset._doc.id)), *what))
         self._owner = secrets.token_hex(8)
         self._stop = stop
-        self._released = threading.Event()
+        self._beats = ExitStack()
         self.held = False
 
     def __enter__(self) -> Lock:
         seen, since = None, time.monotonic()
-        while not self._insert():
-            holder = self._locks.find_one({"_id": self._key})
+        own = {"$setOnInsert": {"owner": self._owner, "beat": 0}}
+        key = {"_id": self._key}
+        while (holder := self._locks.find_one_and_update(key, own, **TAKE))["owner"] != self._owner:
             if holder != seen:
                 seen, since = holder, time.monotonic()
-            elif holder and time.monotonic() - since > LEASE:
+            elif time.monotonic() - since > LEASE:
                 if self._locks.delete_one(holder).deleted_count:
                     part = "/".join(self._key.split("/")[1:])
                     logger.warning(
-                        "The holder of %s gave no sign of life for %g s; its lock is taken", part, LEASE
+                        "The holder of %s gave no sign of life for %g s, so its lock was taken over",
+                        part,
+                        LEASE,
                     )
                 continue
             if self._stop():
                 return self
             time.sleep(SECONDS_BETWEEN_TRIES)
         self.held = True
-        threading.Thread(target=self._beat, daemon=True).start()
+        self._beats.enter_context(heartbeat(LEASE / 5, self._renew))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._released.set()
+        self._beats.close()
         self.held = False
         self._locks.delete_one({"_id": self._key, "owner": self._owner})
 
@@ -87,21 +115,6 @@ class Lock:
                 "run it again"
             )
 
-    def _insert(self) -> bool:
-        try:
-            self._locks.insert_one({"_id": self._key, "owner": self._owner, "beat": 0})
-        except DuplicateKeyError:
-            return False
-        return True
-
     def _renew(self) -> bool:
         own = {"_id": self._key, "owner": self._owner}
         return bool(self._locks.update_one(own, {"$inc": {"beat": 1}}).matched_count)
-
-    def _beat(self) -> None:
-        while not self._released.wait(LEASE / 5):
-            try:
-                if not self._renew():
-                    return
-            except PyMongoError as error:
-                logger.warning("Cannot reach the database: %s", error)

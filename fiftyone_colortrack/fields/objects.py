@@ -19,10 +19,10 @@ class TrackedObject:
     Attributes:
         id: positive, unique within the video; the tracker's name for the object
         label: class
-        index: FiftyOne's number of the object among those of its class; None where nobody gave one
-        instance: what makes FiftyOne show the object as one; None where nobody gave one
+        index: FiftyOne's number of the object among those of its class; None if it has none
+        instance: makes FiftyOne show the labels as one object; None if it has none
         tags: of the first label that was drawn
-        attributes: of the first label that was drawn, without those that hold for its frame alone
+        attributes: of the first label that was drawn, without those of its frame alone
     """
 
     id: int
@@ -58,7 +58,7 @@ class ObjectTable:
         self._ignore = ignore
 
     def match(self, labels: Sequence[fo.Label], frame_number: int) -> list[int]:
-        """Ids of the objects that the labels of one frame show, in their order; new objects are entered.
+        """The IDs of the objects that the labels of a frame show, in order. New objects are added.
 
         Args:
             labels: detections or key points
@@ -118,7 +118,7 @@ class ObjectTable:
     def _learn(
         self, id: int | None, label: fo.Label, frame_number: int, known: dict[int, TrackedObject]
     ) -> int:
-        """Enter a new object, or add the index and instance that its earlier labels did not have."""
+        """Add a new object, or the index and instance that its earlier labels did not have."""
         if id is None and self._parts:
             id = find_identity(label, {i: obj for i, obj in self.objects.items() if i not in known})
         if id:

@@ -18,7 +18,7 @@ from fiftyone_colortrack.tracking.segments import Segment
 
 
 def digest(*values: object) -> str:
-    """40 hexadecimal digits that change with any of some values that print as what they are."""
+    """A hash of some values, 40 hexadecimal digits. Their `repr` must describe them completely."""
     return hashlib.sha1(repr(values).encode(), usedforsecurity=False).hexdigest()
 
 
@@ -38,7 +38,7 @@ def track_name(label: fo.Label) -> str:
 
 
 class Checks(NamedTuple):
-    """Checksums of a label: of its box, points, or corners, of what it is called, and of all else."""
+    """Checksums of a label: of its place (box, points, or corners), its name, and everything else."""
 
     place: int
     name: int
@@ -115,7 +115,7 @@ class Written:
         self.pending |= {number}
 
     def end(self) -> None:
-        """All that was noted has been written."""
+        """Everything that was noted has been written."""
         self.pending, self.replaced = frozenset(), {}
 
     def wrote(self, number: int, label: fo.Label) -> bool:
@@ -149,8 +149,9 @@ class Written:
 
         When a person edits a label, FiftyOne 1.22 marks it as a keyframe. It then overwrites the boxes
         between this keyframe and its neighbors with linear interpolation (behind the last keyframe: with
-        copies of it), with `keyframe=False`, and leaves their masks. Such labels are not a person's: they are
-        told by their boxes, which lie on this line and are not those that were written, and tracked again.
+        copies of it), with `keyframe=False`, and leaves their masks. Such labels are not a person's
+        work. Their boxes, which lie on this line and differ from what was written, give them away. They are tracked
+        again.
 
         Args:
             frames: all labels of each frame, by its number (from 1): those that changed, and all keyframes
@@ -213,8 +214,8 @@ class Part:
         run: key of the run
         seed_field: where its seeds came from
         settings: digest of the model and everything else but the seeds
-        seeds: digest of all that was drawn
-        segments: digests of what each segment follows from
+        seeds: digest of everything that was drawn
+        segments: digests of the labels that determine each segment
         cuts: first frames (from 0) of new shots
         done: numbers (from 1) of the frames that are written; None when all are
     """
@@ -247,8 +248,13 @@ class Part:
         """The attribute `seeds`, from digests of what was drawn in each labeled frame."""
         return digest(sorted(drawn.items()))
 
-    def todo(self, segments: Sequence[Segment], earlier: Part | None) -> list[Segment]:
-        """Those of this part's segments that an earlier one does not have, or did not finish."""
+    def todo(
+        self, segments: Sequence[Segment], earlier: Part | None, damaged: Collection[int] = ()
+    ) -> list[Segment]:
+        """Those of this part's segments that an earlier one does not have, or did not finish.
+
+        Also those with `damaged` frames (numbers from 1).
+        """
         if earlier is None or earlier.settings != self.settings:
             return list(segments)
         done = earlier.done
@@ -256,6 +262,7 @@ class Part:
             segment
             for segment, made in zip(segments, self.segments, strict=True)
             if made not in earlier.segments
+            or any(number - 1 in segment.frames for number in damaged)
             or (done is not None and not done.issuperset(frame + 1 for frame in segment.frames))
         ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import fiftyone as fo
 import fiftyone.core.odm as foo
@@ -62,6 +62,7 @@ IMAGES = "colortrack_images"
 """Where the info of a temporary dataset of videos holds the id of the dataset of its images, see `as_videos`."""
 _FILTERS = fos.FilterLabels | fos.SelectLabels | fos.ExcludeLabels | fos.FilterKeypoints | fos.MatchFrames
 _MARK = {"colortrack": "made by Propagate labels"}
+_NAME = "colortrack_name"
 
 
 def field_name(path: str) -> str:
@@ -133,12 +134,12 @@ def check_videos(samples: SampleCollection | str, *, whole_videos: bool = False)
     if samples._is_clips or samples._is_frames:
         if whole_videos:
             raise ColorTrackError(
-                "this takes whole videos, not a view of their clips or frames; choose the videos: "
+                "this needs whole videos, not a view of their clips or frames; choose the videos: "
                 "dataset.select(view.distinct('sample_id'))"
             )
         try:
             ids = list(dict.fromkeys(_flat(samples).values("sample_id")))
-        except ValueError as error:  # FiftyOne's, of trajectories, once the dataset has another field
+        except ValueError as error:  # from FiftyOne, for trajectories, once the dataset has a new field
             raise ColorTrackError(
                 f"FiftyOne cannot read the view any more ({error}), since the fields of its dataset changed; "
                 "call view.reload() first"
@@ -293,7 +294,7 @@ def check_cuts_field(samples: SampleCollection, cuts_field: str, label_field: st
 
 
 def is_tracks(samples: SampleCollection, label_field: str) -> bool:
-    """Whether a run of `propagate` wrote a field."""
+    """Whether `propagate` wrote a field."""
     name, schema = field_name(label_field), samples.get_field_schema()
     record, run = schema.get(record_field(name)), schema.get(run_field(name))
     marked = "colortrack" in ((record and record.info) or {}) or isinstance(run, fo.StringField)
@@ -377,10 +378,12 @@ def create_tracks_field(
     """Add the frame field for tracks, its companions, and a field for shots, if they are missing."""
     name, seed = field_name(label_field), field_name(seed_field)
     label_type = tracks_type(check_seed_field(whole(dataset), seed), output)
-    # First what tells, should the process end here, that the field holds tracks, and that none is finished.
+    # The record comes first: if the process ends here, it shows that the field holds tracks, all unfinished.
     dataset.add_sample_field(record_field(name), fo.DictField, info=_MARK)
     dataset.add_sample_field(run_field(name), fo.StringField, info=_MARK)
-    dataset.add_frame_field(name, fo.EmbeddedDocumentField, embedded_doc_type=label_type)
+    mark = {_NAME: name}
+    dataset.add_frame_field(name, fo.EmbeddedDocumentField, embedded_doc_type=label_type, info=mark)
+    mark_tracks(dataset, name)  # a field that was there already
     labels = f"{name}.{LABEL_LISTS[label_type]}" if label_type in LABEL_LISTS else name
     dataset.add_frame_field(f"{labels}.keyframe", fo.BooleanField)
     for add_field in (dataset.add_sample_field, dataset.add_frame_field):
@@ -396,6 +399,19 @@ def create_tracks_field(
     skeleton = find_skeleton(dataset, seed)
     if label_type is fo.Keypoints and skeleton:
         set_skeleton(dataset, name, skeleton)
+
+
+def mark_tracks(dataset: fo.Dataset, label_field: str) -> None:
+    """Mark a frame field of tracks with its name, which tells whether it is renamed later."""
+    field = dataset.get_field(frame_path(label_field))
+    if marked_name(field) != field_name(label_field):
+        field.info = {**(field.info or {}), _NAME: field_name(label_field)}
+        field.save()
+
+
+def marked_name(field: fo.Field) -> str | None:
+    """The name that `mark_tracks` gave a frame field; None if it did not."""
+    return (field.info or {}).get(_NAME)
 
 
 def set_up_annotation(dataset: fo.Dataset, label_field: str) -> None:
@@ -489,6 +505,14 @@ def labeled_frames(samples: SampleCollection, path: str, which: SeedFrames = "al
         numbers = sorted(number for number, count in frames or [] if count)
         labeled[id] = numbers[:1] if which == "first" else numbers
     return labeled
+
+
+def frame_values(video: SampleCollection, path: str) -> dict[int, Any]:
+    """The values of a frame field in a view of one video, by frame number (from 1), ascending."""
+    # One query, because others may add frames at the same time: `unwind=True` would make it two.
+    columns = zip(*video.values(["frames.frame_number", frame_path(path)]), strict=True)
+    pairs = [pair for column in columns for pair in zip(*(part or [] for part in column), strict=True)]
+    return dict(sorted(pairs, key=lambda pair: pair[0]))
 
 
 def select_frames(samples: SampleCollection, path: str, numbers: Mapping[str, list[int]]) -> SampleCollection:

@@ -18,37 +18,10 @@ from fiftyone.core.evaluation import EvaluationMethod
 from fiftyone.core.runs import Run
 
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.fields import schema, shapes
 from fiftyone_colortrack.fields.objects import ObjectTable, TrackedObject
 from fiftyone_colortrack.fields.record import Corrections, TrackRecord, digest, labels_of, track_name
-from fiftyone_colortrack.fields.schema import (
-    IMAGES,
-    Ranges,
-    SeedFrames,
-    confidence_field,
-    field_name,
-    frame_path,
-    is_tracks,
-    labeled_frames,
-    record_field,
-    run_field,
-    seed_fields,
-    select_frames,
-    set_up_annotation,
-    whole,
-)
-from fiftyone_colortrack.fields.shapes import (
-    Size,
-    attribute,
-    box_in_pixels,
-    has_area,
-    is_points,
-    is_visible,
-    outline,
-    paint,
-    points_in_pixels,
-    points_inside,
-    split,
-)
+from fiftyone_colortrack.fields.shapes import Size
 from fiftyone_colortrack.tracking.labels import LabelKind, Seed
 from fiftyone_colortrack.video import Frames, ImageSequence, VideoFile
 
@@ -71,14 +44,14 @@ class SeedRules:
         complete: whether labeled frames show every object: a track ends at a labeled frame that omits its object
     """
 
-    which: SeedFrames = "first"
+    which: schema.SeedFrames = "first"
     objects: tuple[str | int, ...] | None = None
     frames: tuple[int, int] | None = None
     fill_boxes: bool = False
     complete: bool = False
-    viewed: tuple[tuple[str, Ranges], ...] = ()
+    viewed: tuple[tuple[str, schema.Ranges], ...] = ()
 
-    def ranges(self, id: str) -> Ranges | None:
+    def ranges(self, id: str) -> schema.Ranges | None:
         """The frames of a video that are to be tracked; None for all."""
         shown = self._viewed.get(id)
         if shown is None or self.frames is None:
@@ -96,7 +69,7 @@ class SeedRules:
         return inside + before + [n for n in ordered if n not in (*inside, *before)]
 
     @cached_property
-    def _viewed(self) -> dict[str, Ranges]:
+    def _viewed(self) -> dict[str, schema.Ranges]:
         return dict(self.viewed)
 
 
@@ -195,11 +168,9 @@ def _frame_images(sample: fo.Sample) -> list[str]:
     """The images of frames 1 to N; empty if a frame has none."""
     if not sample.dataset.has_frame_field("filepath"):
         return []
-    view = whole(sample.dataset).select(sample.id)
-    numbers, paths = view.values(["frames.frame_number", "frames.filepath"], unwind=True)
-    ordered = sorted(zip(numbers, paths, strict=True))
-    gaps = any(number != i or path is None for i, (number, path) in enumerate(ordered, 1))
-    return [] if gaps else [path for _, path in ordered]
+    paths = schema.frame_values(schema.whole(sample.dataset).select(sample.id), "filepath")
+    gaps = any(number != i or path is None for i, (number, path) in enumerate(paths.items(), 1))
+    return [] if gaps else list(paths.values())
 
 
 def read_seeds(
@@ -225,19 +196,19 @@ def read_seeds(
     Raises:
         ColorTrackError: if there is nothing to track, or something cannot be read
     """
-    name = field_name(path)
+    name = schema.field_name(path)
     warnings: list[str] = []
     frames, canvas = open_video(sample, warnings)
     warnings += frames.warnings if isinstance(frames, VideoFile) else []
-    targets = sample.dataset.get_mask_targets(frame_path(name))
+    targets = sample.dataset.get_mask_targets(schema.frame_path(name))
     labeled: dict[int, list[fo.Label]] = {}
     for number in rules.in_order(sample.frames.keys(), sample.id):
         try:
-            labels = _chosen(split(sample.frames[number][name], targets), number, rules, corrections)
-            visible = [label for label in labels if is_visible(label, canvas)]
+            labels = _chosen(shapes.split(sample.frames[number][name], targets), number, rules, corrections)
+            visible = [label for label in labels if shapes.is_visible(label, canvas)]
         except (ColorTrackError, OSError) as error:
             raise ColorTrackError(
-                f"{frame_path(name)} of {sample.filepath}, frame {number}: {error}"
+                f"{schema.frame_path(name)} of {sample.filepath}, frame {number}: {error}"
             ) from error
         if labels and number > len(frames):
             warnings.append(f"frame {number} has labels, but the video ends with frame {len(frames)}")
@@ -255,14 +226,14 @@ def read_seeds(
     try:
         found = _identify(dict(sorted(labeled.items())), sample.id, rules, ignore, warnings)
     except ColorTrackError as error:
-        raise ColorTrackError(f"{frame_path(name)} of {sample.filepath}: {error}") from error
+        raise ColorTrackError(f"{schema.frame_path(name)} of {sample.filepath}: {error}") from error
     if found is None or not found.drawn:
         what = "keyframes" if rules.which == "keyframes" else "labels"
         reason = "; ".join(warnings) or f"no {what} in any frame"
         if labeled:
             reason = f"none of its labels belongs to {', '.join(map(str, rules.objects or ()))}"
         raise ColorTrackError(
-            f"{frame_path(name)} of {sample.filepath}: nothing to track ({reason}); "
+            f"{schema.frame_path(name)} of {sample.filepath}: nothing to track ({reason}); "
             "label a frame, or choose another seed field"
         )
     if found.kind == "points":
@@ -313,17 +284,18 @@ def _read_labels(
     samples: SampleCollection, path: str, rules: SeedRules
 ) -> Iterator[tuple[str, dict[int, list[fo.Label]]]]:
     """The labels of each of some videos that can be seeds, by frame number; without videos that cannot be read."""
-    name = field_name(path)
-    targets = samples._root_dataset.get_mask_targets(frame_path(name))
+    name = schema.field_name(path)
+    targets = samples._root_dataset.get_mask_targets(schema.frame_path(name))
     corrections = find_corrections(samples, name) if rules.which == "keyframes" else {}
-    view = select_frames(samples, name, seed_frames(samples, name, rules, corrections))
+    view = schema.select_frames(samples, name, seed_frames(samples, name, rules, corrections))
     for id, numbers, frames in zip(
-        *view.values(["id", "frames.frame_number", frame_path(name)]), strict=True
+        *view.values(["id", "frames.frame_number", schema.frame_path(name)]), strict=True
     ):
         with suppress(ColorTrackError, OSError):
             ordered = sorted(zip(numbers or [], frames or [], strict=True), key=lambda frame: frame[0])
             chosen = {
-                n: _chosen(split(labels, targets), n, rules, corrections.get(id)) for n, labels in ordered
+                n: _chosen(shapes.split(labels, targets), n, rules, corrections.get(id))
+                for n, labels in ordered
             }
             yield id, {number: labels for number, labels in chosen.items() if labels}
 
@@ -332,7 +304,7 @@ def seed_frames(
     samples: SampleCollection, path: str, rules: SeedRules, corrections: Mapping[str, Corrections] = {}
 ) -> dict[str, list[int]]:
     """Numbers (from 1) of the frames of each video whose labels have to be read to find its seeds."""
-    numbers = labeled_frames(samples, path, "all" if rules.which == "first" else rules.which)
+    numbers = schema.labeled_frames(samples, path, "all" if rules.which == "first" else rules.which)
     if rules.which == "first" and rules.objects is None:
         return {id: rules.in_order(of_video, id)[:1] for id, of_video in numbers.items()}
     return {
@@ -353,12 +325,19 @@ def find_corrections(
         path: the frame field
         unrecorded: whether all labels of videos that no run has written to count as drawn
     """
-    name, found = field_name(path), {}
-    if name not in seed_fields(samples):
+    name, found = schema.field_name(path), {}
+    if name not in schema.seed_fields(samples):
         return {}
-    tracks, ignore = is_tracks(samples, name), evaluation_attributes(samples._root_dataset)
-    paths = ["id", "frames.frame_number", frame_path(name), *([record_field(name)] if tracks else [])]
-    chosen = samples if unrecorded else samples.exists(record_field(name)) if tracks else samples.limit(0)
+    tracks, ignore = schema.is_tracks(samples, name), evaluation_attributes(samples._root_dataset)
+    paths = [
+        "id",
+        "frames.frame_number",
+        schema.frame_path(name),
+        *([schema.record_field(name)] if tracks else []),
+    ]
+    chosen = (
+        samples if unrecorded else samples.exists(schema.record_field(name)) if tracks else samples.limit(0)
+    )
     for id, numbers, containers, *values in zip(*chosen.values(paths), strict=True):
         labels = {n: labels_of(c) for n, c in zip(numbers or [], containers or [], strict=True)}
         record = TrackRecord.from_dict(values[0] if values else None, ignore)
@@ -367,7 +346,11 @@ def find_corrections(
                 found[id] = record.written.compare(labels)
         else:
             keyframes = {
-                n: {one.id: track_name(one) for one in ones if not any(values) or attribute(one, "keyframe")}
+                n: {
+                    one.id: track_name(one)
+                    for one in ones
+                    if not any(values) or shapes.attribute(one, "keyframe")
+                }
                 for n, ones in labels.items()
             }
             found[id] = Corrections({n: ids for n, ids in keyframes.items() if ids}, {}, {})
@@ -377,33 +360,14 @@ def find_corrections(
 def find_renamed(dataset: fo.Dataset, label_field: str) -> tuple[str, str] | None:
     """The old and new name of tracks that have been renamed, if `label_field` is either of them.
 
-    `rename_frame_field` renames the labels alone. Their new name is that of a field without a record that
-    holds most of what the record says was written.
+    `rename_frame_field` renames the labels alone, and their field keeps the mark with the old name.
     """
-    name, schema, frame_schema = (
-        field_name(label_field),
-        dataset.get_field_schema(),
-        seed_fields(whole(dataset)),
-    )
-    lost = [field_.removesuffix("_record") for field_ in schema if field_.endswith("_record")]
-    lost = [old for old in lost if old not in frame_schema and is_tracks(dataset, old)]
-    olds = [name] if name in lost else lost
-    news = [new for new in frame_schema if record_field(new) not in schema and (name in lost or new == name)]
-    return next(((old, new) for old in olds for new in news if _belongs(dataset, old, new)), None)
-
-
-def _belongs(dataset: fo.Dataset, old: str, new: str) -> bool:
-    """Whether a frame field holds what the record of another one says was written."""
-    video = whole(dataset).exists(record_field(old)).exists(frame_path(new)).limit(1)
-    paths = [record_field(old), "frames.frame_number", frame_path(new)]
-    for values, numbers, containers in zip(*video.values(paths), strict=True):
-        record = TrackRecord.from_dict(values, evaluation_attributes(dataset))
-        if record.written and frame_path(new) not in {part.seed_field for part in record.parts.values()}:
-            labels = [
-                (n, one) for n, found in zip(numbers, containers, strict=True) for one in labels_of(found)
-            ]
-            return 2 * sum(record.written.wrote(*one) for one in labels) > len(record.written.checks)
-    return False
+    if schema.IMAGES in dataset.info:  # where renaming the copies would leave the images as they are
+        return None
+    name, frame_schema = schema.field_name(label_field), schema.whole(dataset).get_frame_field_schema() or {}
+    names = ((schema.marked_name(one), new) for new, one in frame_schema.items())
+    lost = ((old, new) for old, new in names if old and old not in frame_schema and name in (old, new))
+    return next((pair for pair in lost if schema.is_tracks(dataset, pair[0])), None)
 
 
 def adopt_renamed(dataset: fo.Dataset, label_field: str) -> tuple[str, str] | None:
@@ -412,27 +376,34 @@ def adopt_renamed(dataset: fo.Dataset, label_field: str) -> tuple[str, str] | No
     if names is None:
         return None
     old, new = names
-    if frame_path(old) in dataset.label_schemas:  # FiftyOne leaves it behind, and then renames nothing else
-        dataset.set_label_schemas({k: v for k, v in dataset.label_schemas.items() if k != frame_path(old)})
-        set_up_annotation(dataset, new)
-    sample_fields = {name(old): name(new) for name in (record_field, run_field, confidence_field)}
+    if (
+        schema.frame_path(old) in dataset.label_schemas
+    ):  # FiftyOne leaves it behind, and then renames nothing else
+        dataset.set_label_schemas(
+            {k: v for k, v in dataset.label_schemas.items() if k != schema.frame_path(old)}
+        )
+        schema.set_up_annotation(dataset, new)
+    sample_fields = {
+        name(old): name(new) for name in (schema.record_field, schema.run_field, schema.confidence_field)
+    }
     dataset.rename_sample_fields({a: b for a, b in sample_fields.items() if dataset.has_sample_field(a)})
-    if dataset.has_frame_field(confidence_field(old)):
-        dataset.rename_frame_field(confidence_field(old), confidence_field(new))
-    videos = whole(dataset).exists(record_field(new))
-    records = dict(zip(*videos.values(["id", record_field(new)]), strict=True))
+    schema.mark_tracks(dataset, new)
+    if dataset.has_frame_field(schema.confidence_field(old)):
+        dataset.rename_frame_field(schema.confidence_field(old), schema.confidence_field(new))
+    videos = schema.whole(dataset).exists(schema.record_field(new))
+    records = dict(zip(*videos.values(["id", schema.record_field(new)]), strict=True))
     for values in records.values():
         for part in values.get("parts", {}).values():
-            if part["seed_field"] == frame_path(old):
-                part["seed_field"] = frame_path(new)
-    whole(dataset).set_values(record_field(new), records, key_field="id")
+            if part["seed_field"] == schema.frame_path(old):
+                part["seed_field"] = schema.frame_path(new)
+    schema.whole(dataset).set_values(schema.record_field(new), records, key_field="id")
     for method in (Run, EvaluationMethod):
         for key in method.list_runs(dataset):
             config = method.get_run_info(dataset, key).config
             names_of_fields = ("label_field", "seed_field", "pred_field", "gt_field")
-            own = [name for name in names_of_fields if getattr(config, name, None) == frame_path(old)]
+            own = [name for name in names_of_fields if getattr(config, name, None) == schema.frame_path(old)]
             for name in own:
-                setattr(config, name, frame_path(new))
+                setattr(config, name, schema.frame_path(new))
             if own:
                 method.update_run_config(dataset, key, config)
     return names
@@ -444,7 +415,7 @@ def _chosen(
     if rules.which != "keyframes":
         return labels
     changed = corrections.drawn.get(number, {}) if corrections else {}
-    return [label for label in labels if attribute(label, "keyframe") or label.id in changed]
+    return [label for label in labels if shapes.attribute(label, "keyframe") or label.id in changed]
 
 
 def _identify(
@@ -503,7 +474,7 @@ def _ends(drawn: Mapping[int, Drawn], complete: bool) -> dict[int, frozenset[int
             known = set()
         known |= ids
         for id, label in drawn[frame]:
-            if attribute(label, "last"):
+            if shapes.attribute(label, "last"):
                 ends.setdefault(frame + 1, set()).add(id)
     shown = {frame: {id for id, _ in pairs} for frame, pairs in drawn.items()}
     gone = {frame: frozenset(ids - shown.get(frame, set())) for frame, ids in ends.items()}
@@ -516,20 +487,20 @@ def _digest(drawn: Drawn, objects: Mapping[int, TrackedObject], table: ObjectTab
         obj, own = objects[id], table.attributes(label)
         instance = obj.instance and obj.instance.id
         parts += [obj.label, obj.index, instance, obj.tags, sorted(obj.attributes.items())]
-        parts += [label.label, list(label.tags), sorted(own.items()), outline(label)]
+        parts += [label.label, list(label.tags), sorted(own.items()), shapes.outline(label)]
     return digest(parts)
 
 
 def _kind(labels: list[fo.Label], fill_boxes: bool, warnings: list[str]) -> LabelKind:
-    points = sum(map(is_points, labels))
+    points = sum(map(shapes.is_points, labels))
     if 0 < points < len(labels):
         raise ColorTrackError(
-            f"{points} of {len(labels)} polylines are open and tracked as points, the others are "
+            f"{points} of {len(labels)} polylines are open and tracked as points; the others are "
             "closed and tracked as masks; put them into two fields"
         )
     if points:
         return "points"
-    boxes = sum(not has_area(label) for label in labels)
+    boxes = sum(not shapes.has_area(label) for label in labels)
     if 0 < boxes < len(labels):
         warnings.append(
             f"{boxes} of {len(labels)} labels have no mask, so their boxes are tracked as filled masks"
@@ -542,7 +513,7 @@ def seed_labels(
     kind: LabelKind,
     canvas: Size,
     size: Size,
-    points: Callable[[fo.Label, Size], np.ndarray] = points_inside,
+    points: Callable[[fo.Label, Size], np.ndarray] = shapes.points_inside,
 ) -> Any:
     """Labels with the ids of their objects as the tracker takes them, see `Seed.labels`.
 
@@ -554,17 +525,19 @@ def seed_labels(
         points: how to read those of a label
     """
     if kind == "masks":
-        return paint([label for _, label in pairs], [id for id, _ in pairs], canvas)[: size[0], : size[1]]
+        return shapes.paint([label for _, label in pairs], [id for id, _ in pairs], canvas)[
+            : size[0], : size[1]
+        ]
     if kind == "points":
         return {id: points(label, canvas) for id, label in pairs}
-    return {id: box for id, label in pairs if (box := box_in_pixels(label, canvas)) is not None}
+    return {id: box for id, label in pairs if (box := shapes.box_in_pixels(label, canvas)) is not None}
 
 
 def _check_point_counts(drawn: dict[int, Drawn], filepath: str) -> None:
     first: dict[int, tuple[int, int]] = {}
     for frame, pairs in drawn.items():
         for id, label in pairs:
-            points = len(points_in_pixels(label, (1, 1)))
+            points = len(shapes.points_in_pixels(label, (1, 1)))
             known_frame, count = first.setdefault(id, (frame, points))
             if points != count:
                 raise ColorTrackError(
@@ -576,6 +549,6 @@ def _check_point_counts(drawn: dict[int, Drawn], filepath: str) -> None:
 
 def evaluation_attributes(dataset: fo.Dataset) -> frozenset[str]:
     """Attributes that evaluations wrote on labels: true of the label in its frame, not of its object."""
-    id = ObjectId(dataset.info.get(IMAGES, dataset._doc.id))
+    id = ObjectId(dataset.info.get(schema.IMAGES, dataset._doc.id))
     found = foo.get_db_conn().datasets.find_one({"_id": id}, {"evaluations": 1}) or {}
     return frozenset(f"{key}{part}" for key in found.get("evaluations") or () for part in ("", "_id", "_iou"))

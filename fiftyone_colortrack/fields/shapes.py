@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 import cv2
 import fiftyone as fo
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.video import check_size
+from fiftyone_colortrack.video import open_image
 
 Size = tuple[int, int]
 LABEL_LISTS = {fo.Detections: "detections", fo.Keypoints: "keypoints", fo.Polylines: "polylines"}
@@ -26,7 +25,7 @@ _BUILT_IN = frozenset(
 )
 _BUILT_IN |= {"bounding_box", "mask", "mask_path", "points", "closed", "filled"}
 LARGE_ID = 2**16
-FAR = 2.0**40  # pixels; whatever is farther away may as well be here, and this fits an integer
+FAR = 2.0**40  # pixels; points farther away are moved here, because this fits an integer
 POLYGON_TOLERANCE = 1.0  # pixels that a polygon may stray from the outline of its mask
 
 
@@ -45,13 +44,9 @@ def stored_mask(label: fo.Detection | fo.Segmentation) -> np.ndarray | None:
         ColorTrackError: if its file is missing, too large to decode, or not an image
     """
     if label.mask is None and label.mask_path:
-        try:
-            with Image.open(label.mask_path) as header:  # does not decode yet
-                check_size(Path(label.mask_path), *header.size)
-                if header.mode == "P":  # FiftyOne reads the colors instead of the numbers
-                    return np.array(header)
-        except (OSError, Image.DecompressionBombError) as error:
-            raise ColorTrackError(f"{label.mask_path} cannot be read as a mask ({error})") from error
+        with open_image(Path(label.mask_path)) as image:
+            if image.mode == "P":  # FiftyOne reads the colors instead of the numbers
+                return np.array(image)
     return label.get_mask()
 
 
@@ -124,7 +119,7 @@ def has_area(label: fo.Label) -> bool:
 
 
 def outline(label: fo.Label) -> tuple[object, ...]:
-    """The shape of a label, as plain values that print as what they are."""
+    """The shape of a label as plain values, for `digest`."""
     if isinstance(label, fo.Keypoint):
         return tuple(np.array(label.points, float).ravel().tolist())
     if isinstance(label, fo.Polyline):
@@ -249,7 +244,7 @@ def points_inside(label: fo.Label, canvas: Size) -> np.ndarray:
 
 
 def is_visible(label: fo.Label, canvas: Size) -> bool:
-    """Whether anything of a label lies inside the canvas."""
+    """Whether any part of a label lies inside the canvas."""
     if is_points(label):
         return bool(np.isfinite(points_inside(label, canvas)).any())
     return region_in_pixels(label, canvas) is not None

@@ -6,7 +6,6 @@ from pathlib import Path
 import fiftyone as fo
 import numpy as np
 import pytest
-from PIL import Image
 
 from fiftyone_colortrack.api.films import colorize, draw_tracks, embed, film
 from fiftyone_colortrack.errors import ColorTrackError
@@ -152,24 +151,6 @@ def test_tracks_are_drawn(videos: fo.Dataset, tmp_path: Path) -> None:
     assert (changed("tracks", confidence=True) & ~tracks)[45:].any()
     with pytest.raises(ColorTrackError, match=r"frames\.nothing.*frames\.tracks"):
         film(videos, "frames.nothing", **OPTIONS)
-    with pytest.raises(ColorTrackError, match="label_field"):
-        film(videos, mask="first.png", **OPTIONS)
-
-
-def test_files_need_no_dataset(
-    squares_file: Path, squares: tuple[np.ndarray, np.ndarray], tmp_path: Path
-) -> None:
-    mask = tmp_path / "mask.png"
-    Image.fromarray(squares[1][0]).save(mask)
-    report = film(squares_file, mask=mask, out_dir=tmp_path / "out", **OPTIONS)
-    assert report.dataset is None
-    assert report.videos[0].path == tmp_path / "out" / "squares-overview.mp4"
-    assert VideoFile(report.videos[0].path).width == 2 * 96
-    embed([squares_file], basis="dataset", **OPTIONS)
-    assert (squares_file.parent / "colortrack-videos" / "squares-embedding.mp4").is_file()
-    for wrong in (tmp_path / "nothing.mp4", [squares_file, squares_file]):
-        with pytest.raises(ColorTrackError, match=r"nothing\.mp4|same name"):
-            colorize(wrong, on_error="raise", **OPTIONS)
 
 
 def test_a_foreign_dataset_is_not_written_to(videos: fo.Dataset) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fiftyone_colortrack.datasets import list_frames
-from fiftyone_colortrack.datasets.davis import DavisFolder, load_davis, read_davis, read_mask
+from fiftyone_colortrack.datasets.davis import DavisFolder, DavisSequence, load_davis, read_davis
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.video import VideoFile
 
@@ -402,6 +402,11 @@ def test_any_list_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, t
         message = ""
         check_names(folder)
     assert not message or "train.txt" in message
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """The mask of a sequence that has no other."""
+    return DavisSequence("m", (path,), (path,), None, 2017).read_mask(0)
 
 
 def check_names(folder: DavisFolder) -> None:

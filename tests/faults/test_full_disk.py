@@ -141,9 +141,9 @@ def test_one_error_names_the_folder_and_no_temporary_file_is_left(
 
 def test_finished_videos_stay(tracked: fo.Dataset, small_disk: Callable[[str], Path], tmp_path: Path) -> None:
     options = {"model": "identity", "config": SMALL}
-    size = ct.colorize(tracked.first().filepath, out_dir=tmp_path, **options).videos[0].path.stat().st_size
+    size = ct.colorize(tracked[:1], out_dir=tmp_path, **options).videos[0].path.stat().st_size
     folder = small_disk(f"size={size * 3 // 2}")
-    report = ct.colorize(tracked, out_dir=folder, **options)
+    report = ct.colorize(tracked, out_dir=folder, overwrite=True, **options)
     assert [video.status for video in report.videos] == ["done", "failed"]
     assert str(folder) in report.videos[1].reason
     assert [path.name for path in folder.iterdir()] == [report.videos[0].path.name]

@@ -113,7 +113,7 @@ def test_a_lock_of_a_dead_process_is_taken(
 ) -> None:
     monkeypatch.setattr(lock, "LEASE", 0.5)
     dead = Lock(dataset, "x").__enter__()
-    dead._released.set()  # it shows no more signs of life
+    dead._beats.close()  # it shows no more signs of life
     time.sleep(0.2)
     started = time.monotonic()
     with Lock(dataset, "x") as other:
@@ -148,7 +148,7 @@ with Lock(dataset, "kept") as kept, StopSignal(dataset, "work"):
     for line in sys.stdin:  # the clock has just jumped
         began = time.monotonic()
         dead = Lock(dataset, "dead").__enter__()
-        dead._released.set()  # its process was killed
+        dead._beats.close()  # its process was killed
         with Lock(dataset, "dead"):
             waited = time.monotonic() - began
         with Lock(dataset, "kept", stop=lambda: time.monotonic() - began > 25) as other:

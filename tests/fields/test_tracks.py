@@ -7,7 +7,6 @@ from fiftyone_colortrack.fields import (
     Lock,
     Part,
     SeedRules,
-    TrackRecord,
     TrackWriter,
     create_tracks_field,
     read_seeds,
@@ -54,8 +53,7 @@ def write(sample, tracked, which="first", output=None, fill_boxes=False):
     create_tracks_field(sample.dataset, "tracks", "seed", output)
     with Lock(sample.dataset, sample.id) as lock:
         sample.reload()
-        record = TrackRecord.from_dict(sample["tracks_record"])
-        writer = TrackWriter(sample.dataset, sample.id, "tracks", video, lock, output=output, record=record)
+        writer = TrackWriter(sample.dataset, sample.id, "tracks", video, lock, output=output)
         writer.begin("all", Part("run_1", "frames.seed", "", "", ()))
         for frame in tracked:
             writer.add(frame)

@@ -6,7 +6,7 @@ from fiftyone.operators.delegated import DelegatedOperationService
 from PIL import Image
 
 import fiftyone_colortrack as ct
-from fiftyone_colortrack.api import evaluation
+from fiftyone_colortrack import fields
 from fiftyone_colortrack.fields import create_tracks_field
 from fiftyone_colortrack.plugin import forms
 
@@ -86,7 +86,7 @@ def test_the_name_that_is_proposed_is_free(form, tracked):
 def test_the_form_reads_the_labels_once(form, tracked, monkeypatch):
     calls = []
     read = forms.labeled_frames
-    for module in (evaluation, forms):
+    for module in (fields, forms):
         monkeypatch.setattr(module, "labeled_frames", lambda *args: calls.append(args) or read(*args))
     form("evaluate_tracks", tracked, PARAMS)
     assert calls

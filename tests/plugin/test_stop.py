@@ -45,7 +45,7 @@ def test_work_on_an_empty_dataset_is_listed(dataset):
 
 def test_work_of_a_killed_process_leaves_the_list(videos, monkeypatch):
     with StopSignal(videos, "Killed") as killed:
-        killed._ended.set()  # no more signs of life
+        killed._beats.close()  # no more signs of life
         monkeypatch.setattr("fiftyone_colortrack.api.stop.SECONDS_WITHOUT_BEAT", 0.5)
         assert soon(lambda: running(videos) == [])
 
@@ -79,8 +79,7 @@ def test_propagation_stops_and_keeps_what_is_tracked(execute, videos, monkeypatc
 
 def test_a_clock_that_is_set_back_keeps_no_dead_work_in_the_list(videos):
     with StopSignal(videos, "Killed") as killed:
-        killed._ended.set()
-        killed._thread.join()
+        killed._beats.close()
         seen = {
             "$set": {"seen": {"$add": ["$$NOW", 600_000]}}
         }  # as if the server's clock had been right before
