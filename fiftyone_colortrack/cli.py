@@ -363,6 +363,11 @@ def export(folder: Path) -> None:
     _line(str(folder))
 
 
+command(app, "import", "fiftyone_colortrack.exports:import_tracks", about="Load exported tracks.")(
+    _show_dataset
+)
+
+
 @command(
     app,
     "delete-tracks",

@@ -19,13 +19,15 @@ import numpy as np
 from fiftyone.core.collections import SampleCollection
 from PIL import Image
 
-from fiftyone_colortrack.errors import ColorTrackError, check_choice
+from fiftyone_colortrack.datasets.video_dataset import add_videos, build_dataset, unused_name, video_sample
+from fiftyone_colortrack.errors import ColorTrackError, OnError, check_choice
 from fiftyone_colortrack.fields import check_videos, field_name, frame_path, seed_fields
 from fiftyone_colortrack.fields.objects import ObjectTable
+from fiftyone_colortrack.fields.schema import check_name
 from fiftyone_colortrack.fields.shapes import paint, region_in_pixels, regions, relative_box
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 from fiftyone_colortrack.settings import check_allowed, check_space
-from fiftyone_colortrack.video import VIDEO_SUFFIXES, VideoFile
+from fiftyone_colortrack.video import VIDEO_SUFFIXES, VideoFile, is_hidden, probe
 
 Format = Literal["mot", "youtube-vis", "davis"]
 Tracks = dict[int, dict[int, fo.Detection]]
@@ -66,15 +68,86 @@ def export_tracks(
     folder = check_allowed(export_dir)
     if seed_fields(videos).get(field_name(label_field)) is not fo.Detections:
         raise ColorTrackError(f"{frame_path(label_field)} has no detections to export; choose another field")
-    types = {"mot": MOTChallengeDataset, "youtube-vis": YouTubeVISDataset, "davis": DAVISDataset}
     with progress_bar(progress, "Exporting") as update:
         videos.export(
             export_dir=str(folder),
-            dataset_type=types[format],
+            dataset_type=DATASET_TYPES[format],
             label_field=frame_path(label_field),
             progress=lambda bar: update(bar.iteration, bar.total or 0, "Exporting"),
         )
     return folder
+
+
+def import_tracks(
+    import_dir: str | os.PathLike[str],
+    name: str | None = None,
+    *,
+    label_field: str = "frames.tracks",
+    format: Format | None = None,
+    overwrite: bool = False,
+    on_error: OnError = "raise",
+    persistent: bool = False,
+    progress: bool | ProgressCallback | None = None,
+) -> fo.Dataset:
+    """Create a dataset from a folder that `export_tracks` wrote, with labels that another program may have edited.
+
+        dataset = import_tracks("exported", "corrected")
+
+    Args:
+        import_dir: folder to read; its videos stay where they are
+        name: name of the dataset. Default: the folder's name, with a number if that is taken
+        label_field: new frame field for the labels
+        format: `mot`, `youtube-vis`, or `davis`. Default: as the folder's files tell
+        overwrite: replace the dataset with this name once the new one is complete
+        on_error: `raise` the error of a video, or `skip` it and save the error in `dataset.info["skipped"]`
+        persistent: keep the dataset when the database shuts down
+        progress: a callback `progress(done, total, message)`, or whether to show a progress bar
+
+    Returns:
+        the dataset
+
+    Raises:
+        ColorTrackError: if the name is taken, or something cannot be read; no dataset is left
+    """
+    importer = read_export(import_dir, format)
+    field = field_name(label_field)
+    check_name(field)
+
+    def sample(video: str) -> fo.Sample:
+        made = video_sample(importer.videos[video], probe(importer.videos[video]))
+        for number, labels in importer.labels(video).items():
+            made.frames[number] = fo.Frame(**{field: labels})
+        return made
+
+    folder = Path(importer.dataset_dir)
+    with build_dataset(name or unused_name(folder.name), persistent, overwrite) as dataset:
+        dataset.info |= {"source": "tracks", "root": str(folder)}
+        add_videos(dataset, list(importer.videos), sample, on_error, progress)
+    return dataset
+
+
+def read_export(import_dir: str | os.PathLike[str], format: Format | None = None) -> _Importer:
+    """What reads a folder that `export_tracks` wrote.
+
+    Raises:
+        ColorTrackError: if it has no videos or no labels of the format, or of any
+    """
+    folder = check_allowed(import_dir)
+    if format is None:
+        signs: dict[Format, str] = {
+            "youtube-vis": "instances.json",
+            "davis": "Annotations",
+            "mot": "*/gt/gt.txt",
+        }
+        format = next((known for known, sign in signs.items() if any(folder.glob(sign))), None)
+        if format is None:
+            raise ColorTrackError(
+                f"{folder} has no {', '.join(signs.values())}; choose a folder of exported tracks"
+            )
+    check_choice("format", format, get_args(Format))
+    importer = DATASET_TYPES[format].importer(dataset_dir=str(folder))
+    importer.setup()
+    return importer
 
 
 class _TracksDataset(fo.types.LabeledVideoDataset):
@@ -157,25 +230,31 @@ class _Importer(foud.LabeledVideoDatasetImporter):
 
     def setup(self) -> None:
         folder = Path(self.dataset_dir) / VIDEOS
-        self._videos = sorted(p for p in folder.glob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
-        if not self._videos:
+        paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in VIDEO_SUFFIXES and not is_hidden(p))
+        if not paths:
             raise ColorTrackError(f"{folder} has no videos, so there is nothing to import")
-        self._remaining = iter(self._videos)
+        self.videos = {path.name: path for path in paths}
+        self._remaining = iter(paths)
 
     def __len__(self) -> int:
-        return len(self._videos)
+        return len(self.videos)
 
     def __next__(self) -> tuple[str, None, None, dict[int, fo.Detections]]:
         path = next(self._remaining)
-        video = VideoFile(path)
+        return str(path), None, None, self.labels(path.name)
+
+    def labels(self, video: str) -> dict[int, fo.Detections]:
+        """The labels of one of the `videos`, by frame number. All labels of a track share an instance."""
+        path = self.videos[video]
+        frames: dict[int, fo.Detections] = defaultdict(fo.Detections)
+        instances: dict[int, fo.Instance] = defaultdict(fo.Instance)
         try:
-            labels = self._read(Path(self.dataset_dir), path.stem, video)
-        except (OSError, KeyError, ValueError, json.JSONDecodeError) as error:
+            for number, detection in self._read(Path(self.dataset_dir), path.stem, VideoFile(path)):
+                detection.instance = instances[detection.index]
+                frames[number].detections.append(detection)
+        except (OSError, KeyError, ValueError) as error:
             raise ColorTrackError(f"the labels of {path} cannot be read: {error}") from error
-        frames: dict[int, list[fo.Detection]] = defaultdict(list)
-        for number, detection in labels:
-            frames[number].append(detection)
-        return str(path), None, None, {n: fo.Detections(detections=found) for n, found in frames.items()}
+        return dict(frames)
 
     def _read(self, folder: Path, name: str, video: VideoFile) -> Iterator[tuple[int, fo.Detection]]:
         """Frame numbers (from 1) and labels of one video."""
@@ -351,6 +430,13 @@ class DAVISDataset(_TracksDataset):
     """Masks as in DAVIS 2017: palette images in `Annotations/480p/NAME/`, frames in `JPEGImages/480p/NAME/`."""
 
     exporter, importer = _DAVISExporter, _DAVISImporter
+
+
+DATASET_TYPES: dict[Format, type[_TracksDataset]] = {
+    "mot": MOTChallengeDataset,
+    "youtube-vis": YouTubeVISDataset,
+    "davis": DAVISDataset,
+}
 
 
 def _write_images(folder: Path, video: VideoFile) -> None:

@@ -15,6 +15,7 @@ from fiftyone_colortrack.exports import (
     MOTChallengeDataset,
     YouTubeVISDataset,
     export_tracks,
+    import_tracks,
 )
 from fiftyone_colortrack.video import write_video
 
@@ -75,6 +76,33 @@ def test_a_round_trip(tracks, tmp_path, kind):
             assert np.array_equal(after[key][2], mask)
     assert not list(tmp_path.glob(".*"))
     again.delete()
+
+
+@pytest.mark.parametrize("kind", ["mot", "youtube-vis", "davis"])
+def test_an_export_becomes_a_dataset(tracks, tmp_path, kind):
+    folder = export_tracks(tracks, "tracks", tmp_path / "out", format=kind)
+    again = import_tracks(folder, "again", label_field="frames.corrected", progress=False)
+    assert _shown(tracks, "tracks").keys() == _shown(again, "corrected").keys()
+    labels = again.first().frames[1].corrected.detections + again.first().frames[2].corrected.detections
+    assert len({label.instance.id for label in labels}) == len({label.index for label in labels}) == 2
+    assert again.first().metadata.total_frame_count == LENGTH
+    again.delete()
+
+
+def test_what_is_no_export_is_named(tracks, tmp_path):
+    with pytest.raises(ColorTrackError, match=str(tmp_path)):
+        import_tracks(tmp_path)
+    folder = export_tracks(tracks, "tracks", tmp_path / "out", format="mot")
+    with pytest.raises(ColorTrackError, match="filepath"):
+        import_tracks(folder, "again", label_field="filepath")
+    (folder / "clip" / "gt" / "gt.txt").write_text("1,7,not a number\n")
+    with pytest.raises(ColorTrackError, match="clip"):
+        import_tracks(folder, "again", progress=False)
+    assert not fo.dataset_exists("again")
+    partly = import_tracks(folder, "again", on_error="skip", progress=False)
+    assert len(partly) == 1
+    assert "clip.mp4" in partly.info["skipped"]
+    partly.delete()
 
 
 def test_a_davis_export_is_a_davis_folder(tracks, tmp_path):

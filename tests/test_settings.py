@@ -11,7 +11,7 @@ from colortrack_benchmarks.scenes import load_scenes
 from fiftyone_colortrack import video
 from fiftyone_colortrack.datasets.download import download
 from fiftyone_colortrack.errors import ColorTrackError
-from fiftyone_colortrack.exports import export_tracks
+from fiftyone_colortrack.exports import export_tracks, import_tracks
 from fiftyone_colortrack.settings import check_allowed, check_space
 from fiftyone_colortrack.video import write_video
 
@@ -46,7 +46,7 @@ def test_work_that_cannot_fit_on_the_disk_is_refused_before_it_begins(tmp_path):
         check_space(tmp_path / "new", 10**18)
 
 
-@pytest.mark.parametrize("work", ["davis", "kinetics", "scenes", "film", "download", "training"])
+@pytest.mark.parametrize("work", ["davis", "kinetics", "scenes", "film", "import", "download", "training"])
 def test_the_settings_hold_wherever_files_are_read_or_written(
     dataset, davis_squares, squares_file, tmp_path, monkeypatch, work
 ):
@@ -61,6 +61,7 @@ def test_the_settings_hold_wherever_files_are_read_or_written(
         "kinetics": lambda: ct.load_kinetics(videos, "settings", video_dir=tmp_path / "open" / "v"),
         "scenes": lambda: load_scenes(tmp_path / "scenes", "settings", 1),
         "film": lambda: ct.embed(dataset, model="lab", on_error="raise"),
+        "import": lambda: import_tracks(videos, "settings"),
         "download": lambda: download("davis-2017", tmp_path / "download"),
         "training": lambda: ct.train(videos, out_dir=tmp_path / "open" / "run", steps=1),
     }

@@ -6,7 +6,13 @@ from fiftyone_colortrack.plugin.operators.edit_tracks import EditTrack
 from fiftyone_colortrack.plugin.operators.evaluate import EvaluateTracks
 from fiftyone_colortrack.plugin.operators.export import ExportTracks
 from fiftyone_colortrack.plugin.operators.films import ColorizeVideos, EmbedVideos, FilmVideos
-from fiftyone_colortrack.plugin.operators.load import LoadDavis, LoadJhmdb, LoadKinetics, LoadScenes
+from fiftyone_colortrack.plugin.operators.load import (
+    ImportTracks,
+    LoadDavis,
+    LoadJhmdb,
+    LoadKinetics,
+    LoadScenes,
+)
 from fiftyone_colortrack.plugin.operators.propagate import PropagateLabels, PropagateLabelsInVideo
 from fiftyone_colortrack.plugin.operators.stop import ContinueInBackground, StopTracking
 from fiftyone_colortrack.plugin.operators.suggest_frame import SuggestFrame
@@ -26,6 +32,7 @@ CLASSES = [
         EvaluateTracks,
         TrackScores,
         ExportTracks,
+        ImportTracks,
         LoadDavis,
         LoadJhmdb,
         LoadKinetics,

@@ -131,6 +131,7 @@ PARAMETERS: dict[str, dict[str, tuple[str, str]]] = {
         "name": ("`<dataset>-tracks`", "name of the new folder"),
         **_VIEW,
     },
+    "import_tracks": {name: about for name, about in _FOLDER.items() if name != "split"},
     "load_davis": {**_FOLDER, "sequences": ("all sequences", "names of the sequences to load")},
     "load_jhmdb": _FOLDER,
     "load_kinetics": {**_FOLDER, "max_samples": ("no limit", "largest number of videos to load")},

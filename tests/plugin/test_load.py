@@ -4,6 +4,8 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
 
+from fiftyone_colortrack.exports import export_tracks
+
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
@@ -47,6 +49,17 @@ def test_rendered_scenes(form, loaded):
     dataset = loaded("load_scenes", {"count": 2, "difficulty": "easy", "name": "two-scenes"})
     assert (dataset.name, len(dataset), dataset.persistent) == ("two-scenes", 2, True)
     assert form("load_scenes", None, {"name": "two-scenes"}).errors.keys() == {"name"}
+
+
+def test_exported_tracks(form, loaded, tmp_path):
+    scenes = loaded("load_scenes", {"count": 2, "difficulty": "easy", "name": "two-scenes"})
+    folder = {"absolute_path": str(export_tracks(scenes, "ground_truth", tmp_path / "out", progress=False))}
+    first = form("import_tracks", None, {"folder": folder})
+    assert first.default("name") == "out"
+    assert first.text("estimate").startswith("2 videos")
+    dataset = loaded("import_tracks", {"folder": folder, "name": "again"})
+    assert dataset.count("frames.tracks.detections") == scenes.count("frames.ground_truth.detections")
+    assert "folder" in form("import_tracks", None, {"folder": {"absolute_path": str(tmp_path)}}).errors
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(form, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from fiftyone_colortrack.datasets.jhmdb import JhmdbFolder, load_jhmdb
 from fiftyone_colortrack.datasets.kinetics import load_kinetics, read_kinetics
 from fiftyone_colortrack.datasets.video_dataset import check_name, unused_name, video_folder
 from fiftyone_colortrack.errors import ColorTrackError
+from fiftyone_colortrack.exports import import_tracks, read_export
 from fiftyone_colortrack.plugin import estimates, forms
 from fiftyone_colortrack.plugin.work import (
     Messages,
@@ -290,6 +291,21 @@ class LoadKinetics(_FolderOperator):
     def load(self, params: dict[str, Any], progress: ProgressCallback) -> fo.Dataset:
         options = _options(params, progress)
         return load_kinetics(_folder(params), max_samples=params.get("max_samples"), **options)
+
+
+class ImportTracks(_FolderOperator):
+    """Load what `ExportTracks` wrote, after another program may have edited it."""
+
+    about = ("import_tracks", "Import tracks", "Create a video dataset from tracks that were exported")
+    folder_help = "A folder that Export tracks wrote: MOT Challenge, YouTube-VIS, or DAVIS, with the videos"
+
+    def look(self, folder: Path, split: str | None) -> Content:
+        return Content(folder.name, [], list(read_export(folder).videos), lambda name: ())
+
+    def load(self, params: dict[str, Any], progress: ProgressCallback) -> fo.Dataset:
+        options = _options(params, progress)
+        del options["split"]
+        return import_tracks(_folder(params), **options)
 
 
 class LoadScenes(_DatasetOperator):
