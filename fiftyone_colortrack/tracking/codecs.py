@@ -259,7 +259,31 @@ class MaskCodec(Codec):
                 confidence[object_id] = sure
             elif area:
                 winner[pixels].masked_fill_(mine, 0)
-        return winner.cpu().numpy().astype(self._dtype), confidence
+        ids = winner.cpu().numpy().astype(self._dtype)
+        if outlines is not None:
+            self._remove_islands(ids, soft.cpu().numpy(), {i: pixels for i, (pixels, _) in found.items()})
+        return ids, confidence
+
+    def _remove_islands(
+        self, ids: np.ndarray, soft: np.ndarray, regions: Mapping[int, tuple[slice, slice]]
+    ) -> None:
+        """Take out components of masks [H, W] that lie off the object's cells: outlines only move borders."""
+        cell_of = [
+            ((np.arange(size) + 0.5) / per_cell).astype(int).clip(max=cells - 1)
+            for size, per_cell, cells in zip(
+                self.grid.size, self.grid.pixels_per_cell, self.grid.cells, strict=True
+            )
+        ]
+        for object_id, (y, x) in regions.items():
+            mine = ids[y, x] == object_id
+            count, components = cv2.connectedComponents(mine.astype(np.uint8))
+            if count <= 2:  # the rest, and one component
+                continue
+            channel = soft[..., self.channels[object_id].start]
+            certain = (channel >= min(channel.max(), 1) / 4)[cell_of[0][y]][:, cell_of[1][x]]
+            kept = np.zeros(count, bool)
+            kept[components[certain]] = True
+            ids[y, x][mine & ~kept[components]] = 0
 
     def cells(self, soft: Tensor) -> Tensor:
         covered = soft.argmax(-1) == torch.arange(self.depth, device=self.device)[:, None, None]

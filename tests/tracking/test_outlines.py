@@ -107,3 +107,18 @@ def test_gray_frames_are_no_less_exact() -> None:
     codec = MaskCodec.create([Seed(0, ids)], grid, CPU)
     labels, _ = codec.decode(codec.encode(ids), Outlines(frame, grid, CPU))
     assert jaccard(labels == 1, ids == 1) > 0.97
+
+
+def test_outlines_draw_no_islands():
+    """A spot of the object's color just beside it is not a part of it."""
+    frame, ids = np.full((160, 240, 3), (70, 110, 60), np.uint8), np.zeros((160, 240), np.uint8)
+    cv2.circle(ids, (100, 80), 40, 1, -1)
+    cv2.circle(ids, (200, 30), 20, 2, -1)
+    frame[ids == 1], frame[ids == 2] = (200, 60, 50), (60, 80, 210)
+    cv2.circle(frame, (146, 80), 4, (200, 60, 50), -1)
+    grid = Grid.fit((160, 240), 160, 4, 2)
+    codec = MaskCodec.create([Seed(0, ids)], grid, CPU)
+    drawn = np.asarray(codec.decode(codec.encode(ids), Outlines(frame, grid, CPU))[0])
+    for object_id in (1, 2):
+        assert jaccard(drawn == object_id, ids == object_id) > 0.97
+        assert cv2.connectedComponents((drawn == object_id).astype(np.uint8))[0] == 2  # the rest, and one
