@@ -342,8 +342,7 @@ class Propagation(Job):
                 **self._how(),
             )
             self.dataset.register_run(report.run_key, config)
-            if self.dataset.app_config.color_scheme is None:
-                fields.color_by_instance(self.dataset)
+            fields.color_by_object(self.dataset)
         if computed := _compute_metadata(self.dataset, todo):
             report.notes.append(f"Computed the missing metadata of {plural(computed, 'video')}")
 

@@ -22,7 +22,7 @@ from pymongo.errors import PyMongoError
 
 from fiftyone_colortrack.datasets import ENCODED
 from fiftyone_colortrack.errors import ColorTrackError, OnError
-from fiftyone_colortrack.fields import color_by_instance, digest
+from fiftyone_colortrack.fields import color_by_object, digest
 from fiftyone_colortrack.fields.shapes import regions, relative_box
 from fiftyone_colortrack.progress import ProgressCallback, progress_bar
 from fiftyone_colortrack.settings import check_allowed
@@ -73,9 +73,10 @@ def build_dataset(name: str, persistent: bool = False, overwrite: bool = False) 
             _take_name(dataset, name)
         dataset.media_type = fo.core.media.VIDEO
         dataset.info[LOADING] = True
-        color_by_instance(dataset)
+        dataset.save()
         yield dataset
         _check_exists(dataset)
+        color_by_object(dataset)
         del dataset.info[LOADING]
         dataset.persistent = persistent
         if old is not None:

@@ -35,7 +35,7 @@ from fiftyone_colortrack.fields.schema import (
     check_name,
     check_seed_field,
     check_videos,
-    color_by_instance,
+    color_by_object,
     confidence_field,
     create_tracks_field,
     failed_tag,

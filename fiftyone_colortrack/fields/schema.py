@@ -535,8 +535,48 @@ def select_frames(samples: SampleCollection, path: str, numbers: Mapping[str, li
     return view.select_frames(chosen, omit_empty=False)
 
 
-def color_by_instance(dataset: fo.Dataset) -> None:
-    """Make the App color labels by object instead of by field, in the colors of `pictures`."""
-    pool = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in COLORS]
-    dataset.app_config.color_scheme = fo.ColorScheme(color_by="instance", color_pool=pool)
-    dataset.save()
+def color_by_object(dataset: fo.Dataset, label_field: str | None = None) -> bool:
+    """Make the App color labels by object: tracks in the colors of `pictures`, other labels in pale ones.
+
+    A color scheme that somebody chose stays as it is, and so do the colors of a field that has some already.
+
+    Args:
+        dataset: whose fields get colors
+        label_field: path of a field of tracks that need not exist yet
+
+    Returns:
+        Whether anything changed
+    """
+    vivid, pale = (
+        ["#{:02x}{:02x}{:02x}".format(*color) for color in colors.tolist()]
+        for colors in (COLORS, 255 - (255 - COLORS.astype(int)) * 2 // 5)
+    )
+    scheme = dataset.app_config.color_scheme or fo.ColorScheme(color_by="value", color_pool=pale, fields=[])
+    if scheme.color_pool != pale:
+        return False
+    schemas = [("", dataset.get_field_schema()), ("frames.", dataset.get_frame_field_schema() or {})]
+    paths = {
+        prefix + name: vivid if is_tracks(dataset, name) else pale
+        for prefix, schema in schemas
+        for name, field in schema.items()
+        if getattr(field, "document_type", None) in POSSIBLE_OUTPUTS
+    } | ({label_field: vivid} if label_field else {})
+    colored = {field["path"] for field in scheme.fields or []}
+    new = [_colors_by_index(path, paths[path]) for path in paths if path not in colored]
+    if new or dataset.app_config.color_scheme is None:
+        scheme.fields = [*(scheme.fields or []), *new]
+        dataset.app_config.color_scheme = scheme
+        dataset.save()
+        return True
+    return False
+
+
+def _colors_by_index(path: str, colors: list[str]) -> dict[str, Any]:
+    """Colors of the objects of a field; one with a higher index gets a color of the whole dataset's."""
+    by_index = dict(enumerate(colors * 10, 1))
+    return {
+        "path": path,
+        "colorByAttribute": "index",
+        "valueColors": [{"value": str(index), "color": color} for index, color in by_index.items()],
+        "maskTargetsColors": [{"intTarget": index, "color": color} for index, color in by_index.items()],
+    }

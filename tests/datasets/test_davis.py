@@ -320,7 +320,7 @@ def test_load(davis2017: Path, tmp_path: Path) -> None:
     dataset = load_davis(davis2017, "d17", video_dir=tmp_path / "v", progress=lambda *args: seen.append(args))
     assert seen == [(1, 3, "three"), (2, 3, "one"), (3, 3, "two")]
     assert dataset.media_type == "video"
-    assert dataset.app_config.color_scheme.color_by == "instance"
+    assert [field["path"] for field in dataset.app_config.color_scheme.fields] == ["frames.ground_truth"]
     one = dataset.match({"sequence": "one"}).first()
     assert one.tags == ["train"]
     assert (one.metadata.frame_width, one.metadata.frame_height) == (62, 40)  # padded to even

@@ -21,6 +21,7 @@ from fiftyone_colortrack.plugin.forms import unescape
 
 PLUGIN = "@colortrack/fiftyone-colortrack"
 PARAMS = {"seed_field": "frames.seed", "seeds": "first", "label_field": "tracks", "direction": "both"}
+SCHEME = "set_color_scheme"
 PARAMS |= {"model": "lab", "advanced": True, "memory": 2, "radius": 100, "top_k": 10, "input_size": 128}
 
 
@@ -111,6 +112,7 @@ def test_images_that_form_videos(form, execute, dataset, squares, tmp_path):
     assert "written to tracks" in summary(messages)
     (fields,) = [params["fields"] for name, params in messages if name.endswith("set_active_fields")]
     assert fields == ["tracks"]
+    assert {field["path"] for field in dataset.app_config.color_scheme.fields} == {"seed", "late", "tracks"}
     again = form("propagate_labels", dataset, {"label_field": "tracks"}, view=view._serialize())
     assert "finished" in again.errors
     reading.forget()
@@ -155,6 +157,37 @@ def test_what_was_chosen_is_remembered_and_continued(form, execute, videos):
     unfinished = form("propagate_labels", videos, {"seed_field": "frames.gt"})
     assert unfinished.default("label_field") == "found"
     assert "1 finished by earlier runs" in unfinished.text("estimate")
+
+
+def test_objects_differ_in_color_and_tracks_from_ground_truth(execute, videos):
+    def colors(label_list):
+        fields = videos.app_config.color_scheme.fields
+        (field,) = [field for field in fields if field["path"] == f"frames.{label_list}"]
+        assert field["colorByAttribute"] == "index"
+        by_index = {color["value"]: color["color"] for color in field["valueColors"]}
+        return {by_index[str(index)] for index in (1, 2)}
+
+    (told,) = [
+        params for name, params in execute("propagate_labels", videos, PARAMS) if name.endswith(SCHEME)
+    ]
+    videos.reload()
+    assert told["fields"] == videos.app_config.color_scheme.fields
+    assert len(colors("tracks") | colors("gt")) == 4
+    by_hand = {"path": "frames.gt", "fieldColor": "#123456"}
+    scheme = videos.app_config.color_scheme
+    scheme.fields = [by_hand if field["path"] == "frames.gt" else field for field in scheme.fields]
+    videos.save()
+    execute("propagate_labels", videos, {**PARAMS, "label_field": "more"})
+    videos.reload()
+    assert by_hand in videos.app_config.color_scheme.fields
+    assert colors("tracks") == colors("more")
+
+    videos.app_config.color_scheme = fo.ColorScheme(color_by="field")
+    videos.save()
+    messages = execute("propagate_labels", videos, {**PARAMS, "label_field": "most"})
+    assert not [name for name, _ in messages if name.endswith(SCHEME)]
+    videos.reload()
+    assert videos.app_config.color_scheme.color_by == "field"
 
 
 def test_the_labels_take_as_many_bytes_as_was_said(videos):

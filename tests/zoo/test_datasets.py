@@ -91,7 +91,7 @@ def test_davis_and_jhmdb(url: str) -> None:
 
     val = foz.load_zoo_dataset(url, split="val", dataset_name="zoo-val")
     assert (val.media_type, val.values("sequence")) == ("video", ["two"])
-    assert val.app_config.color_scheme.color_by == "instance"
+    assert [field["path"] for field in val.app_config.color_scheme.fields] == ["frames.ground_truth"]
     assert val.first().frames[1].ground_truth.detections[0].index == 1
     everything = foz.load_zoo_dataset(url, dataset_name="zoo-all")
     assert everything.values("sequence") == ["one", "two"]

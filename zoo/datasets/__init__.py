@@ -14,7 +14,7 @@ try:
     from fiftyone_colortrack.datasets.download import download
     from fiftyone_colortrack.datasets.jhmdb import JhmdbFolder, load_jhmdb
     from fiftyone_colortrack.datasets.video_dataset import unused_name
-    from fiftyone_colortrack.fields import color_by_instance
+    from fiftyone_colortrack.fields import color_by_object
 except ImportError as error:
     raise ImportError("this zoo dataset needs its package; run: pip install fiftyone-colortrack") from error
 
@@ -48,6 +48,7 @@ def load_dataset(dataset, dataset_dir, split=None, source="davis-2017", fold=1):
         dataset.add_collection(loaded)
         dataset.info.update(loaded.info)
         dataset.skeletons = {**dataset.skeletons, **loaded.skeletons}
-        color_by_instance(dataset)  # saves the dataset
+        color_by_object(dataset)
+        dataset.save()
     finally:
         loaded.delete()

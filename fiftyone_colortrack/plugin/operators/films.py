@@ -28,7 +28,7 @@ BASES: list[Choice] = [
 class _FilmOperator(WorkOperator):
     about: tuple[str, str, str]
     """Name, label, and description."""
-    render: Callable[..., FilmReport]
+    make: Callable[..., FilmReport]
     seconds_per_frame: float
     """Of 854 x 480 pixels on two CPU cores, as in `propagate`."""
     settings: tuple[str, ...] = ()
@@ -60,11 +60,11 @@ class _FilmOperator(WorkOperator):
         names = ("model", "overwrite", *self.settings)
         forms.remember(ctx, self.config.name, "model", *self.settings)
         options = {name: ctx.params[name] for name in names if name in ctx.params}
-        view, render = ctx.target_view(), type(self).render
+        view, make = ctx.target_view(), type(self).make
         report = yield from show(
             ctx,
             self.config.label,
-            lambda progress, stop: render(view, progress=progress, stop=stop, **options),
+            lambda progress, stop: make(view, progress=progress, stop=stop, **options),
         )
         done = report.with_status("done")
         frames, seconds = sum(video.frames for video in done), sum(video.seconds for video in done)
@@ -108,7 +108,7 @@ class ColorizeVideos(_FilmOperator):
         "Colorize videos",
         "Predict the colors of each video from its first frame. Where this fails, tracking fails",
     )
-    render = colorize
+    make = colorize
     seconds_per_frame = 0.4
 
 
@@ -120,7 +120,7 @@ class EmbedVideos(_FilmOperator):
         "Show embeddings",
         "Show the embeddings of videos in false colors. The tracker confuses parts of the same color",
     )
-    render = embed
+    make = embed
     seconds_per_frame = 0.2
     settings = ("basis",)
 
@@ -136,7 +136,7 @@ class FilmVideos(_FilmOperator):
         "Make side-by-side videos",
         "Show each video, its tracks, predicted colors, and embeddings in a 2 x 2 grid",
     )
-    render = film
+    make = film
     seconds_per_frame = 0.7
     settings = ("label_field", "confidence")
 

@@ -21,7 +21,7 @@ from fiftyone_colortrack.api.report import PropagationReport
 from fiftyone_colortrack.errors import ColorTrackError
 from fiftyone_colortrack.fields import (
     check_videos,
-    color_by_instance,
+    color_by_object,
     confidence_field,
     failed_tag,
     field_name,
@@ -148,8 +148,9 @@ class PropagateLabels(WorkOperator):
     def work(self, ctx: ExecutionContext) -> Messages[Results]:
         forget()
         run = propagation(self._target(ctx), ctx.params, ctx.selected_labels)
-        if ctx.dataset.app_config.color_scheme is None and not ctx.delegated:
-            yield _color_by_instance(ctx)
+        path = run.label_field if is_image_groups(run.samples) else frame_path(run.label_field)
+        if color_by_object(ctx.dataset, path) and not ctx.delegated:
+            yield _show_colors(ctx)
         forms.remember(ctx, REMEMBERED)
 
         def track(progress: Any, stop: Any) -> PropagationReport:
@@ -633,11 +634,10 @@ def _has_raft() -> bool:
     return os.path.isfile(_raft_path())
 
 
-def _color_by_instance(ctx: ExecutionContext) -> Any:
-    """Set the dataset's colors, and tell the open App, which would not notice."""
-    color_by_instance(ctx.dataset)
+def _show_colors(ctx: ExecutionContext) -> Any:
+    """Tell the open App of the dataset's colors, which it would not notice."""
     scheme = ctx.dataset.app_config.color_scheme
-    params = {"color_by": scheme.color_by, "color_pool": scheme.color_pool}
+    params = {name: getattr(scheme, name) for name in ("color_by", "color_pool", "fields")}
     return ctx.trigger("set_color_scheme", params=params)
 
 
