@@ -115,13 +115,12 @@ class _Run:
         there = ray.cluster_resources()
         on_gpu = there.get("GPU", 0) >= 1 and str(job.device or "cuda").startswith("cuda")
         self._slots = max(int(there.get("GPU" if on_gpu else "CPU", 1)), 1)
-        # Ray starts a lost worker again, and gives it the video that it had.
-        again = {"max_restarts": ATTEMPTS - 1, "max_task_retries": ATTEMPTS - 1, "max_concurrency": 2}
         takes = {"num_gpus": 1} if on_gpu else {"num_cpus": 1}
-        worker: Any = ray.remote(Worker).options(**takes, **again)
+        worker: Any = ray.remote(Worker).options(**takes, max_concurrency=2)
         self._make_worker = partial(worker.remote, job.to_dict(), run_key)
         self._clock = Clock(videos, update)
         self._waiting = deque(range(len(videos)))
+        self._lost = [0] * len(videos)  # workers, while they tracked each video
         self._starting: dict[ObjectRef, ActorHandle] = {}
         self._busy: dict[ObjectRef, tuple[ActorHandle, int]] = {}  # with the index of the video
         self._results: list[VideoResult] = []
@@ -162,9 +161,9 @@ class _Run:
         import ray
 
         for actor, video in self._busy.values():
-            with suppress(ray.exceptions.RayError):  # it is lost, or starts again
+            with suppress(ray.exceptions.RayError):  # it is lost
                 at: Any = ray.get(actor.at.remote(stop), timeout=1)
-                if at:
+                if at and not stop:  # a callback that fails must not keep others from being stopped
                     self._clock.step(video, *at)
 
     def _end(self, ref: ObjectRef, stopped: bool) -> None:
@@ -181,7 +180,7 @@ class _Run:
             if video is None and self._waiting:
                 video = self._waiting.popleft()  # that it would have got: workers that never start end, too
             if video is not None:
-                self._finish(video, self._fail(self._videos[video], error))
+                self._lose(video, error)
             if self._waiting and not stopped:
                 self._hire()
             return
@@ -195,8 +194,15 @@ class _Run:
         self._results.append(result)
         self._clock.finish(video)
 
-    def _fail(self, video: PlannedVideo, error: Exception) -> VideoResult:
+    def _lose(self, index: int, error: Exception) -> None:
+        """See that a video whose worker was lost is tracked again, up to some times."""
+        video = self._videos[index]
+        self._lost[index] += 1
+        if self._lost[index] < ATTEMPTS:
+            logger.warning("The worker that tracked %s was lost; tracking the video again", video.filepath)
+            self._waiting.appendleft(index)
+            return
         reason = f"{ATTEMPTS} workers were lost while tracking it: {error}"
         if self._job.on_error == "raise":
             raise ColorTrackError(f"{video.filepath}: {reason}") from error
-        return self._job.fail(video, reason)
+        self._finish(index, self._job.fail(video, reason))
