@@ -92,6 +92,8 @@ class Job:
             "dataset": str(self.dataset._doc.id),
             "samples": self.videos.view()._serialize(),
             "viewed": self.viewed,
+            "objects": self.rules.objects,
+            "frames": self.rules.frames,
             "model": model,
             "config": asdict(self.tracker),
             "device": self.device and str(self.device),
