@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # at a video whose workers are lost
 SECONDS_BETWEEN_POLLS = 0.2
-SECONDS_OF_PATIENCE = 20.0  # with a cluster that has no room for a first worker, before it is said
+SECONDS_OF_PATIENCE = 20.0  # with a cluster that has no room for a first worker, before a warning
 SECONDS_TO_STOP = 30.0  # after which workers that do not answer, or never started, are left behind
 
 
 class Worker:
-    """An actor that tracks one video at a time in one thread, and tells in another one how far it is."""
+    """An actor that tracks one video at a time in one thread, and reports its progress in another."""
 
     def __init__(self, job: dict[str, Any], run_key: str) -> None:
         self._values, self._run_key = job, run_key
@@ -41,7 +41,7 @@ class Worker:
         self._at: tuple[Any, ...] = ()  # the arguments of `Clock.step` after the video, while it tracks
 
     def at(self, stop: bool = False) -> tuple[Any, ...]:
-        """Where it is. It answers only when Ray has found room for it: only then it gets a video."""
+        """Its progress. It answers once Ray has found room for it, and only then gets a video."""
         if stop:
             self._stop.set()
         return self._at
@@ -157,7 +157,7 @@ class _Run:
         self._starting[actor.at.remote()] = actor
 
     def _ask(self, stop: bool) -> None:
-        """Ask the busy workers where they are, and maybe to stop."""
+        """Ask the busy workers for their progress; also ask them to stop, if wanted."""
         import ray
 
         for actor, video in self._busy.values():

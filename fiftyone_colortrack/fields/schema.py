@@ -143,7 +143,7 @@ def check_videos(samples: SampleCollection | str, *, whole_videos: bool = False)
             ids = list(dict.fromkeys(_flat(samples).values("sample_id")))
         except ValueError as error:  # from FiftyOne, for trajectories, once the dataset has a new field
             raise ColorTrackError(
-                f"FiftyOne cannot read the view any more ({error}), since the fields of its dataset changed; "
+                f"FiftyOne can no longer read the view ({error}), because the fields of its dataset changed; "
                 "call view.reload() first"
             ) from error
         samples = show_labels_of(samples, whole(samples._root_dataset).select(ids, ordered=True))
