@@ -294,10 +294,10 @@ def _scored_frames(view: SampleCollection, score_field: str) -> pd.DataFrame:
         return pd.DataFrame(columns=["video", "number", "time", "score"], dtype=float)
     paths = ["id", "metadata.total_frame_count", "frames.frame_number", f"frames.{score_field}"]
     columns = dict(zip(("video", "length", "number", "score"), view.values(paths), strict=True))
-    frames = pd.DataFrame(columns).explode(["number", "score"]).dropna(subset="score")
-    frames = frames.astype({"number": int, "score": float, "length": float})
+    frames = pd.DataFrame(columns).explode(["number", "score"]).astype({"length": float})
     length = frames["length"].fillna(frames.groupby("video")["number"].transform("max"))
-    return frames.assign(time=(frames["number"] - 1) / (length - 1).clip(lower=1))
+    frames = frames.assign(length=length).dropna(subset="score").astype({"number": int, "score": float})
+    return frames.assign(time=(frames["number"] - 1) / (frames["length"] - 1).clip(lower=1))
 
 
 def _by_group(view: SampleCollection, runs: Sequence[_Run], metric: str, path: str) -> Breakdown:

@@ -347,8 +347,8 @@ class _Job:
     def _render(self, source: _Source, tick: Callable[[int], None]) -> FilmResult:
         """Write one video, unless an earlier run has, and add it to the dataset."""
         path, started = self._path(source), time.perf_counter()
-        if not self.overwrite and self._finished(source):
-            return FilmResult(source.id, source.path, "skipped", path)
+        if not self.overwrite and (finished := self._finished(source)):
+            return FilmResult(source.id, source.path, "skipped", finished)
         sample = self.view._root_dataset[source.id]
         frames, canvas = fields.open_video(sample)
         rate = probe(source.path).frame_rate
@@ -406,12 +406,12 @@ class _Job:
         dataset.save()
         return basis
 
-    def _finished(self, source: _Source) -> bool:
-        """Whether the dataset has this video, and the file has all frames that were written."""
+    def _finished(self, source: _Source) -> Path | None:
+        """The file of this video in the dataset, if it has all frames that were written."""
         if not fo.dataset_exists(self.name):
-            return False
+            return None
         files = self._earlier(self._dataset(), source).values(["filepath", "metadata.total_frame_count"])
-        return any(video_length(path) == count for path, count in zip(*files, strict=True))
+        return next((Path(p) for p, count in zip(*files, strict=True) if video_length(p) == count), None)
 
     def _earlier(self, dataset: fo.Dataset, source: _Source) -> SampleCollection:
         return dataset.match((F("source_id") == source.id) & (F("settings") == source.settings))

@@ -92,6 +92,8 @@ class Job:
             "dataset": str(self.dataset._doc.id),
             "samples": self.videos.view()._serialize(),
             "viewed": self.viewed,
+            "objects": self.rules.objects,
+            "frames": self.rules.frames,
             "model": model,
             "config": asdict(self.tracker),
             "device": self.device and str(self.device),
@@ -315,7 +317,7 @@ class Job:
         fields.pull(self.dataset, [planned.id], self.label_field)
         present = find_videos(self.videos.select(planned.id), *self.scope)
         if not present:
-            raise ColorTrackError("the view does not show the video any more; run again with a new view")
+            raise ColorTrackError("the view no longer shows the video; run again with a new view")
         (found,) = present
         now = self.plan_video(found)
         if now.reason and self.skip_existing:  # another run has finished it meanwhile

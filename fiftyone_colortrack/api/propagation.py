@@ -94,7 +94,8 @@ def propagate(
         model: name of a model, such as `fast` or `lab` (see `list_models`), a weights file, a loaded model, or a
             baseline: `identity` repeats the labels in place; `flow` and `raft` move them with optical flow
         seeds: labels to start from: those of the `first` labeled frame, those of `all` labeled frames, or the
-            `keyframes`: labels with `keyframe=True` and labels that a person changed
+            `keyframes`: labels with `keyframe=True` and labels that a person changed, unless they were only
+            renamed or split from their track
         direction: direction in time, from the seeds: `forward`, `backward`, or `both`
         output: labels to write: `masks`, `boxes`, `polylines`, or a `segmentation`. Default: the seeds' own type
         objects: track only these: IDs of labels or instances, classes, or indexes. Videos that have none of them

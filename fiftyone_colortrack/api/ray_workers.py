@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # at a video whose workers are lost
 SECONDS_BETWEEN_POLLS = 0.2
-SECONDS_OF_PATIENCE = 20.0  # with a cluster that has no room for a first worker, before it is said
+SECONDS_OF_PATIENCE = 20.0  # with a cluster that has no room for a first worker, before a warning
 SECONDS_TO_STOP = 30.0  # after which workers that do not answer, or never started, are left behind
 
 
 class Worker:
-    """An actor that tracks one video at a time in one thread, and tells in another one how far it is."""
+    """An actor that tracks one video at a time in one thread, and reports its progress in another."""
 
     def __init__(self, job: dict[str, Any], run_key: str) -> None:
         self._values, self._run_key = job, run_key
@@ -41,7 +41,7 @@ class Worker:
         self._at: tuple[Any, ...] = ()  # the arguments of `Clock.step` after the video, while it tracks
 
     def at(self, stop: bool = False) -> tuple[Any, ...]:
-        """Where it is. It answers only when Ray has found room for it: only then it gets a video."""
+        """Its progress. It answers once Ray has found room for it, and only then gets a video."""
         if stop:
             self._stop.set()
         return self._at
@@ -115,13 +115,12 @@ class _Run:
         there = ray.cluster_resources()
         on_gpu = there.get("GPU", 0) >= 1 and str(job.device or "cuda").startswith("cuda")
         self._slots = max(int(there.get("GPU" if on_gpu else "CPU", 1)), 1)
-        # Ray starts a lost worker again, and gives it the video that it had.
-        again = {"max_restarts": ATTEMPTS - 1, "max_task_retries": ATTEMPTS - 1, "max_concurrency": 2}
         takes = {"num_gpus": 1} if on_gpu else {"num_cpus": 1}
-        worker: Any = ray.remote(Worker).options(**takes, **again)
+        worker: Any = ray.remote(Worker).options(**takes, max_concurrency=2)
         self._make_worker = partial(worker.remote, job.to_dict(), run_key)
         self._clock = Clock(videos, update)
         self._waiting = deque(range(len(videos)))
+        self._lost = [0] * len(videos)  # workers, while they tracked each video
         self._starting: dict[ObjectRef, ActorHandle] = {}
         self._busy: dict[ObjectRef, tuple[ActorHandle, int]] = {}  # with the index of the video
         self._results: list[VideoResult] = []
@@ -158,13 +157,13 @@ class _Run:
         self._starting[actor.at.remote()] = actor
 
     def _ask(self, stop: bool) -> None:
-        """Ask the busy workers where they are, and maybe to stop."""
+        """Ask the busy workers for their progress; also ask them to stop, if wanted."""
         import ray
 
         for actor, video in self._busy.values():
-            with suppress(ray.exceptions.RayError):  # it is lost, or starts again
+            with suppress(ray.exceptions.RayError):  # it is lost
                 at: Any = ray.get(actor.at.remote(stop), timeout=1)
-                if at:
+                if at and not stop:  # a callback that fails must not keep others from being stopped
                     self._clock.step(video, *at)
 
     def _end(self, ref: ObjectRef, stopped: bool) -> None:
@@ -181,7 +180,7 @@ class _Run:
             if video is None and self._waiting:
                 video = self._waiting.popleft()  # that it would have got: workers that never start end, too
             if video is not None:
-                self._finish(video, self._fail(self._videos[video], error))
+                self._lose(video, error)
             if self._waiting and not stopped:
                 self._hire()
             return
@@ -195,8 +194,15 @@ class _Run:
         self._results.append(result)
         self._clock.finish(video)
 
-    def _fail(self, video: PlannedVideo, error: Exception) -> VideoResult:
+    def _lose(self, index: int, error: Exception) -> None:
+        """See that a video whose worker was lost is tracked again, up to some times."""
+        video = self._videos[index]
+        self._lost[index] += 1
+        if self._lost[index] < ATTEMPTS:
+            logger.warning("The worker that tracked %s was lost; tracking the video again", video.filepath)
+            self._waiting.appendleft(index)
+            return
         reason = f"{ATTEMPTS} workers were lost while tracking it: {error}"
         if self._job.on_error == "raise":
             raise ColorTrackError(f"{video.filepath}: {reason}") from error
-        return self._job.fail(video, reason)
+        self._finish(index, self._job.fail(video, reason))

@@ -59,7 +59,7 @@ def select(wanted: Sequence[str] | None, names: Sequence[str], root: Path, what:
     """The wanted names, or all; a ColorTrackError if one of them is not there."""
     for name in wanted or ():
         if name not in names:
-            raise ColorTrackError(f"{root} has no {what} {name!r}; there are: {some(names)}")
+            raise ColorTrackError(f"{root} has no {what} {name!r}; it has: {some(names)}")
     return list(names if wanted is None else wanted)
 
 

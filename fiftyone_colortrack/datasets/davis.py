@@ -310,9 +310,7 @@ class DavisFolder:
         self.year, lists = _find_lists(self.root)
         self.splits = list(lists)
         if split is not None and split not in lists:
-            raise ColorTrackError(
-                f"{self.root} has no split {split!r} in ImageSets; there are: {some(lists)}"
-            )
+            raise ColorTrackError(f"{self.root} has no split {split!r} in ImageSets; it has: {some(lists)}")
         # A sequence belongs to the first list that names it, and trainval comes after train and val.
         self._entries: dict[str, tuple[str | None, list[str]]] = {}
         for name, path in sorted(lists.items(), key=lambda item: (item[0] == "trainval", item[0])):

@@ -194,7 +194,7 @@ class JhmdbFolder:
         self._splits = self._read_splits()
         self.splits = sorted({tag for tags in self._splits.values() for tag in tags})
         if split is not None and split not in self.splits:
-            raise ColorTrackError(f"{self.root} has no split {split!r}; there are: {some(self.splits)}")
+            raise ColorTrackError(f"{self.root} has no split {split!r}; it has: {some(self.splits)}")
         self.names = [name for name in self._joints if split is None or split in self._splits.get(name, ())]
 
     def select(self, clips: Sequence[str] | None) -> list[str]:

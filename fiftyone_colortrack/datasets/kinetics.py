@@ -215,18 +215,21 @@ def _clip(root: Path, path: Path, rows: dict[_Key, _Row]) -> KineticsClip:
 
 def _read_rows(path: Path) -> Iterator[tuple[_Key, _Row]]:
     """Each row twice, with its start and without, to find both kinds of file names."""
+    line = 0
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if not _COLUMNS.issubset(reader.fieldnames or ()):
                 raise ValueError(f"it must have the columns label and youtube_id, not {reader.fieldnames}")
             for row in reader:
+                line = reader.line_num
                 if not row["youtube_id"]:
-                    raise ValueError(f"line {reader.line_num} has no youtube_id")
+                    raise ValueError("there is no youtube_id")
                 split = row.get("split") or ""
                 values = row["label"] or None, SPLITS.get(split, split) or None
                 if start := row.get("time_start"):
                     yield (row["youtube_id"], int(float(start))), values
                 yield (row["youtube_id"], None), values
     except (OSError, ValueError, OverflowError, csv.Error) as error:
-        raise ColorTrackError(f"{path} cannot be read as a list of videos: {error}") from error
+        place = f"{path}, line {line}," if line else path
+        raise ColorTrackError(f"{place} cannot be read as a list of videos: {error}") from error

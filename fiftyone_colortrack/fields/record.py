@@ -61,11 +61,18 @@ class Corrections(NamedTuple):
         drawn: ids of labels that a person drew, changed, or marked as keyframes, with the names of their tracks
         deleted: names of tracks whose labels a person deleted
         interpolated: ids of labels whose boxes FiftyOne's App interpolated between keyframes: see `compare`
+        renamed: ids of those in `drawn` that are where a run drew them: their class or index changed, or they are
+            the new track after a split
     """
 
     drawn: dict[int, dict[str, str]]
     deleted: dict[int, frozenset[str]]
     interpolated: dict[int, frozenset[str]]
+    renamed: dict[int, frozenset[str]]
+
+    def seeds(self, number: int) -> set[str]:
+        """IDs of a frame's labels that tracks can start from: those in `drawn` that were not only renamed."""
+        return set(self.drawn.get(number, ())).difference(self.renamed.get(number, ()))
 
     def __len__(self) -> int:
         """Number of labels that a person drew, changed, or deleted."""
@@ -80,10 +87,10 @@ class Corrections(NamedTuple):
 
         drawn = {n: {id: t for id, t in ids.items() if stays(n, t)} for n, ids in self.drawn.items()}
         deleted = {n: frozenset(t for t in names if stays(n, t)) for n, names in self.deleted.items()}
-        return Corrections(drawn, deleted, self.interpolated)
+        return Corrections(drawn, deleted, self.interpolated, self.renamed)
 
 
-NO_CORRECTIONS = Corrections({}, {}, {})
+NO_CORRECTIONS = Corrections({}, {}, {}, {})
 
 
 @dataclass
@@ -161,21 +168,28 @@ class Written:
             for label in labels:
                 if isinstance(label, fo.Detection) and attribute(label, "keyframe"):
                     keyframes.setdefault(track_name(label), {})[number] = label.bounding_box
-        wrote: dict[int, set[str]] = defaultdict(set)
-        for number, track in self.checks:
-            wrote[number].add(self.tracks[track])
-        drawn, deleted, interpolated = {}, {}, {}
+        wrote: dict[int, dict[str, Checks]] = defaultdict(dict)
+        for (number, track), checks in self.checks.items():
+            wrote[number][self.tracks[track]] = checks
+        drawn, deleted, interpolated, renamed = {}, {}, {}, {}
         for number, labels in frames.items():
             edited = [label for label in labels if not self.wrote(number, label)]
             moved = frozenset(one.id for one in edited if self._is_interpolated(number, one, keyframes))
             drawn[number] = {label.id: track_name(label) for label in edited if label.id not in moved}
             interpolated[number] = moved
-            gone = wrote[number] - {track_name(label) for label in labels}
+            gone = wrote[number].keys() - {track_name(label) for label in labels}
             deleted[number] = frozenset() if number in self.pending else frozenset(gone)
+            renamed[number] = frozenset(
+                label.id
+                for label in edited
+                for name in ({track_name(label)} if track_name(label) in self.tracks else gone)
+                if name in wrote[number] and wrote[number][name][::2] == Checks.of(label, self.ignore)[::2]
+            )
         return Corrections(
             {n: ids for n, ids in drawn.items() if ids},
             {n: names for n, names in deleted.items() if names},
             {n: ids for n, ids in interpolated.items() if ids},
+            {n: ids for n, ids in renamed.items() if ids},
         )
 
     def _is_interpolated(

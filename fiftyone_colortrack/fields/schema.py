@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -120,16 +121,17 @@ def check_videos(samples: SampleCollection | str, *, whole_videos: bool = False)
     """
     if isinstance(samples, str):
         if not fo.dataset_exists(samples):
-            raise ColorTrackError(
-                f"there is no dataset {samples!r}; `fiftyone datasets list` lists all datasets"
-            )
+            files = "make a dataset of the files: fo.Dataset.from_videos([...])"
+            way_out = files if os.path.exists(samples) else "`fiftyone datasets list` lists all datasets"
+            raise ColorTrackError(f"there is no dataset {samples!r}; {way_out}")
         samples = fo.load_dataset(samples)
     if isinstance(samples, fo.Sample):
         way_out = "dataset.select(sample.id)" if samples.in_dataset else "a dataset with it"
         raise ColorTrackError(f"samples must be a dataset or a view, not one sample; pass {way_out}")
     if not isinstance(samples, SampleCollection):
         raise ColorTrackError(
-            f"samples must be a dataset, a view, or a dataset's name, not {type(samples).__name__}"
+            f"samples must be a dataset, a view, or a dataset's name, not {type(samples).__name__}; "
+            "make a dataset of video files: fo.Dataset.from_videos([...])"
         )
     if samples._is_clips or samples._is_frames:
         if whole_videos:
@@ -141,7 +143,7 @@ def check_videos(samples: SampleCollection | str, *, whole_videos: bool = False)
             ids = list(dict.fromkeys(_flat(samples).values("sample_id")))
         except ValueError as error:  # from FiftyOne, for trajectories, once the dataset has a new field
             raise ColorTrackError(
-                f"FiftyOne cannot read the view any more ({error}), since the fields of its dataset changed; "
+                f"FiftyOne can no longer read the view ({error}), because the fields of its dataset changed; "
                 "call view.reload() first"
             ) from error
         samples = show_labels_of(samples, whole(samples._root_dataset).select(ids, ordered=True))

@@ -35,7 +35,7 @@ class SeedRules:
 
     Attributes:
         which: labels of the first labeled frame, of all labeled frames, or only keyframes: labels with
-            `keyframe=True`, and those that a person changed since a run wrote them
+            `keyframe=True`, and those that a person changed since a run wrote them, unless they were only renamed
         objects: the objects to track, by the id of a label or instance, class, or index; None for all
         frames: first and last frame (from 1) to track; None for all. `first` then means the first labeled
             frame among these; else the last one before them, or the first one after them
@@ -307,10 +307,8 @@ def seed_frames(
     numbers = schema.labeled_frames(samples, path, "all" if rules.which == "first" else rules.which)
     if rules.which == "first" and rules.objects is None:
         return {id: rules.in_order(of_video, id)[:1] for id, of_video in numbers.items()}
-    return {
-        id: sorted({*of_video, *(corrections[id].drawn if id in corrections else ())})
-        for id, of_video in numbers.items()
-    }
+    changed = {id: {n for n in found.drawn if found.seeds(n)} for id, found in corrections.items()}
+    return {id: sorted({*of_video, *changed.get(id, ())}) for id, of_video in numbers.items()}
 
 
 def find_corrections(
@@ -353,7 +351,7 @@ def find_corrections(
                 }
                 for n, ones in labels.items()
             }
-            found[id] = Corrections({n: ids for n, ids in keyframes.items() if ids}, {}, {})
+            found[id] = Corrections({n: ids for n, ids in keyframes.items() if ids}, {}, {}, {})
     return {id: corrections for id, corrections in found.items() if any(corrections)}
 
 
@@ -414,7 +412,7 @@ def _chosen(
 ) -> list[fo.Label]:
     if rules.which != "keyframes":
         return labels
-    changed = corrections.drawn.get(number, {}) if corrections else {}
+    changed = corrections.seeds(number) if corrections else ()
     return [label for label in labels if shapes.attribute(label, "keyframe") or label.id in changed]
 
 

@@ -45,8 +45,8 @@ def stored_mask(label: fo.Detection | fo.Segmentation) -> np.ndarray | None:
     """
     if label.mask is None and label.mask_path:
         with open_image(Path(label.mask_path)) as image:
-            if image.mode == "P":  # FiftyOne reads the colors instead of the numbers
-                return np.array(image)
+            # Of an image with a palette, FiftyOne reads the colors instead of the numbers.
+            return np.array(image) if image.mode == "P" else label.get_mask()
     return label.get_mask()
 
 

@@ -74,7 +74,7 @@ _PROPAGATE = {
         "`all`",
         "frames to label: `all`, the `range` from `first_frame` to `last_frame`, or the `next` frames",
     ),
-    "first_frame": ("the frame that is shown, of the selected label, or `1`", "first frame of the span"),
+    "first_frame": ("the frame that is shown, that of the selected label, or `1`", "first frame of the span"),
     "last_frame": ("`first_frame`", "last frame of a `range`"),
     "next_frames": ("`50`", "number of frames to label after `first_frame`, if `span` is `next`"),
     "direction": ("`both`", "direction in time: `both`, `forward`, or `backward`"),
@@ -109,7 +109,7 @@ PARAMETERS: dict[str, dict[str, tuple[str, str]]] = {
             "`rename` the track, `end` or `begin` it at a frame, `split` it there, or `merge` "
             "the two selected tracks",
         ),
-        "frame_number": ("the frame that is shown, or of the selected label", "where to edit the track"),
+        "frame_number": ("the frame that is shown, or that of the selected label", "where to edit the track"),
         "label": ("required to rename", "new class of the track"),
     },
     "stop_tracking": {"run": ("required", "ID of the run to stop")},

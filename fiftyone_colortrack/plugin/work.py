@@ -227,7 +227,9 @@ def show(
                 if not has_left(ctx):
                     ctx.request_params["left"] = True
                     yield _Left(stop.id)
-                    yield ctx.ops.notify(f"{title} goes on. The ColorTrack panel shows it, and can stop it")
+                    yield ctx.ops.notify(
+                        f"{title} continues. The ColorTrack panel shows its progress and can stop it"
+                    )
                     if not ctx.current_sample:  # whose window has the panel already
                         yield ctx.ops.open_panel("colortrack_panel", layout="horizontal")
                 continue

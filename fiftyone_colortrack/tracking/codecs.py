@@ -467,9 +467,9 @@ class PointCodec(Codec):
         return None
 
     def clean(self, soft: Tensor, before: Tensor, origin: Tensor | None = None) -> Tensor:
-        """Keep of each point the one bump that continues it: a look-alike elsewhere must be far clearer.
+        """For each point, keep only the bump that continues it: a look-alike elsewhere must be much clearer.
 
-        As in a Bayesian filter, soft labels are weighed with a prior: a Gaussian around where the point was, at the
+        As in a Bayesian filter, soft labels are weighted by a prior: a Gaussian around where the point was, at the
         cells whose colors were there, above a floor. The bump that is kept stays as high as it is.
         """
         at = self._at_cells(origin)  # [h, w, 2]
@@ -495,7 +495,7 @@ class PointCodec(Codec):
         return {**tracked, **drawn}  # type: ignore[dict-item]
 
     def _bumps(self, soft: Tensor, likely: Tensor) -> Tensor:
-        """Of soft labels [h, w, L], the bump of each channel where `likely` [h, w, L] is highest."""
+        """The bump of each channel of soft labels [h, w, L], where `likely` [h, w, L] is highest."""
         width = soft.shape[1]
         place = likely.flatten(0, 1).argmax(0)  # [L]
         rows, columns = (torch.arange(cells, device=soft.device)[:, None] for cells in soft.shape[:2])

@@ -378,7 +378,7 @@ class _Memory:
 
 
 def _around(fine: Tensor, fold: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Fold the labels [2h, 2w, L] of the candidates of each match: its own fine cells and one around them. [h, w, L]"""
+    """Fold the labels [2h, 2w, L] of each match's candidates, its own fine cells and those around them: [h, w, L]."""
     for axis in (0, 1):
         fine = fine.transpose(0, axis)
         found = fold(fine[0::2], fine[1::2])

@@ -127,6 +127,17 @@ def test_over_time(scored):
     assert scored_view(scored, time[-1]).values("support") == [[10, 11]] * 3
 
 
+def test_without_metadata_the_last_frame_with_labels_ends_the_video(scored):
+    video = scored.first()
+    video.metadata = None
+    for number in range(5, FRAMES + 1):
+        video.frames[number].good_J = None
+    video.save()
+    found = breakdown(analyze(scored.limit(1), "good"), "time").scores["good"]
+    assert [score.members for score in found] == [((video.id, number),) for number in (2, 3, 4)]
+    assert [score.x for score in found] == [0.15, 0.25, 0.35]
+
+
 def test_by_confidence(scored):
     analysis = analyze(scored, "good", against="bad")
     confidence = breakdown(analysis, "confidence")

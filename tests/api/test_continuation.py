@@ -522,6 +522,22 @@ def test_edits_of_tracks_that_do_not_move_survive_every_run(still, edit):
         assert rows(still) == edited, later
 
 
+@pytest.mark.parametrize("edit", ["rename", "split"])
+def test_labels_that_are_only_renamed_are_no_keyframes(still, edit):
+    EDITS[edit](still)
+
+    def marks() -> list:
+        sample = still.first()
+        sample.reload()
+        labels = [one for f in sample.frames.values() for one in labels_of(f.tracks)]
+        return [(one.label, one.index, one["keyframe"], one.confidence) for one in labels]
+
+    edited = marks()
+    report = go_on_in_place(still, model="identity")
+    assert marks() == edited
+    assert report.frames == (0 if edit == "split" else 7)  # a keyframe has another class now
+
+
 def test_overwriting_some_labels_counts_and_replaces_these_alone(videos):
     view, sample = videos.limit(1), videos.first()
     sample.frames[1]["still"] = fo.Detections(detections=still_labels(fo.Detection))

@@ -6,6 +6,7 @@ from pathlib import Path
 import fiftyone as fo
 import numpy as np
 import pytest
+from PIL import Image
 
 from fiftyone_colortrack.api.films import colorize, draw_tracks, embed, film
 from fiftyone_colortrack.errors import ColorTrackError
@@ -68,6 +69,8 @@ def test_finished_videos_are_kept(videos: fo.Dataset, tmp_path: Path) -> None:
     assert [video.status for video in again.videos] == ["skipped", "done"]
     assert [video.path for video in again.videos] == [path, *sorted({*folder.iterdir()} - {path})]
     assert path.stat().st_mtime_ns == written
+    elsewhere = colorize(videos[:1], out_dir=tmp_path / "elsewhere", **OPTIONS)
+    assert [video.path for video in elsewhere.videos] == [path]  # where it is
     path.write_bytes(b"cut off")
     colorize(videos, out_dir=folder, **OPTIONS)
     assert path.stat().st_size > 1000
@@ -84,6 +87,24 @@ def test_a_broken_video_does_not_end_the_run(videos: fo.Dataset) -> None:
     assert "squares.mp4" in report.with_status("failed")[0].reason
     with pytest.raises(ColorTrackError, match=r"squares\.mp4"):
         colorize(videos, on_error="raise", **OPTIONS)
+
+
+def test_a_damaged_mask_is_named(videos: fo.Dataset, tmp_path: Path) -> None:
+    mask, video = tmp_path / "mask.png", videos.first()
+    Image.effect_noise((40, 40), 99).save(mask)
+    mask.write_bytes(mask.read_bytes()[:500])
+    label = fo.Detection(bounding_box=[0, 0, 0.5, 0.5], mask_path=str(mask))
+    video.frames[1] = fo.Frame(drawn=fo.Detections(detections=[label]))
+    video.save()
+    report = film(videos, "drawn", out_dir=tmp_path / "films", **OPTIONS)
+    assert [video.status for video in report.videos] == ["failed", "done"]
+    assert str(mask) in report.videos[0].reason
+
+
+@pytest.mark.parametrize("kind", [str, Path, lambda path: [path]])
+def test_for_files_it_says_how_to_make_a_dataset(videos: fo.Dataset, kind) -> None:
+    with pytest.raises(ColorTrackError, match=r"fo\.Dataset\.from_videos"):
+        film(kind(videos.first().filepath), **OPTIONS)
 
 
 def test_stopping_leaves_no_unfinished_video(videos: fo.Dataset, tmp_path: Path) -> None:

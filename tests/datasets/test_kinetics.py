@@ -108,8 +108,8 @@ def test_lists(tmp_path: Path) -> None:
     [
         (b"a,b\n1,2\n", "must have the columns label and youtube_id"),
         (b"", "must have the columns"),
-        (b"label,youtube_id,time_start\nzumba,abc,soon\n", "'soon'"),
-        (b"label,youtube_id\nzumba,\n", "line 2 has no youtube_id"),
+        (b"label,youtube_id,time_start\nzumba,abc,soon\n", "line 2.*'soon'"),
+        (b"label,youtube_id\nzumba,\n", "line 2.*no youtube_id"),
         (b"\xff\xfe\x00label", "cannot be read as a list"),
     ],
 )

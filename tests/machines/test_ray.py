@@ -49,6 +49,12 @@ def test_a_killed_worker_s_video_is_done_again_and_each_is_written_once(videos, 
     assert all(0 <= done <= total == 48 for done, total, _ in steps)
 
 
+def test_a_video_has_its_own_attempts(videos, gate, cluster):
+    (gate.folder / "open").touch()
+    cluster(1, runtime_env={"worker_process_setup_hook": "gate.install_death"})
+    assert len(propagate(videos[:4]).with_status("done")) == 4  # although 4 workers were lost
+
+
 def test_bad_videos_and_stopping_are_as_in_one_process(videos, tmp_path, cluster):
     cluster(1)
     (tmp_path / "video1.mp4").unlink()

@@ -114,7 +114,7 @@ def test_two_delegated_workers_one_of_which_is_killed(videos, gate, monkeypatch)
 
 def test_the_report_is_that_of_one_run(videos, tmp_path):
     (tmp_path / "video3.mp4").unlink()
-    run = Run(videos, shards=3)
+    run = Run(videos, shards=3, objects=range(1, 3))
     assert "3 waiting for a worker" in run.seen[0][2]
     assert work(videos) == [None] * 3
     report = run.finish()

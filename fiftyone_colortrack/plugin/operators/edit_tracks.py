@@ -23,7 +23,7 @@ DELETING = ("end", "begin")
 
 
 class EditTrack(foo.Operator):
-    """Edit the track of the selected label in a video's window, whose button is in `app.js`."""
+    """Edit the track of the selected label in a video's window. Its button is in `app.js`."""
 
     @property
     def config(self) -> foo.OperatorConfig:

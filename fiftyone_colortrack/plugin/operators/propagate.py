@@ -268,7 +268,7 @@ def _frames(params: dict[str, Any], selected: Sequence[dict[str, Any]]) -> tuple
 
 
 def first_frame(selected: Sequence[dict[str, Any]]) -> int:
-    """The frame of the selected label, where the App does not tell which frame is shown."""
+    """The frame of the selected label, for when the App does not say which frame is shown."""
     return min((label.get("frame_number") or 1 for label in selected), default=1)
 
 

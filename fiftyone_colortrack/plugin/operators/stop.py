@@ -53,14 +53,14 @@ class StopTracking(foo.Operator):
 
 
 class ContinueInBackground(foo.Operator):
-    """Lets work go on without its dialog, and tells its end. `app.js` executes it when a dialog is closed."""
+    """Lets work continue without its dialog, and reports its end. `app.js` runs it when a dialog is closed."""
 
     @property
     def config(self) -> foo.OperatorConfig:
         return foo.OperatorConfig(
             name="continue_in_background",
             label="Continue in the background",
-            description="Let work on this dataset go on without its dialog",
+            description="Continue work on this dataset without its dialog",
             icon="/assets/icons/propagate.svg",
             unlisted=True,
             execute_as_generator=True,
