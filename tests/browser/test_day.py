@@ -229,7 +229,6 @@ def test_work_goes_on_in_the_background_and_is_stopped_in_the_panel(
     page.get_by_text("Stopped: 1 video (").wait_for()  # one message
     assert not page.get_by_role("dialog").count()
 
-    show(page, open_dataset, dataset, "background-2")
     open_form(page)
     execute(page)
     page.get_by_text("frames/s").wait_for()
