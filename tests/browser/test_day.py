@@ -178,7 +178,7 @@ def test_a_long_video_is_stopped_in_the_middle_and_continued(
     open_form(page)
     execute(page)
     page.get_by_text("frames/s").wait_for()
-    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Stop").dispatch_event("click")  # it moves with the progress
     summary = page.get_by_text("Stopped: 1 video (").first
     summary.wait_for()
     screenshot("propagate-stopped")
@@ -225,7 +225,7 @@ def test_work_goes_on_in_the_background_and_is_stopped_in_the_panel(
     page.wait_for_timeout(2000)  # in which there is progress to show
     assert not page.get_by_role("dialog").count()
     page.locator(f"{MODAL} [data-cy=panel-tab-colortrack_panel]").click()
-    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_role("button", name="Stop", exact=True).dispatch_event("click")
     page.get_by_text("Stopped: 1 video (").wait_for()  # one message
     assert not page.get_by_role("dialog").count()
 
@@ -238,7 +238,7 @@ def test_work_goes_on_in_the_background_and_is_stopped_in_the_panel(
     page.get_by_text("Propagate labels to frames.tracks").wait_for()
     page.get_by_text("frames/s").wait_for()
     screenshot("background")
-    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_role("button", name="Stop", exact=True).dispatch_event("click")
     page.get_by_text("Propagate labels to frames.tracks").wait_for(state="detached")
     assert not running(dataset)
     wait_until(page, lambda: 0 < len(indexes(sample)) < 600)
