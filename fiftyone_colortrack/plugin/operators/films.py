@@ -31,6 +31,8 @@ class _FilmOperator(WorkOperator):
     make: Callable[..., FilmReport]
     seconds_per_frame: float
     """Of 854 x 480 pixels on two CPU cores, as in `propagate`."""
+    panels = 1
+    """Pictures beside each other, each as large as the source."""
     settings: tuple[str, ...] = ()
     """Parameters that only this operator has."""
 
@@ -90,13 +92,13 @@ class _FilmOperator(WorkOperator):
         return f"{self.about[0]} with {model}"
 
     def _estimate(self, view: SampleCollection, model: str) -> str:
-        """The estimated time and storage. Rendered videos are about as large as their sources."""
+        """The estimated time and storage. A panel of a rendered video takes about as much as its source."""
         size, frames = reader(view)(_size_and_length)
         parts = [forms.plural(len(view), "video")]
         if frames:
             takes = estimates.time_needed(self._work(model), frames, self.seconds_per_frame)
             parts += [forms.plural(frames, "frame"), takes]
-        parts += [f"about {estimates.size(size)}"] if size else []
+        parts += [f"about {estimates.size(size * self.panels)}"] if size else []
         return f"Renders {', '.join(parts)}, to a new dataset and a folder next to the videos."
 
 
@@ -138,6 +140,7 @@ class FilmVideos(_FilmOperator):
     )
     make = film
     seconds_per_frame = 0.7
+    panels = 4
     settings = ("label_field", "confidence")
 
     def _add_settings(self, inputs: types.Object, view: SampleCollection, last: dict[str, Any]) -> None:
