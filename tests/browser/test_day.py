@@ -212,11 +212,9 @@ def test_a_video_that_cannot_be_read_is_named(page, open_dataset, dataset, add_v
     assert dataset.match_tags("tracks_failed").values("filepath") == [str(tmp_path / "broken.mp4")]
 
 
-def test_work_goes_on_in_the_background_and_is_stopped_in_the_panel(
-    page, open_dataset, dataset, add_video, screenshot
-):
-    sample = add_video("background.mp4", 600)
-    show(page, open_dataset, dataset, "background")
+def test_work_goes_on_without_its_dialog_and_is_stopped_in_the_panel(page, open_dataset, dataset, add_video):
+    add_video("closed.mp4", 600)
+    show(page, open_dataset, dataset, "closed")
     open_form(page)
     execute(page)
     page.get_by_text("frames/s").wait_for()
@@ -229,6 +227,10 @@ def test_work_goes_on_in_the_background_and_is_stopped_in_the_panel(
     page.get_by_text("Stopped: 1 video (").wait_for()  # one message
     assert not page.get_by_role("dialog").count()
 
+
+def test_work_goes_on_without_its_page(page, open_dataset, dataset, add_video, screenshot):
+    sample = add_video("background.mp4", 600)
+    show(page, open_dataset, dataset, "background")
     open_form(page)
     execute(page)
     page.get_by_text("frames/s").wait_for()
