@@ -213,7 +213,7 @@ def test_a_video_that_cannot_be_read_is_named(page, open_dataset, dataset, add_v
 
 
 def test_work_goes_on_without_its_dialog_and_is_stopped_in_the_panel(page, open_dataset, dataset, add_video):
-    add_video("closed.mp4", 600)
+    add_video("closed.mp4", 2000)
     show(page, open_dataset, dataset, "closed")
     open_form(page)
     execute(page)
@@ -229,7 +229,7 @@ def test_work_goes_on_without_its_dialog_and_is_stopped_in_the_panel(page, open_
 
 
 def test_work_goes_on_without_its_page(page, open_dataset, dataset, add_video, screenshot):
-    sample = add_video("background.mp4", 600)
+    sample = add_video("background.mp4", 2000)
     show(page, open_dataset, dataset, "background")
     open_form(page)
     execute(page)
@@ -243,7 +243,7 @@ def test_work_goes_on_without_its_page(page, open_dataset, dataset, add_video, s
     page.get_by_role("button", name="Stop", exact=True).dispatch_event("click")
     page.get_by_text("Propagate labels to frames.tracks").wait_for(state="detached")
     assert not running(dataset)
-    wait_until(page, lambda: 0 < len(indexes(sample)) < 600)
+    wait_until(page, lambda: 0 < len(indexes(sample)) < 2000)
 
 
 def test_tracks_are_exported(page, open_dataset, dataset, add_video, tmp_path, screenshot):
