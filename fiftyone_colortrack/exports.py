@@ -134,11 +134,7 @@ def read_export(import_dir: str | os.PathLike[str], format: Format | None = None
     """
     folder = check_allowed(import_dir)
     if format is None:
-        signs: dict[Format, str] = {
-            "youtube-vis": "instances.json",
-            "davis": "Annotations",
-            "mot": "*/gt/gt.txt",
-        }
+        signs = {known: kind.importer.sign for known, kind in DATASET_TYPES.items()}
         format = next((known for known, sign in signs.items() if any(folder.glob(sign))), None)
         if format is None:
             raise ColorTrackError(
@@ -221,8 +217,13 @@ class _Exporter(foud.LabeledVideoDatasetExporter):
 
 
 class _Importer(foud.LabeledVideoDatasetImporter):
-    """Reads the videos of an export, each with its labels."""
+    """Reads the videos of an export, each with its labels.
 
+    Attributes:
+        sign: pattern of files that only folders of its format have
+    """
+
+    sign: ClassVar[str]
     has_dataset_info = False
     has_video_metadata = False
     label_cls = None
@@ -301,6 +302,8 @@ class _MOTExporter(_Exporter):
 
 
 class _MOTImporter(_Importer):
+    sign = "*/gt/gt.txt"
+
     def _read(self, folder: Path, name: str, video: VideoFile) -> Iterator[tuple[int, fo.Detection]]:
         labels = folder / name / "gt" / "labels.txt"
         classes = labels.read_text().splitlines() if labels.is_file() else []
@@ -352,9 +355,11 @@ class _YouTubeVISExporter(_Exporter):
 
 
 class _YouTubeVISImporter(_Importer):
+    sign = "instances.json"
+
     def setup(self) -> None:
         super().setup()
-        path = Path(self.dataset_dir) / "instances.json"
+        path = Path(self.dataset_dir) / self.sign
         try:
             self._table = json.loads(path.read_text())
         except (OSError, json.JSONDecodeError) as error:
@@ -404,6 +409,8 @@ class _DAVISExporter(_Exporter):
 
 
 class _DAVISImporter(_Importer):
+    sign = "Annotations"
+
     def _read(self, folder: Path, name: str, video: VideoFile) -> Iterator[tuple[int, fo.Detection]]:
         path = folder / "classes.json"
         classes = json.loads(path.read_text()).get(name, {}) if path.is_file() else {}

@@ -169,34 +169,27 @@ def delete_tracks(samples: SampleCollection | str, label_field: str) -> None:
 
     videos, name = fields.check_videos(samples), fields.field_name(label_field)
     dataset: fo.Dataset = videos._root_dataset
+    path = fields.frame_path(name)
     with fields.Lock(dataset, "fields"):
         dataset.reload()
         renamed = fields.find_renamed(dataset, name)
         if renamed and renamed[0] == name:
             new = fields.frame_path(renamed[1])
-            raise ColorTrackError(
-                f"{fields.frame_path(name)} was renamed to {new}; name that field to delete the tracks"
-            )
+            raise ColorTrackError(f"{path} was renamed to {new}; name that field to delete the tracks")
         fields.adopt_renamed(dataset, name)
         if not fields.is_tracks(dataset, name):
-            raise ColorTrackError(
-                f"{fields.frame_path(name)} does not hold tracks from ColorTrack; nothing was deleted"
-            )
+            raise ColorTrackError(f"{path} does not hold tracks from ColorTrack; nothing was deleted")
         for key in dataset.list_evaluations():
-            if getattr(dataset.get_evaluation_info(key).config, "pred_field", None) == fields.frame_path(
-                name
-            ):
+            if getattr(dataset.get_evaluation_info(key).config, "pred_field", None) == path:
                 dataset.delete_evaluation(key)
         for key in dataset.list_runs():
             config = dataset.get_run_info(key).config
             written = getattr(config, "label_field", None) or getattr(config, "out_field", None)
-            if getattr(config, "method", None) == METHOD and written == fields.frame_path(name):
+            if getattr(config, "method", None) == METHOD and written == path:
                 dataset.delete_run(key)
         fields.whole(dataset).untag_samples(fields.failed_tag(name))
         present = [f for f in (name, fields.confidence_field(name)) if dataset.has_frame_field(f)]
-        schemas = {
-            key: schema for key, schema in dataset.label_schemas.items() if key != fields.frame_path(name)
-        }
+        schemas = {key: schema for key, schema in dataset.label_schemas.items() if key != path}
         dataset.set_label_schemas(schemas)  # FiftyOne cannot delete a frame field that has one
         dataset.delete_frame_fields(present)
         sample_fields = (fields.confidence_field(name), fields.run_field(name), fields.record_field(name))

@@ -374,12 +374,9 @@ def adopt_renamed(dataset: fo.Dataset, label_field: str) -> tuple[str, str] | No
     if names is None:
         return None
     old, new = names
-    if (
-        schema.frame_path(old) in dataset.label_schemas
-    ):  # FiftyOne leaves it behind, and then renames nothing else
-        dataset.set_label_schemas(
-            {k: v for k, v in dataset.label_schemas.items() if k != schema.frame_path(old)}
-        )
+    old_path, new_path = map(schema.frame_path, names)
+    if old_path in dataset.label_schemas:  # FiftyOne leaves it behind, and then renames nothing else
+        dataset.set_label_schemas({k: v for k, v in dataset.label_schemas.items() if k != old_path})
         schema.set_up_annotation(dataset, new)
     sample_fields = {
         name(old): name(new) for name in (schema.record_field, schema.run_field, schema.confidence_field)
@@ -392,16 +389,16 @@ def adopt_renamed(dataset: fo.Dataset, label_field: str) -> tuple[str, str] | No
     records = dict(zip(*videos.values(["id", schema.record_field(new)]), strict=True))
     for values in records.values():
         for part in values.get("parts", {}).values():
-            if part["seed_field"] == schema.frame_path(old):
-                part["seed_field"] = schema.frame_path(new)
+            if part["seed_field"] == old_path:
+                part["seed_field"] = new_path
     schema.whole(dataset).set_values(schema.record_field(new), records, key_field="id")
     for method in (Run, EvaluationMethod):
         for key in method.list_runs(dataset):
             config = method.get_run_info(dataset, key).config
             names_of_fields = ("label_field", "seed_field", "pred_field", "gt_field")
-            own = [name for name in names_of_fields if getattr(config, name, None) == schema.frame_path(old)]
+            own = [name for name in names_of_fields if getattr(config, name, None) == old_path]
             for name in own:
-                setattr(config, name, schema.frame_path(new))
+                setattr(config, name, new_path)
             if own:
                 method.update_run_config(dataset, key, config)
     return names

@@ -45,12 +45,12 @@ _VIEW = {
 _FOLDER = {
     "folder": ("required", "folder of the data"),
     "name": ("a new name", "name of the dataset"),
-    "split": ("`all`", "split to load; `all` loads every split"),
     "on_error": (
         "`raise`",
         "if a video cannot be read: `raise` creates no dataset, `skip` leaves the video out",
     ),
 }
+_SPLITS = {**_FOLDER, "split": ("`all`", "split to load; `all` loads every split")}
 _RENDER = {
     "model": ("`fast`", _MODEL),
     "overwrite": ("`False`", "render videos again that already exist"),
@@ -131,10 +131,10 @@ PARAMETERS: dict[str, dict[str, tuple[str, str]]] = {
         "name": ("`<dataset>-tracks`", "name of the new folder"),
         **_VIEW,
     },
-    "import_tracks": {name: about for name, about in _FOLDER.items() if name != "split"},
-    "load_davis": {**_FOLDER, "sequences": ("all sequences", "names of the sequences to load")},
-    "load_jhmdb": _FOLDER,
-    "load_kinetics": {**_FOLDER, "max_samples": ("no limit", "largest number of videos to load")},
+    "import_tracks": _FOLDER,
+    "load_davis": {**_SPLITS, "sequences": ("all sequences", "names of the sequences to load")},
+    "load_jhmdb": _SPLITS,
+    "load_kinetics": {**_SPLITS, "max_samples": ("no limit", "largest number of videos to load")},
     "load_scenes": {
         "count": ("`4`", "number of videos"),
         "difficulty": (

@@ -197,6 +197,10 @@ class MaskCodec(Codec):
         self._dtype = np.min_scalar_type(max(self.ids))
         self._averaging = tuple(grid.averaging(axis).to(device) for axis in (0, 1))
         self._to_frame = _Interpolation(replace(grid, stride=1), device)  # from the pixels of the input
+        self._cell_of = [  # the cell of each row and column of pixels
+            ((np.arange(size) + 0.5) / per_cell).astype(int).clip(max=cells - 1)
+            for size, per_cell, cells in zip(grid.size, grid.pixels_per_cell, grid.cells, strict=True)
+        ]
 
     @classmethod
     def create(cls, seeds: Sequence[Seed], grid: Grid, device: torch.device) -> MaskCodec:
@@ -268,19 +272,13 @@ class MaskCodec(Codec):
         self, ids: np.ndarray, soft: np.ndarray, regions: Mapping[int, tuple[slice, slice]]
     ) -> None:
         """Take out components of masks [H, W] that lie off the object's cells: outlines only move borders."""
-        cell_of = [
-            ((np.arange(size) + 0.5) / per_cell).astype(int).clip(max=cells - 1)
-            for size, per_cell, cells in zip(
-                self.grid.size, self.grid.pixels_per_cell, self.grid.cells, strict=True
-            )
-        ]
         for object_id, (y, x) in regions.items():
             mine = ids[y, x] == object_id
             count, components = cv2.connectedComponents(mine.astype(np.uint8))
             if count <= 2:  # the rest, and one component
                 continue
             channel = soft[..., self.channels[object_id].start]
-            certain = (channel >= min(channel.max(), 1) / 4)[cell_of[0][y]][:, cell_of[1][x]]
+            certain = (channel >= min(channel.max(), 1) / 4)[self._cell_of[0][y]][:, self._cell_of[1][x]]
             kept = np.zeros(count, bool)
             kept[components[certain]] = True
             ids[y, x][mine & ~kept[components]] = 0

@@ -222,7 +222,6 @@ def _options(params: dict[str, Any], progress: ProgressCallback) -> dict[str, An
     """The arguments that all loaders of folders take."""
     return {
         "name": params.get("name"),
-        "split": _split(params),
         "on_error": params.get("on_error", "raise"),
         "persistent": True,
         "progress": progress,
@@ -254,7 +253,8 @@ class LoadDavis(_FolderOperator):
 
     def load(self, params: dict[str, Any], progress: ProgressCallback) -> fo.Dataset:
         options = _options(params, progress)
-        return load_davis(_folder(params), sequences=params.get("sequences") or None, **options)
+        sequences = params.get("sequences") or None
+        return load_davis(_folder(params), split=_split(params), sequences=sequences, **options)
 
 
 class LoadJhmdb(_FolderOperator):
@@ -268,7 +268,7 @@ class LoadJhmdb(_FolderOperator):
         return Content("jhmdb", jhmdb.splits, jhmdb.names, lambda name: jhmdb.clip(name).frames)
 
     def load(self, params: dict[str, Any], progress: ProgressCallback) -> fo.Dataset:
-        return load_jhmdb(_folder(params), **_options(params, progress))
+        return load_jhmdb(_folder(params), split=_split(params), **_options(params, progress))
 
 
 class LoadKinetics(_FolderOperator):
@@ -290,7 +290,8 @@ class LoadKinetics(_FolderOperator):
 
     def load(self, params: dict[str, Any], progress: ProgressCallback) -> fo.Dataset:
         options = _options(params, progress)
-        return load_kinetics(_folder(params), max_samples=params.get("max_samples"), **options)
+        count = params.get("max_samples")
+        return load_kinetics(_folder(params), split=_split(params), max_samples=count, **options)
 
 
 class ImportTracks(_FolderOperator):
@@ -303,9 +304,7 @@ class ImportTracks(_FolderOperator):
         return Content(folder.name, [], list(read_export(folder).videos), lambda name: ())
 
     def load(self, params: dict[str, Any], progress: ProgressCallback) -> fo.Dataset:
-        options = _options(params, progress)
-        del options["split"]
-        return import_tracks(_folder(params), **options)
+        return import_tracks(_folder(params), **_options(params, progress))
 
 
 class LoadScenes(_DatasetOperator):
